@@ -1,0 +1,278 @@
+"""Speed, rooms, noise and channels: what stands between dry speech and the microphone.
+
+Everything after the change of speed is linear and the same for all sources of a meeting, so a mixture
+stays the sum of its reference sources and its noise.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.signal
+import soxr
+from numpy.typing import NDArray
+
+from pixit.types import PixitError
+
+Signal = NDArray[np.float32]
+
+SPEED_OF_SOUND_M_S = 343.0
+EARLY_S = 0.05  # direct sound and first reflections, which the ear takes as one
+LEAD_SAMPLES = 40  # room responses begin so many samples before the direct sound (fractional delay)
+WALL_DISTANCE_M = 0.4
+TAIL_S = 0.06  # from here on reflections are so dense that noise stands for them
+MAX_IMAGE_ORDER = 12  # all images that arrive before TAIL_S, even in the lowest room (12 × 2.4 m is 84 ms)
+NUM_CHANNEL_TAPS = 255
+
+
+def change_speed(signal: Signal, factor: float) -> Signal:
+    """Play `signal` (T,) `factor` times as fast: (about T / factor,), tempo and pitch change together."""
+    if factor == 1.0:
+        return signal
+    return soxr.resample(signal, factor, 1.0, quality="MQ").astype(np.float32, copy=False)
+
+
+def convolve(signal: Signal, response: Signal, lead_samples: int) -> Signal:
+    """Filter `signal` (T,) with `response` and keep it aligned: (T,).
+
+    Parameters
+    ----------
+    lead_samples
+        Place of the direct sound in `response`; this delay is taken off again.
+    """
+    filtered = scipy.signal.oaconvolve(signal, response)
+    return filtered[lead_samples : lead_samples + len(signal)].astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A finite impulse response whose direct sound lies at sample `lead_samples`."""
+
+    response: Signal
+    lead_samples: int
+
+    def __call__(self, signal: Signal) -> Signal:
+        """Filter `signal` (T,) -> (T,), aligned with it."""
+        return convolve(signal, self.response, self.lead_samples)
+
+    def then(self, other: Filter | None) -> Filter:
+        """Return the filter that does this one and then `other`."""
+        if other is None:
+            return self
+        response = np.convolve(self.response, other.response).astype(np.float32)
+        return Filter(response, self.lead_samples + other.lead_samples)
+
+
+def draw_channel(sample_rate_hz: int, rng: np.random.Generator) -> Filter:
+    """Draw a recording channel: telephone band, a low-pass, or a gentle equalisation (±6 dB)."""
+    nyquist_hz = sample_rate_hz / 2
+    kind = rng.choice(["telephone", "low-pass", "equaliser"])
+    if kind == "telephone":
+        low_hz, high_hz = rng.uniform(150, 350), min(rng.uniform(3200, 3600), 0.9 * nyquist_hz)
+        corners = [(0, 0.0), (0.6 * low_hz, 0.0), (low_hz, 1.0), (high_hz, 1.0), (1.08 * high_hz, 0.0)]
+    elif kind == "low-pass":
+        high_hz = rng.uniform(0.4, 0.9) * nyquist_hz
+        corners = [(0, 1.0), (high_hz, 1.0), (1.08 * high_hz, 0.0)]
+    else:
+        steps = 10 ** (rng.uniform(-6, 6, size=5) / 20)
+        places_hz = np.array([0, 0.05, 0.15, 0.4, 0.8]) * nyquist_hz
+        corners = list(zip(places_hz.tolist(), steps.tolist(), strict=True))
+    corners.append((nyquist_hz, corners[-1][1]))
+    frequencies_hz, gains = zip(*corners, strict=True)
+    taps = scipy.signal.firwin2(NUM_CHANNEL_TAPS, frequencies_hz, gains, fs=sample_rate_hz)
+    return Filter(taps.astype(np.float32), NUM_CHANNEL_TAPS // 2)
+
+
+class RoomBank:
+    """Impulse responses of random meeting rooms, from speakers to one microphone in each.
+
+    Shoebox rooms by the image-source method (Allen and Berkley, 1979) as in pyroomacoustics, continued by a
+    diffuse tail: noise that decays by 60 dB in RT60. Each response is scaled to unit energy in its early part
+    (direct sound and 50 ms), so that a room leaves the level of speech about where it was.
+
+    Parameters
+    ----------
+    num_rooms
+        Rooms of the bank.
+    positions_per_room
+        Places of speakers in each.
+    seed
+        Seed of all that is random here.
+    sample_rate_hz
+        Rate of the responses.
+    rt60_s
+        Range of reverberation times.
+    cache
+        ``.npz`` file that keeps the responses from one run to the next; none to keep nothing.
+
+    Raises
+    ------
+    PixitError
+        If pyroomacoustics is not installed, or `cache` holds something else.
+    """
+
+    def __init__(
+        self,
+        num_rooms: int = 40,
+        positions_per_room: int = 4,
+        seed: int = 0,
+        sample_rate_hz: int = 16000,
+        rt60_s: tuple[float, float] = (0.15, 0.6),
+        cache: Path | None = None,
+    ) -> None:
+        self.num_rooms, self.positions_per_room, self.seed = num_rooms, positions_per_room, seed
+        self.sample_rate_hz, self.rt60_s, self.cache = sample_rate_hz, rt60_s, cache
+        self._rooms: list[list[Filter]] | None = None
+
+    def prepare(self) -> list[list[Filter]]:
+        """Compute the filters of all rooms, or read them from the cache, unless done: one list a room."""
+        if self._rooms is None:
+            self._rooms = self._read() if self.cache and self.cache.exists() else self._compute()
+        return self._rooms
+
+    def draw(self, num_speakers: int, rng: np.random.Generator) -> list[Filter]:
+        """Draw a room and places in it for `num_speakers`; places are shared only where there are too few."""
+        room = self.prepare()[rng.integers(self.num_rooms)]
+        places = rng.choice(len(room), num_speakers, replace=num_speakers > len(room))
+        return [room[place] for place in places]
+
+    def _compute(self) -> list[list[Filter]]:
+        rng = np.random.default_rng(self.seed)
+        rooms = [self._compute_room(rng) for _ in range(self.num_rooms)]
+        if self.cache:
+            self._write(self.cache, rooms)
+        return rooms
+
+    def _compute_room(self, rng: np.random.Generator) -> list[Filter]:
+        try:
+            import pyroomacoustics
+        except ImportError:
+            raise PixitError(
+                "reverberation needs pyroomacoustics, which is not installed; "
+                "pip install 'pixit-audio[train]', or set reverb_probability to 0"
+            ) from None
+        size_m = rng.uniform([3.0, 3.0, 2.4], [9.0, 7.0, 3.5])
+        # Sabine's formula has no solution for a dry large room: full absorption is the driest there is.
+        volume_m3 = size_m.prod()
+        surface_m2 = 2 * (size_m[0] * size_m[1] + size_m[1] * size_m[2] + size_m[0] * size_m[2])
+        rt60_s = rng.uniform(*self.rt60_s)
+        absorption = min(0.161 * volume_m3 / (surface_m2 * rt60_s), 0.95)
+        room = pyroomacoustics.ShoeBox(
+            size_m,
+            fs=self.sample_rate_hz,
+            materials=pyroomacoustics.Material(absorption),
+            max_order=MAX_IMAGE_ORDER,
+        )
+        margin_m = np.full(3, WALL_DISTANCE_M)
+        microphone_m = rng.uniform(margin_m, [*(size_m[:2] - WALL_DISTANCE_M), 1.2])
+        room.add_microphone(microphone_m)
+        low_m, high_m = [*margin_m[:2], 1.0], [*(size_m[:2] - WALL_DISTANCE_M), 1.8]
+        places_m = [rng.uniform(low_m, high_m) for _ in range(self.positions_per_room)]
+        for place_m in places_m:
+            room.add_source(place_m)
+        room.compute_rir()
+        distances_m = [float(np.linalg.norm(place_m - microphone_m)) for place_m in places_m]
+        return [
+            self._finish(response, distance_m, rt60_s, rng)
+            for response, distance_m in zip(room.rir[0], distances_m, strict=True)
+        ]
+
+    def _finish(
+        self, response: NDArray[np.floating], distance_m: float, rt60_s: float, rng: np.random.Generator
+    ) -> Filter:
+        """Align a response to its direct sound, add the diffuse tail and scale the early part to one."""
+        # pyroomacoustics puts the direct sound at distance / c plus half its fractional-delay filter, which
+        # is LEAD_SAMPLES: cutting the travel time off leaves the direct sound at LEAD_SAMPLES.
+        travel_samples = round(distance_m / SPEED_OF_SOUND_M_S * self.sample_rate_hz)
+        num_samples = round(rt60_s * self.sample_rate_hz) + LEAD_SAMPLES
+        aligned = np.zeros(num_samples)
+        images = response[travel_samples : travel_samples + num_samples]
+        aligned[: len(images)] = images
+        decay = 10 ** (-3 * np.arange(num_samples) / (rt60_s * self.sample_rate_hz))
+        start = round(TAIL_S * self.sample_rate_hz) + LEAD_SAMPLES
+        before = slice(start - round(0.02 * self.sample_rate_hz), start)
+        level = np.sqrt(np.mean((aligned[before] / decay[before]) ** 2))
+        aligned[start:] = rng.standard_normal(num_samples - start) * decay[start:] * level
+        early = aligned[: LEAD_SAMPLES + round(EARLY_S * self.sample_rate_hz)]
+        return Filter((aligned / np.sqrt(np.sum(early**2))).astype(np.float32), LEAD_SAMPLES)
+
+    def _write(self, cache: Path, rooms: list[list[Filter]]) -> None:
+        arrays: dict[str, Any] = {"key": np.array(self._key())}
+        arrays |= {f"{i}-{j}": path.response for i, room in enumerate(rooms) for j, path in enumerate(room)}
+        partial = cache.with_name(f".{cache.name}.partial")  # a run that is cut off leaves no half cache
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, **arrays)
+            partial.replace(cache)
+        except OSError as error:
+            raise PixitError(f"{cache}: the cache of rooms cannot be written ({error.strerror})") from None
+
+    def _key(self) -> str:
+        return repr((self.num_rooms, self.positions_per_room, self.seed, self.sample_rate_hz, self.rt60_s))
+
+    def _read(self) -> list[list[Filter]]:
+        try:
+            with np.load(self.cache) as arrays:  # type: ignore[arg-type]
+                if str(arrays["key"]) != self._key():
+                    raise PixitError(
+                        f"{self.cache}: holds rooms of other settings {arrays['key']}; "
+                        f"expected {self._key()}; delete it or name another file"
+                    )
+                return [
+                    [Filter(arrays[f"{i}-{j}"], LEAD_SAMPLES) for j in range(self.positions_per_room)]
+                    for i in range(self.num_rooms)
+                ]
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise PixitError(
+                f"{self.cache}: is not a cache of rooms ({error}); delete it or name another file"
+            ) from None
+
+
+class NoiseBank:
+    """Background noises at unit level: recorded ones, and coloured noise of random spectral tilt.
+
+    Parameters
+    ----------
+    recorded
+        Mono signals at the rate in use; silent ones are left out.
+    num_generated
+        Generated noises; their power falls with frequency as f^-tilt, tilt between 0 (white) and 2 (brown).
+    seed
+        Seed of the generated ones.
+    """
+
+    def __init__(self, recorded: Iterable[Signal] = (), num_generated: int = 12, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        noises = [np.asarray(noise, dtype=np.float32) for noise in recorded]
+        noises += [coloured_noise(1 << 19, rng.uniform(0, 2), rng) for _ in range(num_generated)]
+        levels = [float(np.sqrt(np.mean(np.square(noise, dtype=np.float64)))) for noise in noises]
+        self.noises = [noise / level for noise, level in zip(noises, levels, strict=True) if level > 0]
+        if not self.noises:
+            raise PixitError(
+                "no noise to add: expected recorded noises that are not silent or num_generated > 0"
+            )
+
+    def draw(self, lengths: Sequence[int], rng: np.random.Generator) -> list[Signal]:
+        """Cut stretches of `lengths` samples out of one random noise, each from a random place, wrapping around."""
+        noise = self.noises[rng.integers(len(self.noises))]
+        return [_cut(noise, int(rng.integers(len(noise))), length) for length in lengths]
+
+
+def coloured_noise(num_samples: int, tilt: float, rng: np.random.Generator) -> Signal:
+    """Return noise (T,) whose power falls as f^-tilt (0 white, 1 pink, 2 brown) above 1/400 of its rate."""
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+    frequencies = np.fft.rfftfreq(num_samples)  # cycles a sample: 1/400 is 40 Hz at 16 kHz
+    spectrum *= np.maximum(frequencies, 1 / 400) ** (-tilt / 2)
+    spectrum[0] = 0
+    return np.fft.irfft(spectrum, num_samples).astype(np.float32)
+
+
+def _cut(noise: Signal, start: int, length: int) -> Signal:
+    if start + length <= len(noise):
+        return noise[start : start + length]
+    return np.take(noise, np.arange(start, start + length), mode="wrap")

@@ -1,0 +1,238 @@
+"""Recordings of any ``pyannote.database`` protocol, as plain `Recording` objects.
+
+pyannote.database warns, prints and keeps a global registry; all of that stays inside this module.
+
+Meetings with known sources (``pixit simulate`` writes them) carry one key more in their ``database.yml``::
+
+    train:
+      uri: train.lst
+      annotation: train.rttm
+      annotated: train.uem
+      references: references.map
+
+where each line of ``references.map`` is ``<uri> <folder>``, the folder relative to ``database.yml``, and
+holds ``<speaker>.flac`` (or ``.wav``) for every speaker of the recording. ``.map`` is a format that
+pyannote.database reads by itself, so that its other users can read the protocol too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pixit.audio import open_audio
+from pixit.types import PixitError, Recording, Turn
+
+if TYPE_CHECKING:
+    from pyannote.core import Annotation, Timeline
+    from pyannote.database import ProtocolFile
+    from pyannote.database.registry import Registry
+
+SUBSETS = ("train", "development", "test")
+_OVERRUN_S = 0.5
+"""A turn may begin this much after the end of its audio (rounded times) before it counts as a mistake."""
+
+
+def load_recordings(protocol: str | None, subset: str, database: Path | str | None = None) -> list[Recording]:
+    """Read one subset of a protocol.
+
+    Turns are cut to the annotated stretches (by pyannote.database), and both to the audio. Where a protocol
+    says nothing of these stretches, the whole file counts as annotated. A recording of which the RTTM has no
+    line has no turns.
+
+    Parameters
+    ----------
+    protocol
+        Full name, as in ``"AMI-SDM.SpeakerDiarization.only_words"``, or None where `database` has only one.
+    subset
+        ``"train"``, ``"development"`` or ``"test"``.
+    database
+        A ``database.yml``. None for those that pyannote.database finds by itself:
+        ``~/.pyannote/database.yml``, ``./database.yml``, and the files that ``PYANNOTE_DATABASE_CONFIG``
+        names.
+
+    Raises
+    ------
+    PixitError
+        If pyannote.database is not installed, the protocol or subset does not exist, a file is missing or
+        unreadable, a turn begins after its audio has ended, or a reference source is missing.
+    """
+    if subset not in SUBSETS:
+        raise PixitError(f"subset {subset!r}: expected one of {', '.join(SUBSETS)}")
+    source = str(database) if database is not None else "pyannote.database's configuration"
+    with _quiet(), _bad_input(source):
+        registry = _open_registry(database)
+        name = _choose_protocol(registry, protocol, source)
+        with _bad_input(f"{source}: {name}.{subset}"):
+            files = [file for file in _files(registry, name, subset, source) if file["uri"]]
+        if not files:
+            raise PixitError(f"{source}: {name}.{subset} lists no recording")
+        return _with_unique_uris(files, [_recording(file, registry, source) for file in files])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _bad_input(where: str) -> Iterator[None]:
+    """Turn what pyannote.database and pandas raise on bad files into one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise PixitError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _open_registry(database: Path | str | None) -> Registry:
+    """Load `database` into a registry of its own, or take the global one that pyannote.database filled."""
+    try:
+        with _bad_input("~/.pyannote/database.yml, ./database.yml or PYANNOTE_DATABASE_CONFIG"):
+            from pyannote.database import registry  # loads these files
+            from pyannote.database.registry import Registry
+    except ModuleNotFoundError as error:
+        raise PixitError(
+            f"reading a protocol needs pyannote.database ({error}); run: pip install 'pixit-audio[train]'"
+        ) from None
+    if database is None:
+        return registry
+    path = Path(database).expanduser()
+    if not path.is_file():
+        raise PixitError(f"{path}: no such file, expected a pyannote.database configuration (database.yml)")
+    own = Registry()
+    own.load_database(path)
+    return own
+
+
+def _choose_protocol(registry: Registry, protocol: str | None, source: str) -> str:
+    names = list(registry)
+    if protocol is not None and protocol in names:
+        return protocol
+    if protocol is None and len(names) == 1:
+        return names[0]
+    if not names:
+        raise PixitError(f"{source}: defines no protocol; name a database.yml that does")
+    if protocol is None:
+        raise PixitError(f"{source}: name one of its {len(names)} protocols: {', '.join(names)}")
+    near = difflib.get_close_matches(protocol, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"found: {', '.join(names)}"
+    raise PixitError(f"{source}: no protocol {protocol!r}; {hint}")
+
+
+def _files(registry: Registry, name: str, subset: str, source: str) -> list[ProtocolFile]:
+    """List the files of a subset, those of the parts of a meta-protocol (``X.…``) included."""
+    from pyannote.database import Protocol
+
+    found = registry.get_protocol(name)
+    defined = [s for s in SUBSETS if getattr(type(found), f"{s}_iter") is not getattr(Protocol, f"{s}_iter")]
+    if subset not in defined:
+        raise PixitError(f"{source}: {name} has no subset {subset!r}; found: {', '.join(defined) or 'none'}")
+    if not name.startswith("X."):
+        return list(getattr(found, subset)())
+    # pyannote.database looks the parts up in its global registry; ours may be another one.
+    _, task, protocol = name.split(".")
+    for config in reversed(registry.configs.values()):
+        entries = config.get("Protocols", {}).get("X", {}).get(task, {}).get(protocol, {})
+        if subset in entries:
+            parts = [(part, s) for part, subsets in entries[subset].items() for s in subsets]
+            return [file for part, s in parts for file in _files(registry, part, s, source)]
+    return []
+
+
+def _recording(file: ProtocolFile, registry: Registry, source: str) -> Recording:
+    uri = file["uri"]
+    where = f"{source}: {uri}"
+    audio = _audio_path(file, registry, where)
+    duration_s = open_audio(audio).duration_s  # from the header where it tells
+    with _bad_input(where):
+        annotation, annotated = file.get("annotation"), file.get("annotated")
+        if annotation is None:
+            raise PixitError(f"{where}: the protocol gives no 'annotation' (an RTTM file)")
+        turns = _turns(annotation, duration_s, where, audio)
+        stretches = ((0.0, duration_s),) if annotated is None else _annotated(annotated, duration_s)
+        references = _references(file, registry, {turn.speaker for turn in turns}, where)
+    return Recording(uri, audio, turns, stretches, references)
+
+
+def _audio_path(file: ProtocolFile, registry: Registry, where: str) -> Path:
+    """Find the audio by the templates of the ``Databases`` section."""
+    from pyannote.database import FileFinder
+
+    if "audio" in file:
+        return Path(file["audio"])
+    if file["database"] not in registry.sources:
+        raise PixitError(
+            f"{where}: no audio; add {file['database']!r} to the section Databases of database.yml"
+        )
+    try:
+        return Path(FileFinder(registry=registry)(file))
+    except FileNotFoundError as error:
+        raise PixitError(f"{where}: audio: {' '.join(str(error).split())}") from None
+
+
+def _turns(annotation: Annotation, duration_s: float, where: str, audio: Path) -> tuple[Turn, ...]:
+    turns = [
+        Turn(float(segment.start), min(float(segment.end), duration_s), str(speaker))
+        for segment, _, speaker in annotation.itertracks(yield_label=True)
+    ]
+    late = [turn for turn in turns if turn.start_s > duration_s + _OVERRUN_S]
+    if late:
+        first = min(late, key=lambda turn: turn.start_s)
+        raise PixitError(
+            f"{where}: the annotation outlasts the audio: a turn of {first.speaker} begins at "
+            f"{first.start_s:.3f} s, expected before the end of {audio} at {duration_s:.3f} s; "
+            "check that both belong together and that the audio is complete"
+        )
+    kept = (turn for turn in turns if turn.end_s > turn.start_s)
+    return tuple(sorted(kept, key=lambda turn: (turn.start_s, turn.end_s, turn.speaker)))
+
+
+def _annotated(timeline: Timeline, duration_s: float) -> tuple[tuple[float, float], ...]:
+    """Merge what overlaps or touches, and cut at both ends of the audio."""
+    cut = ((max(0.0, float(s.start)), min(float(s.end), duration_s)) for s in timeline.support())
+    return tuple((start_s, end_s) for start_s, end_s in cut if end_s > start_s)
+
+
+def _references(file: ProtocolFile, registry: Registry, speakers: set[str], where: str) -> dict[str, Path]:
+    if "references" not in file:
+        return {}
+    value = str(file["references"])
+    folders = [
+        path.parent / value
+        for path, config in reversed(registry.configs.items())
+        if file["database"] in config.get("Protocols", {})
+    ]
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is None:
+        raise PixitError(f"{where}: no folder of reference sources {value!r} beside database.yml")
+    paths = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".wav", ".flac")}
+    missing = sorted(speakers - paths.keys())
+    if missing:
+        raise PixitError(f"{where}: no reference source {folder / missing[0]}.flac, expected one a speaker")
+    return {speaker: paths[speaker] for speaker in sorted(speakers)}
+
+
+def _with_unique_uris(files: list[Any], recordings: list[Recording]) -> list[Recording]:
+    """Put the database before a name that several databases of a meta-protocol share."""
+    counts = Counter(recording.uri for recording in recordings)
+    named = [
+        replace(recording, uri=f"{file['database']}/{recording.uri}")
+        if counts[recording.uri] > 1
+        else recording
+        for file, recording in zip(files, recordings, strict=True)
+    ]
+    twice = [uri for uri, count in Counter(recording.uri for recording in named).items() if count > 1]
+    if twice:
+        raise PixitError(f"recording {twice[0]!r} is listed more than once; expected one line a recording")
+    return named

@@ -1,0 +1,218 @@
+"""Pairs of chunks to train on: one recording, no speaker in common, at most K speakers together.
+
+Mixing the two chunks of such a pair gives a mixture of mixtures for MixIT (Kalda et al., "PixIT", Odyssey
+2024): no speaker is in both, so every separated source belongs to exactly one of them. Turns and numbers are
+enough to draw a pair; `pixit.data.dataset` reads the audio and makes tensors of it.
+
+The speakers of the chunk ``[t, t + d)`` change only where a turn begins (at ``t = start − d``) or ends (at
+``t = end``). Between these points the set is constant, so that all starts fall into finitely many
+*stretches*, and drawing a pair is drawing two sets of speakers, then a start of each: exact, and without
+rejection.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixit.types import PixitError, Recording
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_ROUNDING_S = 1e-6
+"""Differences below this (less than a sample at any rate) come from floating-point arithmetic."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A stretch of `recording` from `start_s` on; `speakers` (sorted) are all who talk in it, if only shortly."""
+
+    recording: Recording
+    start_s: float
+    speakers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two chunks of one recording that share no speaker."""
+
+    first: Chunk
+    second: Chunk
+
+
+class PairSampler:
+    """Draw pairs of chunks.
+
+    A recording is drawn in proportion to its usable time: its annotated stretches that are long enough for a
+    chunk. Within it all pairs of starts that satisfy the constraints are equally likely, except that a short
+    annotated stretch counts by its length, not by its few possible starts. The two chunks may overlap in
+    time.
+
+    Parameters
+    ----------
+    recordings
+        Where to draw from.
+    duration_s
+        Length of a chunk.
+    max_speakers
+        K: most speakers that the two chunks of a pair may have together.
+    balance
+        Group of a recording; each group is drawn equally often, however much time it has. None for one group.
+    empty_weight
+        Factor on the probability of a chunk without any speaker: 1 leaves it as it is in the recordings, 0
+        never draws one. Two chunks without speakers never make a pair.
+
+    Raises
+    ------
+    PixitError
+        If no recording gives a pair, or a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        duration_s: float,
+        max_speakers: int,
+        balance: Callable[[Recording], Hashable] | None = None,
+        empty_weight: float = 1.0,
+    ) -> None:
+        if not duration_s > 0 or max_speakers < 1 or not empty_weight >= 0:
+            raise PixitError(
+                f"pairs: found a duration of {duration_s} s, {max_speakers} speakers and an empty weight of "
+                f"{empty_weight}; expected more than 0 s, at least 1 speaker, and a weight of at least 0"
+            )
+        self.duration_s = duration_s
+        self.max_speakers = max_speakers
+        tables = [_PairTable(recording, duration_s, max_speakers, empty_weight) for recording in recordings]
+        self._tables = [table for table in tables if table.problem is None]
+        self.unusable = {table.recording.uri: table.problem for table in tables if table.problem is not None}
+        if not self._tables:
+            raise PixitError(f"no pair of chunks can be drawn: {self.describe()}")
+        weights = np.array([table.usable_s for table in self._tables], dtype=float)
+        if balance is not None:
+            weights /= _group_totals([balance(table.recording) for table in self._tables], weights)
+        self._cumulative = np.cumsum(weights)
+
+    def sample(self, rng: np.random.Generator) -> Pair:
+        """Draw one pair."""
+        return self._tables[_draw(self._cumulative, rng)].sample(rng)
+
+    def fixed(self, count: int, seed: int) -> list[Pair]:
+        """Draw the same `count` pairs at every call, for validation."""
+        rng = np.random.default_rng(seed)
+        return [self.sample(rng) for _ in range(count)]
+
+    def describe(self) -> str:
+        """Tell in one line how many recordings give pairs, and name those that do not, with the reason."""
+        usable, total = len(self._tables), len(self._tables) + len(self.unusable)
+        hours = sum(table.usable_s for table in self._tables) / 3600
+        line = f"{usable} of {total} recordings give pairs ({hours:.2f} h)"
+        reasons = "; ".join(f"{uri} ({problem})" for uri, problem in self.unusable.items())
+        return f"{line}; without: {reasons}" if reasons else line
+
+
+class _PairTable:
+    """All pairs of one recording: sets of speakers (S, speakers), and the stretches of starts of each set.
+
+    `problem` says why there are none, or is None.
+    """
+
+    def __init__(
+        self, recording: Recording, duration_s: float, max_speakers: int, empty_weight: float
+    ) -> None:
+        self.recording = recording
+        self.problem: str | None = None
+        regions = [(a, b) for a, b in recording.annotated if b - a >= duration_s - _ROUNDING_S]
+        self.usable_s = sum(b - a for a, b in regions)
+        if not regions:
+            self.problem = f"no annotated stretch of {duration_s:g} s"
+            return
+        low_s, high_s, weights = _stretches(recording, regions, duration_s)
+        speakers, active = _who_talks(recording, (low_s + high_s) / 2, duration_s)
+        few = active.sum(axis=1) <= max_speakers
+        self._low_s, self._high_s, self._stretch_weights = low_s[few], high_s[few], weights[few]
+        self._sets, set_of = np.unique(active[few], axis=0, return_inverse=True)
+        self._set_of = set_of.reshape(-1)  # NumPy 2.0 keeps an axis
+        self._names = [tuple(s for s, on in zip(speakers, row, strict=True) if on) for row in self._sets]
+        self._sizes = self._sets.sum(axis=1)
+        self._max_speakers = max_speakers
+        weights_of_sets = np.bincount(self._set_of, weights=weights[few], minlength=len(self._sets))
+        self._weights = np.where(self._sizes == 0, empty_weight, 1.0) * weights_of_sets
+        partner_weights = [self._weights[self._partners(i)].sum() for i in range(len(self._sets))]
+        self._cumulative = np.cumsum(self._weights * np.array(partner_weights))
+        if not (self._cumulative > 0).any():
+            self.problem = f"any two chunks are silent, share a speaker or have over {max_speakers} together"
+
+    def sample(self, rng: np.random.Generator) -> Pair:
+        """Draw a pair of sets by the product of their weights, then a chunk of each."""
+        first = _draw(self._cumulative, rng)
+        partners = np.flatnonzero(self._partners(first))
+        second = int(partners[_draw(np.cumsum(self._weights[partners]), rng)])
+        return Pair(self._chunk(first, rng), self._chunk(second, rng))
+
+    def _partners(self, index: int) -> Bools:
+        """Which sets of speakers may stand beside set `index`, (S,)."""
+        shared = (self._sets & self._sets[index]).any(axis=1)
+        together = self._sizes + self._sizes[index]
+        return ~shared & (together <= self._max_speakers) & (together > 0)
+
+    def _chunk(self, index: int, rng: np.random.Generator) -> Chunk:
+        stretches = np.flatnonzero(self._set_of == index)
+        stretch = stretches[_draw(np.cumsum(self._stretch_weights[stretches]), rng)]
+        start_s = rng.uniform(self._low_s[stretch], self._high_s[stretch])
+        return Chunk(self.recording, float(start_s), self._names[index])
+
+
+def _stretches(
+    recording: Recording, regions: Sequence[tuple[float, float]], duration_s: float
+) -> tuple[Floats, Floats, Floats]:
+    """Cut the possible starts where the speakers change: first start, last start and weight, each (P,)."""
+    changes_s = [turn.start_s - duration_s for turn in recording.turns] + [t.end_s for t in recording.turns]
+    stretches = []
+    for region_start_s, region_end_s in regions:
+        length_s = region_end_s - region_start_s
+        last_s = region_end_s - duration_s
+        if last_s - region_start_s < _ROUNDING_S:  # as long as a chunk: there is one start
+            stretches.append((region_start_s, region_start_s, length_s))
+            continue
+        inside_s = [t for t in changes_s if region_start_s < t < last_s]
+        edges_s = np.unique([region_start_s, *inside_s, last_s])
+        density = length_s / (last_s - region_start_s)
+        stretches += [
+            (low_s, high_s, density * (high_s - low_s))
+            for low_s, high_s in itertools.pairwise(edges_s)
+            if high_s - low_s > 1e-3 * _ROUNDING_S  # else two changes at once, but for rounding
+        ]
+    low_s, high_s, weights = np.array(stretches).T
+    return low_s, high_s, weights
+
+
+def _who_talks(recording: Recording, starts_s: Floats, duration_s: float) -> tuple[list[str], Bools]:
+    """Speakers of the recording, and which of them talk in the chunks at `starts_s`, (P, speakers)."""
+    speakers = sorted({turn.speaker for turn in recording.turns})
+    column = {speaker: i for i, speaker in enumerate(speakers)}
+    active = np.zeros((len(starts_s), len(speakers)), dtype=bool)
+    for turn in recording.turns:
+        overlaps = (starts_s + duration_s > turn.start_s) & (starts_s < turn.end_s)
+        active[:, column[turn.speaker]] |= overlaps
+    return speakers, active
+
+
+def _group_totals(groups: Sequence[Hashable], weights: Floats) -> Floats:
+    """Sum of the weights of each one's group."""
+    totals: dict[Hashable, float] = {}
+    for group, weight in zip(groups, weights, strict=True):
+        totals[group] = totals.get(group, 0.0) + weight
+    return np.array([totals[group] for group in groups])
+
+
+def _draw(cumulative: Floats, rng: np.random.Generator) -> int:
+    """Draw an index by the cumulative sum of non-negative weights; one of weight 0 is never drawn."""
+    total = cumulative[-1]
+    level = min(rng.random() * total, np.nextafter(total, 0.0))  # the product may be rounded up to the total
+    return int(np.searchsorted(cumulative, level, side="right"))

@@ -1,0 +1,333 @@
+"""Maskers: from the features of a window (B, C, L) to one mask per local speaker (B, K, C, L).
+
+A masker returns ``(masks, embeddings)``; `embeddings` (B, K, E, L), where it has them (``embedding_size`` > 0), are
+handed to the diarization head beside the masked representation. ``complex_masks`` says how the masks multiply.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ACTIVATIONS: dict[str, Any] = {
+    "relu": nn.ReLU,
+    "prelu": nn.PReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "swish": nn.SiLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "linear": nn.Identity,
+    "softmax": lambda: nn.Softmax(dim=-2),  # over the channels of each speaker, as in asteroid
+}
+
+
+def build_masker(
+    name: str, in_channels: int, out_channels: int, num_sources: int, **arguments: Any
+) -> nn.Module:
+    """Return the masker `name`: ``dprnn``, ``bandsplit``, or a module of `asteroid.masknn`.
+
+    Its ``config`` holds the name and every argument but the sizes, the defaults too.
+
+    Raises
+    ------
+    ValueError
+        If there is no masker of this name, or it does not take one of `arguments`.
+    """
+    kind = MASKERS[name] if name in MASKERS else _asteroid_masker(name)
+    try:
+        masker = kind(in_channels, out_channels, num_sources, **arguments)
+    except TypeError as error:
+        raise ValueError(f"masker {name!r}: {error}") from None
+    masker.config = {"name": name} | _defaults_of(kind, masker) | arguments
+    return masker
+
+
+def _defaults_of(kind: Any, masker: nn.Module) -> dict[str, Any]:
+    """Return the defaults of the arguments of `kind`; for None, which follows from the sizes, what it came to."""
+    defaults = {
+        p.name: p.default for p in inspect.signature(kind).parameters.values() if p.default is not p.empty
+    }
+    return {name: getattr(masker, name) if value is None else value for name, value in defaults.items()}
+
+
+class GlobalLayerNorm(nn.Module):
+    """gLN: one mean and variance over all but the batch (Luo & Mesgarani, "Conv-TasNet", 2019, eq. 21)."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(num_channels))
+        self.beta = nn.Parameter(torch.zeros(num_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        dims = list(range(1, x.dim()))
+        mean = x.mean(dims, keepdim=True)
+        variance = x.var(dims, keepdim=True, unbiased=False)
+        return _affine((x - mean) / (variance + 1e-8).sqrt(), self.gamma, self.beta)
+
+
+class ChannelLayerNorm(GlobalLayerNorm):
+    """cLN: mean and variance over the channels of each frame."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(1, keepdim=True)
+        variance = x.var(1, keepdim=True, unbiased=False)
+        return _affine((x - mean) / (variance + 1e-8).sqrt(), self.gamma, self.beta)
+
+
+def _affine(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    shape = (-1,) + (1,) * (x.dim() - 2)
+    return x * gamma.view(shape) + beta.view(shape)
+
+
+class FeatureGlobalLayerNorm(GlobalLayerNorm):
+    """fgLN: mean and variance of each channel over its frames."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        dims = list(range(2, x.dim()))
+        mean = x.mean(dims, keepdim=True)
+        variance = x.var(dims, keepdim=True, unbiased=False)
+        return _affine((x - mean) / (variance + 1e-8).sqrt(), self.gamma, self.beta)
+
+
+NORMS: dict[str, Any] = {"gLN": GlobalLayerNorm, "cLN": ChannelLayerNorm, "fgLN": FeatureGlobalLayerNorm}
+RNNS: dict[str, Any] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
+
+
+def _choose(table: dict[str, Any], name: str, option: str) -> Any:
+    if name not in table:
+        raise ValueError(f"{option}={name!r}: expected one of {', '.join(table)}")
+    return table[name]
+
+
+class _RNN(nn.Module):
+    """A recurrent layer under the name ``rnn``, as in pyannote's checkpoints: (S, L, C) -> (S, L, C')."""
+
+    def __init__(self, rnn_type: str, in_size: int, hid_size: int, bidirectional: bool, **more: Any) -> None:
+        super().__init__()
+        kind = _choose(RNNS, rnn_type.upper(), "rnn_type")
+        self.rnn = kind(in_size, hid_size, batch_first=True, bidirectional=bidirectional, **more)
+        self.output_size = hid_size * (2 if bidirectional else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(x)[0]
+
+
+class DPRNNBlock(nn.Module):
+    """One pass within the chunks and one across them (Luo et al., "Dual-path RNN", ICASSP 2020, fig. 1B)."""
+
+    def __init__(
+        self, bn_chan: int, hid_size: int, norm_type: str, bidirectional: bool, rnn_type: str, **rnn: Any
+    ) -> None:
+        super().__init__()
+        self.intra_RNN = _RNN(rnn_type, bn_chan, hid_size, True, **rnn)
+        self.inter_RNN = _RNN(rnn_type, bn_chan, hid_size, bidirectional, **rnn)
+        self.intra_linear = nn.Linear(self.intra_RNN.output_size, bn_chan)
+        self.intra_norm = _choose(NORMS, norm_type, "norm_type")(bn_chan)
+        self.inter_linear = nn.Linear(self.inter_RNN.output_size, bn_chan)
+        self.inter_norm = _choose(NORMS, norm_type, "norm_type")(bn_chan)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, size, chunks = x.shape
+        y = x.permute(0, 3, 2, 1).reshape(batch * chunks, size, channels)
+        y = self.intra_linear(self.intra_RNN(y)).view(batch, chunks, size, channels)
+        x = x + self.intra_norm(y.permute(0, 3, 2, 1))
+        y = x.permute(0, 2, 3, 1).reshape(batch * size, chunks, channels)
+        y = self.inter_linear(self.inter_RNN(y)).view(batch, size, chunks, channels)
+        # contiguous: the norm then sums in the order of pyannote's network, and agrees with it bit by bit
+        return x + self.inter_norm(y.permute(0, 3, 1, 2).contiguous())
+
+
+class DPRNN(nn.Module):
+    """The paper's masker: a dual-path RNN over half-overlapping chunks of `chunk_size` frames."""
+
+    complex_masks = False
+    embedding_size = 0
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_sources: int,
+        n_repeats: int = 6,
+        bn_chan: int = 128,
+        hid_size: int = 128,
+        chunk_size: int = 100,
+        hop_size: int | None = None,
+        norm_type: str = "gLN",
+        mask_act: str = "relu",
+        rnn_type: str = "LSTM",
+        bidirectional: bool = True,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_sources, self.chunk_size = num_sources, chunk_size
+        self.hop_size = hop_size or chunk_size // 2
+        norm = _choose(NORMS, norm_type, "norm_type")(in_channels)
+        self.bottleneck = nn.Sequential(norm, nn.Conv1d(in_channels, bn_chan, 1))
+        rnn: dict[str, Any] = {"rnn_type": rnn_type, "num_layers": num_layers, "dropout": dropout}
+        blocks = (DPRNNBlock(bn_chan, hid_size, norm_type, bidirectional, **rnn) for _ in range(n_repeats))
+        self.net = nn.Sequential(*blocks)
+        self.first_out = nn.Sequential(nn.PReLU(), nn.Conv2d(bn_chan, num_sources * bn_chan, 1))
+        self.net_out = nn.Sequential(nn.Conv1d(bn_chan, bn_chan, 1), nn.Tanh())
+        self.net_gate = nn.Sequential(nn.Conv1d(bn_chan, bn_chan, 1), nn.Sigmoid())
+        self.mask_net = nn.Conv1d(bn_chan, out_channels, 1, bias=False)
+        self.output_act = _choose(ACTIVATIONS, mask_act, "mask_act")()
+
+    def forward(self, features: Tensor) -> tuple[Tensor, None]:
+        num_frames = features.shape[-1]
+        x = self.bottleneck(features)  # (B, N, L)
+        geometry = {
+            "kernel_size": (self.chunk_size, 1),
+            "padding": (self.chunk_size, 0),
+            "stride": (self.hop_size, 1),
+        }
+        chunks = F.unfold(x.unsqueeze(-1), **geometry)  # (B, N·size, chunks)
+        x = self.net(chunks.unflatten(1, (x.shape[1], self.chunk_size)))  # (B, N, size, chunks)
+        x = self.first_out(x).unflatten(1, (self.num_sources, -1)).flatten(0, 1)  # (B·K, N, size, chunks)
+        x = F.fold(x.flatten(1, 2), (num_frames, 1), **geometry).squeeze(-1)  # (B·K, N, L)
+        x = self.net_out(x) * self.net_gate(x)
+        masks = self.mask_net(x).unflatten(0, (-1, self.num_sources))  # (B, K, C, L)
+        return self.output_act(masks), None
+
+
+class BandSplit(nn.Module):
+    """A light masker that trains and runs on a CPU (after Luo & Yu, "Band-split RNN", 2023).
+
+    The spectrum is split into bands; each repeat lets a bidirectional LSTM, shared by the bands, run over
+    time, and a perceptron, shared by the frames, mix the bands. The masks are complex.
+
+    Parameters
+    ----------
+    band_widths
+        Frequency bins of each band, from 0 Hz upwards; they must sum to the bins of the ``stft`` encoder.
+    """
+
+    complex_masks = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_sources: int,
+        n_repeats: int = 4,
+        band_widths: list[int] | None = None,
+        channels: int = 64,
+        hid_size: int = 64,
+        mixing_size: int = 256,
+    ) -> None:
+        super().__init__()
+        if in_channels != out_channels:
+            raise ValueError("masker 'bandsplit' takes no WavLM features: set wavlm to null")
+        bins = out_channels // 2
+        self.band_widths = band_widths or default_band_widths(bins)
+        if sum(self.band_widths) != bins:
+            raise ValueError(f"band_widths sum to {sum(self.band_widths)}, expected {bins} frequency bins")
+        self.num_sources, self.embedding_size = num_sources, channels
+        self.split = nn.ModuleList(nn.Linear(3 * width, channels) for width in self.band_widths)
+        size = channels * len(self.band_widths)
+        self.over_time = nn.ModuleList(_TimeBlock(channels, hid_size) for _ in range(n_repeats))
+        self.over_bands = nn.ModuleList(_BandBlock(size, mixing_size) for _ in range(n_repeats))
+        self.norm = nn.LayerNorm(channels)
+        self.to_sources = nn.Linear(channels, num_sources * channels)
+        self.to_masks = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, 4 * width), nn.GLU()
+            )
+            for width in self.band_widths
+        )
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        x = self._split_bands(features)  # (B, S, L, H), S bands
+        for over_time, over_bands in zip(self.over_time, self.over_bands, strict=True):
+            x = over_bands(over_time(x))
+        x = self.to_sources(self.norm(x)).unflatten(-1, (self.num_sources, -1))  # (B, S, L, K, H)
+        x = F.silu(x.permute(0, 3, 1, 2, 4))  # (B, K, S, L, H)
+        bands = [to_mask(x[:, :, s]) for s, to_mask in enumerate(self.to_masks)]  # each (B, K, L, 2·width)
+        halves = [band.chunk(2, dim=-1) for band in bands]
+        masks = torch.cat([re for re, _ in halves] + [im for _, im in halves], dim=-1)
+        return masks.transpose(2, 3), x.mean(2).transpose(2, 3)
+
+    def _split_bands(self, features: Tensor) -> Tensor:
+        """Return band features (B, S, L, H): real and imaginary parts, compressed, and the log magnitude."""
+        level = features.square().mean((1, 2), keepdim=True).sqrt()
+        real, imaginary = (features / (level + 1e-6)).chunk(2, dim=1)
+        power = real.square() + imaginary.square() + 1e-8
+        compress = power.pow(-0.35)  # magnitude to the power of 0.3
+        parts = torch.stack((real * compress, imaginary * compress, 0.2 * power.log()), dim=-1)
+        bands = parts.transpose(1, 2).split(self.band_widths, dim=2)  # each (B, L, width, 3)
+        return torch.stack([layer(band.flatten(2)) for layer, band in zip(self.split, bands, strict=True)], 1)
+
+
+class _TimeBlock(nn.Module):
+    """A residual bidirectional LSTM over time, the same for every band: (B, S, L, H) -> (B, S, L, H)."""
+
+    def __init__(self, channels: int, hid_size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.rnn = nn.LSTM(channels, hid_size, batch_first=True, bidirectional=True)
+        self.project = nn.Linear(2 * hid_size, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.rnn(self.norm(x).flatten(0, 1))[0]
+        return x + self.project(y).unflatten(0, x.shape[:2])
+
+
+class _BandBlock(nn.Module):
+    """A residual perceptron over all bands of a frame: (B, S, L, H) -> (B, S, L, H)."""
+
+    def __init__(self, size: int, mixing_size: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.LayerNorm(size), nn.Linear(size, mixing_size), nn.SiLU(), nn.Linear(mixing_size, size)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.net(x.transpose(1, 2).flatten(2))  # (B, L, S·H)
+        return x + y.unflatten(-1, (x.shape[1], x.shape[3])).transpose(1, 2)
+
+
+def default_band_widths(bins: int) -> list[int]:
+    """Split `bins` linear frequency bins into 13 bands, narrow at low frequencies where pitch is."""
+    pattern = [8, 8, 8, 8, 12, 12, 12, 12, 20, 20, 20, 58, 59]  # for 257 bins up to 8 kHz
+    edges = [round(sum(pattern[: i + 1]) * bins / sum(pattern)) for i in range(len(pattern))]
+    return [b - a for a, b in zip([0, *edges], edges, strict=False)]
+
+
+class AsteroidMasker(nn.Module):
+    """Any masker of `asteroid.masknn`."""
+
+    complex_masks = False
+    embedding_size = 0
+
+    def __init__(
+        self, kind: Any, in_channels: int, out_channels: int, num_sources: int, **arguments: Any
+    ) -> None:
+        super().__init__()
+        self.masker = kind(in_channels, num_sources, out_chan=out_channels, **arguments)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, None]:
+        return self.masker(features), None
+
+
+def _asteroid_masker(name: str) -> Any:
+    known = ", ".join(MASKERS)
+    try:
+        from asteroid import masknn
+    except ImportError as error:
+        raise ValueError(
+            f"masker {name!r}: expected one of {known}; modules of asteroid.masknn need "
+            f"pip install 'pixit-audio[asteroid]' ({error})"
+        ) from None
+    if not hasattr(masknn, name):
+        raise ValueError(f"masker {name!r}: expected one of {known}, or a module of asteroid.masknn")
+    kind = getattr(masknn, name)
+    return lambda *sizes, **arguments: AsteroidMasker(kind, *sizes, **arguments)
+
+
+MASKERS: dict[str, Any] = {"dprnn": DPRNN, "bandsplit": BandSplit}

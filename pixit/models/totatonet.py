@@ -1,0 +1,220 @@
+"""ToTaToNet: joint separation and diarization of one window (Kalda et al., "PixIT", Odyssey 2024, section 3).
+
+    waveform ──> encoder ──> (+ WavLM features) ──> masker ──> K masked representations
+                                                                 ├──> decoder ─────────> sources    (B, K, T)
+                                                                 └──> linear layers ───> activities (B, K, F)
+
+With the default arguments and ``wavlm={}`` this is the network of the paper, tensor for tensor: names and shapes
+of the ``state_dict`` are those of pyannote.audio, so that its checkpoints load. Departures are options.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pixit.models.filterbank import Decoder, Encoder
+from pixit.models.maskers import build_masker
+from pixit.models.wavlm import LARGE, build_wavlm, wavlm_features
+from pixit.types import FrameGrid, LocalOutput, PixitError
+
+ENCODER_DECODER: dict[str, Any] = {
+    "fb_name": "free",
+    "kernel_size": 32,
+    "n_filters": 64,
+    "stride": 16,
+    "center": False,
+}
+LINEAR: dict[str, Any] = {"hidden_size": 64, "num_layers": 2}
+DIAR: dict[str, Any] = {"frames_per_second": 125}
+
+
+class ToTaToNet(nn.Module):
+    """Separate and diarize windows of up to `n_sources` speakers.
+
+    Parameters
+    ----------
+    n_sources
+        Number K of local speakers.
+    encoder_decoder
+        Differences from `ENCODER_DECODER`. ``fb_name`` is ``"free"`` (learned) or ``"stft"``; with
+        ``center`` the window is padded so that its first and last samples are seen by as many frames as the
+        others (not in the paper).
+    masker
+        ``{"name": …, **arguments}``: ``"dprnn"`` (the paper's dual-path RNN), ``"bandsplit"`` (light, for the
+        CPU; needs the ``stft`` encoder) or the name of an `asteroid.masknn` module.
+    linear
+        Differences from `LINEAR`: the diarization head's layers.
+    diar
+        Differences from `DIAR`: the diarization head's frame rate.
+    wavlm
+        None for no WavLM, else differences from the configuration of WavLM-large (``{}`` for the paper's).
+        The weights come with the checkpoint, or from `pixit.models.wavlm.load_pretrained_wavlm`.
+    sample_rate_hz, window_s
+        What the network is trained on.
+    """
+
+    def __init__(
+        self,
+        n_sources: int = 3,
+        encoder_decoder: dict[str, Any] | None = None,
+        masker: dict[str, Any] | None = None,
+        linear: dict[str, Any] | None = None,
+        diar: dict[str, Any] | None = None,
+        wavlm: dict[str, Any] | None = None,
+        sample_rate_hz: int = 16000,
+        window_s: float = 5.0,
+    ) -> None:
+        super().__init__()
+        filterbank = _fill(ENCODER_DECODER, encoder_decoder, "encoder_decoder")
+        head = _fill(LINEAR, linear, "linear")
+        frames_per_second = _fill(DIAR, diar, "diar")["frames_per_second"]
+        self.sample_rate_hz = sample_rate_hz
+        self.num_speakers = n_sources
+        self.window_samples = round(window_s * sample_rate_hz)
+
+        self.center = filterbank.pop("center")
+        self.encoder = Encoder(**filterbank)
+        self.decoder = Decoder(**filterbank)
+        self.kernel_size, self.stride = filterbank["kernel_size"], filterbank["stride"]
+
+        self.wavlm: Any = build_wavlm(wavlm) if wavlm is not None else None
+        wavlm_size = self.wavlm.config.hidden_size if self.wavlm is not None else 0
+        self.masker: Any = build_masker(
+            **{"name": "dprnn"} | (masker or {}),
+            in_channels=self.encoder.num_features + wavlm_size,
+            out_channels=self.encoder.num_features,
+            num_sources=n_sources,
+        )
+        self.pooling = self._pooling(frames_per_second)
+        sizes = [self._head_channels(), *[head["hidden_size"]] * head["num_layers"]]
+        self.linear = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+        self.classifier = nn.Linear(sizes[-1] if self.linear else 1, 1)
+        self.config: dict[str, Any] = {
+            "n_sources": n_sources,
+            "encoder_decoder": filterbank | {"center": self.center},
+            "masker": self.masker.config,
+            "linear": head,
+            "diar": {"frames_per_second": frames_per_second},
+            "wavlm": None if wavlm is None else LARGE | wavlm,
+            "sample_rate_hz": sample_rate_hz,
+            "window_s": window_s,
+        }
+
+    def _pooling(self, frames_per_second: float) -> int:
+        """Return how many encoder frames make one diarization frame."""
+        pooling = self.sample_rate_hz / (frames_per_second * self.stride)
+        if pooling < 1 or abs(pooling - round(pooling)) > 1e-9:
+            raise ValueError(
+                f"frames_per_second={frames_per_second}: expected the encoder's frame rate "
+                f"{self.sample_rate_hz / self.stride:g} divided by a whole number"
+            )
+        return round(pooling)
+
+    def _head_channels(self) -> int:
+        if self.masker.complex_masks:
+            return self.encoder.num_features // 2 + self.masker.embedding_size
+        return self.encoder.num_features + self.masker.embedding_size
+
+    @property
+    def frame_grid(self) -> FrameGrid:
+        """Where the frames of the activities lie."""
+        return FrameGrid(
+            step_samples=self.stride * self.pooling,
+            size_samples=self.kernel_size + (self.pooling - 1) * self.stride,
+            start_samples=-self._padding_samples,
+        )
+
+    @property
+    def _padding_samples(self) -> int:
+        return self.kernel_size - self.stride if self.center else 0
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return the number of activity frames that `num_samples` samples give."""
+        return self._num_encoder_frames(self._padded_samples(num_samples)) // self.pooling
+
+    def _num_encoder_frames(self, num_samples: int) -> int:
+        return (num_samples - self.kernel_size) // self.stride + 1
+
+    def _padded_samples(self, num_samples: int) -> int:
+        """Length with which the encoder sees every sample: whole frames, if centred."""
+        if not self.center:
+            return num_samples
+        total = num_samples + 2 * self._padding_samples
+        return total + (-(total - self.kernel_size)) % self.stride
+
+    def forward(self, waveforms: Tensor) -> LocalOutput:
+        """Separate and diarize.
+
+        Parameters
+        ----------
+        waveforms
+            (B, 1, T).
+
+        Returns
+        -------
+        LocalOutput
+            ``activity_logits`` (B, K, F) and ``sources`` (B, K, T).
+
+        Raises
+        ------
+        PixitError
+            If T is too short for one frame.
+        """
+        num_samples = waveforms.shape[-1]
+        if self.num_frames(num_samples) < 1:
+            raise PixitError(f"{num_samples} samples give no frame; expected {self.frame_grid.size_samples} or more")
+        left = self._padding_samples
+        right = self._padded_samples(num_samples) - num_samples - left if self.center else 0
+        padded = F.pad(waveforms, (left, right))
+        representation = self.encoder(padded)  # (B, C, L)
+
+        features = representation
+        if self.wavlm is not None:
+            speech = wavlm_features(self.wavlm, waveforms, self.stride, representation.shape[-1])
+            features = torch.cat((representation, speech), dim=1)
+        masks, embeddings = self.masker(features)  # (B, K, C, L), (B, K, E, L)
+        masked = apply_masks(masks, representation, self.masker.complex_masks)
+
+        decoded = self.decoder(masked)[..., left:]  # (B, K, ≤ T)
+        sources = F.pad(decoded, (0, num_samples - decoded.shape[-1]))
+        return LocalOutput(self._diarize(masked, embeddings), sources)
+
+    def _diarize(self, masked: Tensor, embeddings: Tensor | None) -> Tensor:
+        """Return activity logits (B, K, F) of masked representations (B, K, C, L)."""
+        if self.masker.complex_masks:  # averages of complex numbers say nothing: use log magnitudes
+            real, imaginary = masked.chunk(2, dim=2)
+            masked = torch.log(1e-5 + real.square() + imaginary.square())
+        if embeddings is not None:
+            masked = torch.cat((masked, embeddings), dim=2)
+        hidden = F.avg_pool1d(masked.flatten(0, 1), self.pooling).transpose(1, 2)  # (B·K, F, C)
+        for layer in self.linear:
+            hidden = F.leaky_relu(layer(hidden))
+        if not self.linear:
+            hidden = hidden.square().sum(-1, keepdim=True)  # the energy alone decides
+        return self.classifier(hidden).squeeze(-1).unflatten(0, (-1, self.num_speakers))
+
+
+def _fill(defaults: dict[str, Any], given: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    unknown = sorted(set(given or {}) - set(defaults))
+    if unknown:
+        raise ValueError(f"{name}: unknown key {unknown[0]!r}; expected {', '.join(defaults)}")
+    return defaults | (given or {})
+
+
+def apply_masks(masks: Tensor, representation: Tensor, complex_masks: bool) -> Tensor:
+    """Multiply masks (B, K, C, L) with a representation (B, C, L).
+
+    Complex masks and representations hold their real parts in the first half of the channels and their
+    imaginary parts in the second.
+    """
+    representation = representation.unsqueeze(1)
+    if not complex_masks:
+        return masks * representation
+    mask_re, mask_im = masks.chunk(2, dim=2)
+    rep_re, rep_im = representation.chunk(2, dim=2)
+    return torch.cat((mask_re * rep_re - mask_im * rep_im, mask_re * rep_im + mask_im * rep_re), dim=2)

@@ -1,0 +1,165 @@
+"""From the voice prints of local speakers to the speakers of the recording."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.optimize import linear_sum_assignment
+
+from pixit.config import Settings
+from pixit.types import PixitError
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+class ClusteringSettings(Settings):
+    """Agglomerative clustering of speaker embeddings."""
+
+    threshold: float = Field(0.6, gt=0, le=2, description="mean cosine distance up to which voices are one")
+    min_speech_s: float = Field(
+        1.0, ge=0, description="seconds of speech for an embedding to found a speaker"
+    )
+    min_speaker_s: float = Field(2.0, ge=0, description="seconds of speech for a cluster to be a speaker")
+    max_vectors: int = Field(2000, ge=2, description="most embeddings to cluster; the rest joins the nearest")
+
+
+def check_num_speakers(
+    num_speakers: int | None, min_speakers: int | None, max_speakers: int | None
+) -> tuple[int, int | None]:
+    """Return the bounds on the number of speakers.
+
+    Raises
+    ------
+    PixitError
+        If they contradict each other or are below 1.
+    """
+    if num_speakers is not None:
+        if min_speakers not in (None, num_speakers) or max_speakers not in (None, num_speakers):
+            raise PixitError(
+                f"num_speakers={num_speakers}: give either it or min_speakers and max_speakers, not both"
+            )
+        min_speakers = max_speakers = num_speakers
+    low = 1 if min_speakers is None else min_speakers
+    if low < 1 or (max_speakers is not None and max_speakers < low):
+        raise PixitError(
+            f"number of speakers between {low} and {max_speakers}: expected at least 1, the lower bound first"
+        )
+    return low, max_speakers
+
+
+def cluster(
+    vectors: Floats,
+    speech_s: Floats,
+    settings: ClusteringSettings,
+    min_speakers: int = 1,
+    max_speakers: int | None = None,
+    window_overlap: float = 1.0,
+) -> Ints:
+    """Give every local speaker a speaker of the recording.
+
+    The embeddings that stand on enough speech are clustered (average linkage on cosine distance), which gives the
+    speakers and their centroids; then each window assigns its local speakers to the centroids, one to one,
+    as two local speakers of a window cannot be the same person.
+
+    Parameters
+    ----------
+    vectors
+        (W, K, D), NaN where a local speaker is silent.
+    speech_s
+        Seconds of speech behind each vector, (W, K).
+    settings
+        See `ClusteringSettings`.
+    min_speakers, max_speakers
+        Bounds on the number of speakers; kept if there is enough speech to tell them apart.
+    window_overlap
+        Window over step: in so many windows each moment is heard.
+
+    Returns
+    -------
+    numpy.ndarray
+        (W, K), counted from 0 in the order of first appearance; -1 where silent, or where more
+        local speakers talk than there are speakers.
+    """
+    speakers = np.full(speech_s.shape, -1, np.int64)
+    active = ~np.isnan(vectors[..., 0])
+    if not active.any():
+        return speakers
+    chosen = _founders(active, speech_s, settings)
+    founders = _unit(vectors[chosen])
+    seconds = speech_s[chosen] * (active.sum() / len(founders)) / window_overlap
+    labels = _agglomerate(founders, seconds, settings, min_speakers, max_speakers)
+    centroids = _unit(np.stack([founders[labels == label].mean(axis=0) for label in np.unique(labels)]))
+    for window in np.flatnonzero(active.any(axis=1)):
+        local = np.flatnonzero(active[window])
+        similarity = _unit(vectors[window, local]) @ centroids.T
+        rows, columns = linear_sum_assignment(similarity, maximize=True)
+        speakers[window, local[rows]] = columns
+    return _by_first_appearance(speakers)
+
+
+def _founders(active: NDArray[np.bool_], speech_s: Floats, settings: ClusteringSettings) -> tuple[Ints, Ints]:
+    """Return the places (window, local speaker) of the embeddings to cluster, evenly spread over time."""
+    enough = active & (speech_s >= settings.min_speech_s)
+    if not enough.any():
+        enough = active
+    places = np.argwhere(enough)
+    keep = np.linspace(0, len(places) - 1, min(len(places), settings.max_vectors)).round().astype(int)
+    return tuple(places[keep].T)
+
+
+def _agglomerate(
+    vectors: Floats,
+    seconds: Floats,
+    settings: ClusteringSettings,
+    min_speakers: int,
+    max_speakers: int | None,
+) -> Ints:
+    """Return a label for each vector; clusters with too little speech join the nearest larger one."""
+    if len(vectors) == 1:
+        return np.zeros(1, np.int64)
+    tree = linkage(vectors, method="average", metric="cosine")
+    labels = fcluster(tree, settings.threshold, criterion="distance")
+    totals = np.bincount(labels, weights=seconds)
+    large = np.flatnonzero(totals >= settings.min_speaker_s)
+    low, high = min_speakers, max_speakers or len(vectors)
+    if not low <= max(1, len(large)) <= high:
+        labels, large = _cut_to(tree, seconds, settings, low if len(large) < low else high)
+    if len(large) == 0:
+        large = np.array([np.argmax(np.bincount(labels, weights=seconds))])
+    centroids = _unit(np.stack([vectors[labels == label].mean(axis=0) for label in large]))
+    nearest = large[(vectors @ centroids.T).argmax(axis=1)]
+    return np.where(np.isin(labels, large), labels, nearest)
+
+
+def _cut_to(tree: Floats, seconds: Floats, settings: ClusteringSettings, wanted: int) -> tuple[Ints, Ints]:
+    """Cut the tree so that `wanted` clusters have enough speech, or at the nearest that it allows."""
+    best: tuple[int, Ints, Ints] | None = None
+    for count in range(wanted, min(len(seconds), wanted + 30) + 1):
+        labels = fcluster(tree, count, criterion="maxclust")
+        totals = np.bincount(labels, weights=seconds)
+        large = np.flatnonzero(totals >= settings.min_speaker_s)
+        if len(large) > wanted:
+            large = np.sort(np.argsort(totals)[::-1][:wanted])
+        if best is None or abs(len(large) - wanted) < best[0]:
+            best = abs(len(large) - wanted), labels, large
+        if best[0] == 0:
+            break
+    if best is None or best[0]:  # too little speech for so many speakers: take the clusters as they are
+        labels = fcluster(tree, wanted, criterion="maxclust")
+        return labels, np.unique(labels)
+    return best[1], best[2]
+
+
+def _unit(vectors: Floats) -> Floats:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def _by_first_appearance(speakers: Ints) -> Ints:
+    flat = speakers.ravel()
+    found, first = np.unique(flat[flat >= 0], return_index=True)
+    order = np.full(found.max() + 1 if len(found) else 1, -1, np.int64)
+    order[found[np.argsort(first)]] = np.arange(len(found))
+    return np.where(speakers >= 0, order[np.maximum(speakers, 0)], -1)

@@ -1,0 +1,101 @@
+"""The local model over all windows of a recording, with the level of its sources restored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixit.pipeline.spool import Spool
+from pixit.types import LocalModel
+from pixit.windows import Window
+
+Item = TypeVar("Item")
+Progress = Callable[[int, int], None]
+
+
+def run_windows(
+    model: LocalModel,
+    windows: Iterable[Window],
+    spool: Spool,
+    batch_size: int,
+    min_active_frames: int,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Separate and diarize every window, and put what comes out into `spool`.
+
+    Parameters
+    ----------
+    min_active_frames
+        A local speaker who is active (probability of 0.5 or more) for fewer frames is taken to be silent.
+    progress
+        Called with the number of windows done and of all.
+    """
+    for batch in batches(windows, batch_size):
+        mixtures = torch.from_numpy(np.stack([window.samples for window in batch])).to(device)
+        with torch.inference_mode():
+            output = model(mixtures.unsqueeze(1))
+            activities = output.activities
+            activities *= _inside(activities, batch, spool)
+            active = (activities >= 0.5).sum(-1) >= min_active_frames
+            sources = restore_levels(output.sources, mixtures, active)
+        spool.append(activities.float().cpu().numpy(), sources.float().cpu().numpy(), active.cpu().numpy())
+        progress(len(spool), spool.geometry.num_windows)
+
+
+def _inside(activities: Tensor, batch: list[Window], spool: Spool) -> Tensor:
+    """Return 1 for frames of the recording, 0 for those of the zeros that follow it, (B, 1, F)."""
+    grid = spool.geometry.frame_grid
+    centres = grid.centre_samples(0) + grid.step_samples * torch.arange(activities.shape[-1])
+    valid = torch.tensor([window.valid for window in batch])
+    return (centres < valid[:, None])[:, None].to(activities)
+
+
+def restore_levels(sources: Tensor, mixtures: Tensor, active: Tensor) -> Tensor:
+    """Scale the active sources so that their sum comes as near to the mixture as it can (least squares).
+
+    SI-SDR leaves the scale, and even the sign, of a source free; here they are found again. A little ridge keeps
+    the solution from blowing up where sources are alike; no source becomes louder than the mixture.
+
+    Parameters
+    ----------
+    sources
+        (B, K, T).
+    mixtures
+        (B, T).
+    active
+        (B, K); silent sources become zero.
+
+    Returns
+    -------
+    Tensor
+        (B, K, T).
+    """
+    sources = sources * active.unsqueeze(-1)
+    gram = sources @ sources.mT  # (B, K, K)
+    cross = sources @ mixtures.unsqueeze(-1)  # (B, K, 1)
+    power = gram.diagonal(dim1=1, dim2=2)
+    tiny = torch.finfo(gram.dtype).tiny ** 0.5
+    ridge = torch.diag_embed(1e-3 * power + (power <= tiny).to(gram))
+    gains = torch.linalg.solve(gram + ridge, cross).squeeze(-1)  # (B, K)
+    loudest = (mixtures.square().sum(-1, keepdim=True) / power.clamp_min(tiny)).sqrt()
+    return sources * gains.clamp(-loudest, loudest).unsqueeze(-1)
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield lists of up to `size` items."""
+    stream = iter(items)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+def solo_frames(activities: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where a local speaker talks and no other does, (K, F), for activities (K, F)."""
+    talking = activities >= 0.5
+    return talking & (talking.sum(axis=0) == 1)

@@ -1,0 +1,316 @@
+"""The main job: a recording in, one track per speaker and who spoke when out.
+
+Read `Separator.__call__`: the four steps are one function each, in the files beside this one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pyannote.core import Annotation, Segment
+from pydantic import Field
+
+from pixit.audio import Audio, TrackWriter, open_audio
+from pixit.config import Settings, read_yaml, settings_from_mapping
+from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
+from pixit.pipeline.embed import EmbeddingSettings, embed_speakers
+from pixit.pipeline.local import Progress, run_windows
+from pixit.pipeline.spool import Geometry, Spool
+from pixit.pipeline.stitch import StitchingSettings, diarize, stitch_tracks
+from pixit.results import Separation, Track
+from pixit.types import Embedder, Hook, LocalModel, PixitError
+from pixit.windows import Window, cut_windows, num_windows
+
+BUNDLED = "bundled"
+
+Bounds = tuple[int, int | None]
+
+
+class SeparationSettings(Settings):
+    """Everything that decides about a separation, but for the two networks."""
+
+    step_s: float = Field(1.0, gt=0, description="seconds from one window to the next")
+    batch_size: int = Field(8, ge=1, description="windows at a time")
+    min_active_s: float = Field(0.15, ge=0, description="speech a local speaker needs to be taken for one")
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    clustering: ClusteringSettings = ClusteringSettings()
+    stitching: StitchingSettings = StitchingSettings()
+
+
+class Separator:
+    """Separates recordings with a local model and a speaker embedder.
+
+    Parameters
+    ----------
+    model
+        Separates and diarizes windows, for example a `ToTaToNet`.
+    embedder
+        Tells the local speakers of all windows apart.
+    settings
+        How.
+    device
+        ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes a CUDA device where there is one.
+    name
+        What the result says it was made with.
+
+    Examples
+    --------
+    >>> separator = Separator.from_pretrained()                        # doctest: +SKIP
+    >>> diarization, sources = separator("meeting.wav", num_speakers=4)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: LocalModel,
+        embedder: Embedder,
+        settings: SeparationSettings | None = None,
+        device: str = "auto",
+        name: str = "",
+    ) -> None:
+        if embedder.sample_rate_hz != model.sample_rate_hz:
+            raise PixitError(
+                f"the embedder takes {embedder.sample_rate_hz} Hz and the model {model.sample_rate_hz} Hz; "
+                "expected the same sample rate"
+            )
+        self.settings = settings or SeparationSettings()
+        self.device = pick_device(device)
+        self.model, self.embedder = model, embedder
+        for network in (model, embedder):
+            if isinstance(network, torch.nn.Module):
+                network.to(self.device).eval()
+        self.name = name
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        embedder: str | Path | None = None,
+        device: str = "auto",
+        settings: Mapping[str, Any] | None = None,
+        **hub: Any,
+    ) -> Separator:
+        """Load a separator.
+
+        Parameters
+        ----------
+        name
+            None for the bundled one; a folder with ``separator.yaml``, ``model`` and ``embedder``; or a single
+            model (as `pixit train` exports it, a pyannote checkpoint, a Hugging Face hub name), which takes
+            the bundled embedder and settings.
+        embedder
+            Another embedder.
+        device
+            As for `Separator`.
+        settings
+            Differences from the settings that come with the separator.
+        **hub
+            ``revision``, ``token`` and ``cache_dir`` for a hub name.
+
+        Raises
+        ------
+        PixitError
+            If a checkpoint is missing, damaged or of another kind.
+        """
+        from pixit.checkpoint import load_model
+
+        bundled = Path(str(files("pixit") / BUNDLED))
+        folder = bundled if name is None else Path(name)
+        whole = (folder / "separator.yaml").exists()
+        home = folder if whole else bundled
+        tree = _merge(read_yaml(home / "separator.yaml"), settings or {})
+        model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
+        voice: Any = load_model(str(embedder)) if embedder else load_model(home / "embedder")
+        for network, role, contract in ((model, "model", LocalModel), (voice, "embedder", Embedder)):
+            if not isinstance(network, contract):
+                raise PixitError(
+                    f"{name or embedder}: is a {type(network).__name__}, expected a {role}; is it the other one?"
+                )
+        found = settings_from_mapping(SeparationSettings, tree, source="separation settings")
+        return cls(model, voice, found, device, name="bundled" if name is None else str(name))
+
+    def __call__(
+        self,
+        audio: str | Path | Mapping[str, Any] | Audio,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Hook | None = None,
+        channel: int | None = None,
+    ) -> Separation:
+        """Separate a recording of any length, in bounded memory.
+
+        Parameters
+        ----------
+        audio
+            A path, or a mapping with ``audio`` or with ``waveform`` (channel, time) and ``sample_rate``.
+        num_speakers, min_speakers, max_speakers
+            What is known of the number of speakers.
+        hook
+            Progress callback, as in pyannote.audio.
+        channel
+            0-based channel to separate; None for the mean of all.
+
+        Returns
+        -------
+        Separation
+            Unpacks as ``diarization, sources``.
+
+        Raises
+        ------
+        PixitError
+            If the recording cannot be read, or the numbers of speakers contradict each other.
+        """
+        started = time.perf_counter()
+        bounds = check_num_speakers(num_speakers, min_speakers, max_speakers)
+        recording = open_audio(audio, sample_rate_hz=self.model.sample_rate_hz, channel=channel)
+        tell = partial(_progress, hook, audio)
+        temporary = tempfile.TemporaryDirectory(prefix="pixit-", ignore_cleanup_errors=True)
+        try:
+            diarization, tracks = self._separate(recording, bounds, Path(temporary.name), tell)
+        except BaseException:  # Ctrl-C too: nothing stays behind
+            temporary.cleanup()
+            raise
+        if hook is not None:
+            hook("discrete_diarization", diarization, file=audio)
+        return Separation(
+            uri=recording.uri,
+            diarization=diarization,
+            tracks=tracks,
+            sample_rate_hz=recording.sample_rate_hz,
+            num_samples=recording.num_samples,
+            settings=self._describe(recording, bounds, time.perf_counter() - started),
+            temporary=temporary,
+        )
+
+    def _separate(
+        self, recording: Audio, bounds: Bounds, folder: Path, tell: Callable[[str], Progress]
+    ) -> tuple[Annotation, dict[str, Track]]:
+        """Take the way of the data: windows, voice prints, speakers, tracks."""
+        settings, size, device = self.settings, self.settings.batch_size, self.device
+        geometry = window_geometry(self.model, recording.num_samples, settings.step_s)
+        windows = partial(read_windows, recording, geometry)
+        min_frames = max(1, round(settings.min_active_s / geometry.frame_s))
+        with Spool(geometry, self.model.num_speakers) as local:
+            run_windows(self.model, windows(), local, size, min_frames, device, tell("segmentation"))
+            vectors, speech_s = embed_speakers(
+                self.embedder, local, windows(), settings.embedding, size, device, tell("embeddings")
+            )
+            speakers = cluster(vectors, speech_s, settings.clustering, *bounds, geometry.windows_at_once)
+            turns, talking, speakers = diarize(local, speakers, settings.stitching)
+            stretches = stitch_tracks(
+                local, speakers, talking, windows(), settings.stitching, tell("separations")
+            )
+            tracks = write_tracks(stretches, len(turns), folder, geometry)
+        return annotate(turns, recording.uri), tracks
+
+    def _describe(self, recording: Audio, bounds: Bounds, elapsed_s: float) -> dict[str, Any]:
+        """Return what the result says of how it was made."""
+        return {
+            "pixit": version("pixit-audio"),
+            "model": self.name,
+            "source": str(getattr(recording, "path", recording.uri)),
+            "source_sample_rate": recording.source_rate_hz,
+            "source_channels": recording.num_channels,
+            "channel": "mean" if recording.channel is None else recording.channel,
+            "min_speakers": bounds[0],
+            "max_speakers": bounds[1],
+            "separation": self.settings.model_dump(mode="json"),
+            "device": str(self.device),
+            "elapsed_s": round(elapsed_s, 2),
+        }
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the device of this name; ``"auto"`` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise PixitError(
+            f"device {device!r}: cannot be used ({reason}); expected cpu, cuda or auto"
+        ) from None
+
+
+def window_geometry(model: LocalModel, num_samples: int, step_s: float) -> Geometry:
+    """Lay the windows over a recording, a whole number of frames from one to the next."""
+    frame_samples = model.frame_grid.step_samples
+    step_samples = max(1, round(step_s * model.sample_rate_hz / frame_samples)) * frame_samples
+    return Geometry(
+        sample_rate_hz=model.sample_rate_hz,
+        num_samples=num_samples,
+        num_windows=num_windows(num_samples, model.window_samples, step_samples),
+        window_samples=model.window_samples,
+        step_samples=step_samples,
+        frame_grid=model.frame_grid,
+        num_frames=model.num_frames(model.window_samples),
+    )
+
+
+def read_windows(recording: Audio, geometry: Geometry) -> Iterator[Window]:
+    """Read the recording once, window by window."""
+    return cut_windows(recording.blocks(), geometry.window_samples, geometry.step_samples)
+
+
+def write_tracks(
+    stretches: Iterable[NDArray[np.float32]], num_speakers: int, folder: Path, geometry: Geometry
+) -> dict[str, Track]:
+    """Write finished stretches (N, n) of all tracks as they come."""
+    rate_hz, length = geometry.sample_rate_hz, geometry.num_samples
+    paths = {speaker_name(number): folder / f"{speaker_name(number)}.w64" for number in range(num_speakers)}
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(TrackWriter(path, rate_hz, "w64", num_samples=length))
+            for path in paths.values()
+        ]
+        for stretch in stretches:
+            for writer, samples in zip(writers, stretch, strict=True):
+                writer.write(samples)
+    return {name: Track.open(path) for name, path in paths.items()}
+
+
+def annotate(turns: list[list[tuple[float, float]]], uri: str) -> Annotation:
+    """Return the turns of all speakers as an annotation."""
+    annotation = Annotation(uri=uri)
+    for number, own in enumerate(turns):
+        for start_s, end_s in own:
+            annotation[Segment(start_s, end_s), number] = speaker_name(number)
+    return annotation
+
+
+def speaker_name(number: int) -> str:
+    """Return the label of a speaker."""
+    return f"SPEAKER_{number:02d}"
+
+
+def _progress(hook: Hook | None, file: Any, step: str) -> Progress:
+    """Return a function that tells `hook` how far `step` is."""
+
+    def tell(completed: int, total: int) -> None:
+        if hook is not None:
+            hook(step, None, file=file, total=total, completed=completed)
+
+    return tell
+
+
+def _merge(tree: Mapping[str, Any], differences: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(tree)
+    for key, value in differences.items():
+        known = merged.get(key)
+        merged[key] = (
+            _merge(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
+        )
+    return merged

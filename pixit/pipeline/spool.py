@@ -1,0 +1,152 @@
+"""Window outputs, waiting on disk for the clustering: this is what bounds the memory of a separation.
+
+Sources take 10 times the recording and more, so they go to a temporary file (float16, silent ones left out) and are
+read back one window at a time. What is small stays in memory: activities, one byte a frame.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixit.types import FrameGrid, PixitError
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the windows lie in the recording, and the frames in the windows."""
+
+    sample_rate_hz: int
+    num_samples: int
+    num_windows: int
+    window_samples: int
+    step_samples: int
+    frame_grid: FrameGrid
+    num_frames: int
+
+    @property
+    def step_frames(self) -> int:
+        """Frames from one window to the next; the step is chosen so that this is a whole number."""
+        return self.step_samples // self.frame_grid.step_samples
+
+    @property
+    def windows_at_once(self) -> float:
+        """How many windows hear each moment of the recording."""
+        return self.window_samples / self.step_samples
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds from one frame to the next."""
+        return self.frame_grid.step_samples / self.sample_rate_hz
+
+
+class Spool:
+    """Activities and sources of all windows of a recording, written once in order and then read.
+
+    Parameters
+    ----------
+    geometry
+        How the windows lie.
+    num_speakers
+        K.
+    folder
+        Where the temporary file goes; None for the system's folder for such files.
+
+    Raises
+    ------
+    PixitError
+        If there is clearly too little room, or none left while writing.
+    """
+
+    def __init__(self, geometry: Geometry, num_speakers: int, folder: Path | None = None) -> None:
+        self.geometry = geometry
+        self.num_speakers = num_speakers
+        shape = (geometry.num_windows, num_speakers)
+        self._activities = np.zeros((*shape, geometry.num_frames), np.uint8)
+        self._offsets = np.full(shape, -1, np.int64)  # place of a source in the file, in samples; -1: silent
+        self._scales = np.zeros(shape, np.float32)
+        self._num_written = 0
+        self._num_samples_written = 0
+        self._check_room(folder)
+        self._file = tempfile.TemporaryFile(dir=folder, prefix="pixit-")  # noqa: SIM115 closed by __exit__
+
+    def _check_room(self, folder: Path | None) -> None:
+        place = Path(folder or tempfile.gettempdir())
+        if not place.is_dir():
+            raise PixitError(f"{place}: expected a folder for temporary files, found none; create it")
+        # One source a window is what a conversation without overlap takes.
+        needed = self.geometry.num_windows * self.geometry.window_samples * 2
+        free = shutil.disk_usage(place).free
+        if needed > free:
+            raise PixitError(
+                f"{place}: has {free / 1e9:.1f} GB free, the separation needs some {needed / 1e9:.1f} GB for "
+                "temporary files; free some, set TMPDIR to a larger disk, or take a larger step"
+            )
+
+    def append(self, activities: Floats, sources: Floats, active: NDArray[np.bool_]) -> None:
+        """Add windows: activities (B, K, F), sources (B, K, T), and which of them to keep (B, K)."""
+        first = self._num_written
+        self._num_written += len(activities)
+        self._activities[first : self._num_written] = np.round(activities * 255)
+        for window, speaker in np.argwhere(active):
+            source = sources[window, speaker]
+            scale = float(np.abs(source).max()) or 1.0
+            self._offsets[first + window, speaker] = self._num_samples_written
+            self._scales[first + window, speaker] = scale
+            self._write((source / scale).astype(np.float16))
+
+    def _write(self, samples: NDArray[np.float16]) -> None:
+        try:
+            self._file.write(samples.tobytes())
+        except OSError as error:
+            raise PixitError(
+                f"temporary file: cannot be written ({error.strerror}); free some disk space, or set TMPDIR to "
+                "a larger disk"
+            ) from None
+        self._num_samples_written += len(samples)
+
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        """Which local speakers have a source, (W, K)."""
+        return self._offsets >= 0
+
+    def activities(self, window: int) -> Floats:
+        """Return the activities (K, F) of a window; zero for local speakers who are silent."""
+        return self._activities[window] * self.active[window][:, None] / np.float32(255)
+
+    def source(self, window: int, speaker: int) -> Floats:
+        """Return a source (T,), zero where the local speaker is silent."""
+        length = self.geometry.window_samples
+        offset = int(self._offsets[window, speaker])
+        if offset < 0:
+            return np.zeros(length, np.float32)
+        self._file.seek(offset * 2)
+        samples = np.frombuffer(self._file.read(length * 2), np.float16)
+        return samples.astype(np.float32) * self._scales[window, speaker]
+
+    def sources(self, window: int) -> Floats:
+        """Return the sources (K, T) of a window."""
+        return np.stack([self.source(window, speaker) for speaker in range(self.num_speakers)])
+
+    def __len__(self) -> int:
+        return self._num_written
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._num_written))
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()

@@ -1,0 +1,187 @@
+"""What checkpoints of pyannote.audio hold, read without pyannote.audio and without running their pickle.
+
+Only tensors, plain values and stand-ins for the three classes named below are made of it; whatever else a
+file asks for is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixit.types import PixitError
+
+# What reading a damaged pickle or archive ends in.
+_PICKLE_ERRORS = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    ArithmeticError,
+    AssertionError,
+)
+
+
+class Specifications:
+    """What pyannote.audio's class of this name pickles: its attributes."""
+
+    duration: float
+
+
+class Problem(Enum):
+    """Values of pyannote.audio's class of this name."""
+
+    BINARY_CLASSIFICATION = 0
+    MONO_LABEL_CLASSIFICATION = 1
+    MULTI_LABEL_CLASSIFICATION = 2
+    REPRESENTATION = 3
+    REGRESSION = 4
+
+
+class Resolution(Enum):
+    """Values of pyannote.audio's class of this name."""
+
+    FRAME = 1
+    CHUNK = 2
+
+
+STAND_INS = (Specifications, Problem, Resolution)
+for _stand_in in STAND_INS:
+    _stand_in.__module__ = "pyannote.audio.core.task"  # the name under which pickles ask for it
+
+
+def read_pyannote(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a ToTaToNet that pyannote.audio 3 or 4 saved.
+
+    The number of sources, the use of WavLM and its sizes, which these checkpoints do not tell, are read off
+    the weights.
+
+    Parameters
+    ----------
+    path
+        ``pytorch_model.bin``, or another checkpoint of a training.
+
+    Returns
+    -------
+    config
+        Arguments of our `ToTaToNet`.
+    state
+        Its weights, under the names that pyannote.audio gave them.
+
+    Raises
+    ------
+    PixitError
+        If the file is missing, damaged, no ToTaToNet, or asks for code to be run.
+    """
+    checkpoint = _read_pickle(path)
+    try:
+        info, state = checkpoint["pyannote.audio"], dict(checkpoint["state_dict"])
+        kind = info["architecture"]["class"]
+        if kind != "ToTaToNet":
+            raise PixitError(f"{path}: holds a {kind} of pyannote.audio; expected a ToTaToNet")
+        if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+            raise PixitError(f"{path}: its state_dict does not hold tensors only; expected a ToTaToNet")
+        config = _config_of(checkpoint["hyper_parameters"], info["specifications"], state)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PixitError(f"{path}: is no ToTaToNet of pyannote.audio ({reason}); expected one") from None
+    return config, state
+
+
+def rename_like(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give weights the names that the model has for them, where generations of torch and filterbanks differ."""
+    generations = (
+        ("weight_g", "weight_v"),
+        ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    )
+    # windows that old versions of the filterbank did not save
+    renamed = {name: tensor for name, tensor in expected.items() if name.endswith("torch_window")}
+    for name, tensor in state.items():
+        names = {name}
+        for here, there in (generations, generations[::-1]):
+            names |= {name.removesuffix(a) + b for a, b in zip(here, there, strict=True) if name.endswith(a)}
+        renamed[next(iter(names & set(expected)), name)] = tensor
+    return renamed
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    earlier = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals([*STAND_INS, torch.torch_version.TorchVersion])
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise PixitError(f"{path}: cannot be read ({error.strerror}); expected a whole checkpoint") from None
+    except _PICKLE_ERRORS as error:
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it asks for {asked[1]}, which is refused" if asked else f"{type(error).__name__}, damaged?"
+        raise PixitError(
+            f"{path}: cannot be loaded ({reason}); expected a whole checkpoint of pyannote.audio"
+        ) from None
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(earlier)
+    if not isinstance(checkpoint, dict):
+        raise PixitError(
+            f"{path}: holds a {type(checkpoint).__name__}; expected a checkpoint of pyannote.audio"
+        )
+    return checkpoint
+
+
+def _config_of(given: dict[str, Any], specifications: Any, state: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments of our ToTaToNet for pyannote's hyper-parameters and weights."""
+    sample_rate_hz = given.get("sample_rate", 16000)
+    encoder_decoder = dict(given.get("encoder_decoder") or {})
+    stride = encoder_decoder.get("stride", 16)
+    # theirs rounds the number of encoder frames per diarization frame down, ours wants the rate that results
+    pooling = int(sample_rate_hz / (given.get("diar") or {}).get("frames_per_second", 125) / stride)
+    num_outputs, bottleneck = state["masker.first_out.1.weight"].shape[:2]
+    first = specifications[0] if isinstance(specifications, tuple) else specifications
+    return {
+        "n_sources": num_outputs // bottleneck,
+        "encoder_decoder": encoder_decoder,
+        "masker": {"name": "dprnn"} | dict(given.get("dprnn") or {}),
+        "linear": dict(given.get("linear") or {}),
+        "diar": {"frames_per_second": sample_rate_hz / (stride * pooling)},
+        "wavlm": _wavlm_config(
+            {k.removeprefix("wavlm."): v for k, v in state.items() if k.startswith("wavlm.")}
+        ),
+        "sample_rate_hz": sample_rate_hz,
+        "window_s": float(first.duration),
+    }
+
+
+def _wavlm_config(state: dict[str, Tensor]) -> dict[str, Any] | None:
+    """Return the sizes of a WavLM as its weights tell them, or None where there are none."""
+    if not state:
+        return None
+    name = re.compile(r"feature_extractor\.conv_layers\.\d+\.conv\.weight")
+    convolutions = [state[key] for key in sorted(filter(name.fullmatch, state))]
+    hidden_size = state["feature_projection.projection.weight"].shape[0]
+    old, new = "weight_v", "parametrizations.weight.original1"
+    position = "encoder.pos_conv_embed.conv."
+    positions = state[position + old] if position + old in state else state[position + new]
+    # in every published WavLM, the variant with layer norms in its convolutions is also the "stable" one
+    layer_norms = "feature_extractor.conv_layers.1.layer_norm.weight" in state
+    return {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": sum(name.endswith("attention.gru_rel_pos_const") for name in state),
+        "num_attention_heads": state["encoder.layers.0.attention.gru_rel_pos_const"].shape[1],
+        "intermediate_size": state["encoder.layers.0.feed_forward.intermediate_dense.weight"].shape[0],
+        "conv_dim": [v.shape[0] for v in convolutions],
+        "conv_kernel": [v.shape[2] for v in convolutions],
+        "conv_bias": "feature_extractor.conv_layers.0.conv.bias" in state,
+        "num_conv_pos_embeddings": positions.shape[2],
+        "num_conv_pos_embedding_groups": hidden_size // positions.shape[1],
+        "num_buckets": state["encoder.layers.0.attention.rel_attn_embed.weight"].shape[0],
+        "feat_extract_norm": "layer" if layer_norms else "group",
+        "do_stable_layer_norm": layer_norms,
+    }

@@ -1,0 +1,211 @@
+"""Crops of speech for the training of the speaker embedder, disguised as what a separation leaves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from pixit.config import Settings
+from pixit.data.augment import NoiseBank, RoomBank, change_speed, draw_channel
+from pixit.data.voices import SpeakerPool, Voice
+from pixit.models.speaker import STEP_S
+from pixit.types import PixitError
+
+Signal = NDArray[np.float32]
+
+
+class CropSettings(Settings):
+    """What is cut, and how it is changed before the network hears it; probabilities are per crop."""
+
+    batch_size: int = Field(48, ge=4, multiple_of=2, description="crops in a batch, two a speaker")
+    length_s: tuple[float, float] = Field((1.0, 3.0), description="range of their length")
+    speeds: tuple[float, ...] = Field(
+        (0.87, 1.0, 1.13),
+        min_length=1,
+        description="every speaker at every speed is a class: another pitch and vocal tract, another voice",
+    )
+    speed_jitter: float = Field(0.02, ge=0, lt=1, description="random change of the speed within a class")
+    partial_probability: float = Field(
+        0.5, ge=0, le=1, description="crops in which the speaker talks, and weights count, only at times"
+    )
+    reverberation_probability: float = Field(0.5, ge=0, le=1, description="crops heard in a room")
+    separated_probability: float = Field(
+        0.5, ge=0, le=1, description="crops that went through the mask of an imperfect separation"
+    )
+    separated_sir_db: tuple[float, float] = Field((-3.0, 15.0), description="speech to intruder before it")
+    leakage_sir_db: tuple[float, float] = Field((5.0, 25.0), description="the same in all other crops")
+    noise_probability: float = Field(0.7, ge=0, le=1, description="crops with noise")
+    noise_snr_db: tuple[float, float] = Field((5.0, 30.0), description="speech to noise")
+    channel_probability: float = Field(0.7, ge=0, le=1, description="crops through a telephone or the like")
+
+    def milder(self, severity: float) -> CropSettings:
+        """Return settings under which disguises are `severity` (0 to 1) times as frequent."""
+        names = ("reverberation", "separated", "noise", "channel")
+        scaled = {f"{name}_probability": severity * getattr(self, f"{name}_probability") for name in names}
+        return self.model_copy(update=scaled)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops (B, T), the weights of their 10 ms frames (B, F), and class labels (B,)."""
+
+    waveforms: Tensor
+    weights: Tensor
+    labels: Tensor
+
+
+class CropSampler:
+    """Draw batches of disguised crops; the same generator draws the same batch.
+
+    Parameters
+    ----------
+    voices
+        The speakers to tell apart, at one sample rate.
+    rooms
+        Where they talk; none for no reverberation.
+    noises
+        What else is heard.
+    settings
+        See `CropSettings`.
+    """
+
+    def __init__(
+        self,
+        voices: SpeakerPool,
+        rooms: RoomBank | None,
+        noises: NoiseBank,
+        settings: CropSettings,
+    ) -> None:
+        if len(voices) < 2:
+            raise PixitError(f"speech: found {len(voices)} speaker, expected two or more to tell apart")
+        self.voices = voices.voices
+        self.sample_rate_hz = voices.sample_rate_hz
+        self.rooms = rooms
+        self.noises = noises
+        self.settings = settings
+
+    @property
+    def num_classes(self) -> int:
+        """Speakers times speeds."""
+        return len(self.voices) * len(self.settings.speeds)
+
+    def batch(self, rng: np.random.Generator, severity: float = 1.0) -> Batch:
+        """Draw crops of one length: pairs of one speaker, rows 2 i and 2 i + 1, of different speakers.
+
+        Where there are too few speakers, the batch is smaller than asked for.
+        `severity` between 0 and 1 makes disguises as much rarer.
+        """
+        settings = self.settings.milder(severity)
+        speakers = rng.permutation(len(self.voices))[: settings.batch_size // 2].repeat(2)
+        speeds = rng.integers(len(settings.speeds), size=len(speakers) // 2).repeat(2)
+        step = round(STEP_S * self.sample_rate_hz)
+        num_frames = round(rng.uniform(*settings.length_s) / STEP_S)
+        targets, intruders, noises = np.zeros((3, len(speakers), num_frames * step), np.float32)
+        weights = np.zeros((len(speakers), num_frames), np.float32)
+        for row, speaker in enumerate(speakers):
+            other = (speaker + rng.integers(1, len(self.voices))) % len(self.voices)
+            active = draw_activity(num_frames, settings.partial_probability, rng)
+            target, speech = self._talk(self.voices[speaker], settings.speeds[speeds[row]], num_frames, rng)
+            intruder, _ = self._talk(self.voices[other], rng.choice(settings.speeds), num_frames, rng)
+            weights[row] = active * speech if np.any(active * speech) else speech
+            targets[row], intruders[row] = target * np.repeat(weights[row], step), intruder
+            if self.rooms is not None and rng.random() < settings.reverberation_probability:
+                places = self.rooms.draw(2, rng)
+                targets[row], intruders[row] = places[0](targets[row]), places[1](intruders[row])
+            noises[row] = self.noises.draw([num_frames * step], rng)[0]
+        waveforms = disguise(targets, intruders, noises, settings, self.sample_rate_hz, rng)
+        labels = torch.as_tensor(speakers * len(settings.speeds) + speeds)
+        return Batch(torch.from_numpy(waveforms), torch.from_numpy(weights), labels)
+
+    def _talk(
+        self, voice: Voice, speed: float, num_frames: int, rng: np.random.Generator
+    ) -> tuple[Signal, Signal]:
+        """Return a stretch of talk (T,), and per frame whether it is speech (F,)."""
+        step = round(STEP_S * self.sample_rate_hz)
+        speed *= rng.uniform(1 - self.settings.speed_jitter, 1 + self.settings.speed_jitter)
+        source, stretches = voice.cut(voice.draw_middle(rng), math.ceil((num_frames + 1) * step * speed))
+        speech = np.zeros(num_frames, np.float32)
+        for start, end in np.round(stretches / (speed * step)).astype(int):
+            speech[start:end] = 1
+        if not speech.any():
+            speech[0] = 1
+        return change_speed(source, speed)[: num_frames * step], speech
+
+
+def draw_activity(num_frames: int, partial_probability: float, rng: np.random.Generator) -> Signal:
+    """Draw when the speaker talks, as 0 and 1: always, or in one or two stretches of 0.4 s and more."""
+    if rng.random() >= partial_probability:
+        return np.ones(num_frames, np.float32)
+    active = np.zeros(num_frames, np.float32)
+    for _ in range(rng.integers(1, 3)):
+        length = rng.integers(min(40, num_frames), num_frames + 1)
+        start = rng.integers(num_frames - length + 1)
+        active[start : start + length] = 1
+    return active
+
+
+def disguise(
+    targets: Signal,
+    intruders: Signal,
+    noises: Signal,
+    settings: CropSettings,
+    sample_rate_hz: int,
+    rng: np.random.Generator,
+) -> Signal:
+    """Mix the targets with intruders and noise, separate some of them imperfectly, and filter some.
+
+    The separation is imitated by the ratio mask of the true spectra, ``(S / (S + N)) ** exponent``, with
+    an exponent between 0.5 and 1: what leaks, and what is cut out, lies where a real mask errs as well.
+
+    Parameters
+    ----------
+    targets, intruders, noises
+        Signals at any level, (B, T).
+    settings
+        See `CropSettings`.
+    sample_rate_hz
+        Their sample rate.
+    rng
+        Source of all randomness.
+
+    Returns
+    -------
+    Signal
+        The target as it might come out of a separation, (B, T).
+    """
+    size = len(targets)
+    separated = rng.random(size) < settings.separated_probability
+    sir_db = np.where(
+        separated, rng.uniform(*settings.separated_sir_db, size), rng.uniform(*settings.leakage_sir_db, size)
+    )
+    noisy = rng.random(size) < settings.noise_probability
+    snr_db = np.where(noisy, rng.uniform(*settings.noise_snr_db, size), np.inf)
+    exponents = np.where(separated, rng.uniform(0.5, 1.0, size), 0.0).astype(np.float32)
+    power = np.square(targets).mean(1)
+    rest = at_level(intruders, power, sir_db) + at_level(noises, power, snr_db)
+    window = torch.hann_window(512)
+    speech_spectrum, rest_spectrum = (
+        torch.stft(torch.from_numpy(signals), 512, 128, window=window, return_complex=True)
+        for signals in (targets, rest)
+    )
+    speech_power, rest_power = speech_spectrum.abs().square(), rest_spectrum.abs().square()
+    mask = (speech_power / (speech_power + rest_power + 1e-9)) ** torch.from_numpy(exponents)[:, None, None]
+    mixed = torch.istft(
+        mask * (speech_spectrum + rest_spectrum), 512, 128, window=window, length=targets.shape[1]
+    ).numpy()
+    for row in np.flatnonzero(rng.random(size) < settings.channel_probability):
+        mixed[row] = draw_channel(sample_rate_hz, rng)(mixed[row])
+    return mixed
+
+
+def at_level(signals: Signal, power: Signal, ratio_db: NDArray[np.float64]) -> Signal:
+    """Scale signals (B, T) to be `ratio_db` below `power`, both (B,)."""
+    own_power = np.square(signals).mean(1) + 1e-12
+    gains = np.sqrt(power / own_power) * 10 ** (-ratio_db / 20)
+    return signals * gains[:, None].astype(np.float32)

@@ -1,0 +1,182 @@
+"""The LightningModule: one step of training, what is logged of it, and the optimizer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pixit.config import Settings
+from pixit.training.objective import (
+    ObjectiveSettings,
+    PairBatch,
+    best_permutation,
+    mixtures_of_mixtures,
+    pit_bce,
+    pixit_loss,
+    si_sdr,
+    three_mixtures,
+)
+from pixit.types import LocalOutput
+
+
+class OptimizerSettings(Settings):
+    """Adam with one parameter group for WavLM and one for the rest; the defaults are the paper's."""
+
+    learning_rate: float = Field(3e-4, gt=0, description="learning rate of all but WavLM")
+    wavlm_learning_rate: float = Field(1e-5, ge=0, description="learning rate of WavLM; 0 freezes it")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rates rise from 0")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="course of the learning rates")
+    final_fraction: float = Field(
+        0.02, ge=0, le=1, description="share of the learning rate where cosine ends"
+    )
+
+
+class PixITModule(pl.LightningModule):
+    """Train a local model with the objective of PixIT.
+
+    Parameters
+    ----------
+    model
+        The network.
+    objective, optimizer
+        Settings.
+    max_steps
+        Where the cosine schedule ends.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: ObjectiveSettings, optimizer: OptimizerSettings, max_steps: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.optimizer_settings = optimizer
+        self.max_steps = max_steps
+        self.validation_sums: dict[str, Tensor] = {}
+        if optimizer.wavlm_learning_rate == 0:
+            for parameter in self._wavlm_parameters():
+                parameter.requires_grad_(False)
+
+    def on_train_start(self) -> None:
+        """Keep WavLM in evaluation mode: in training mode it would drop layers and mask its input."""
+        if getattr(self.model, "wavlm", None) is not None:
+            self.model.wavlm.eval()
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        """Return the loss of a batch of pairs."""
+        pairs = PairBatch(**batch)
+        with self._full_precision():
+            losses = pixit_loss(self._listen(pairs), pairs, self.objective)
+        values = {
+            "train/loss": losses.total,
+            "train/separation": losses.separation,
+            "train/diarization": losses.diarization,
+        }
+        self.log_dict(values, batch_size=len(batch["mixtures"]))
+        self.log("loss", losses.total.detach(), prog_bar=True, logger=False)
+        return losses.total
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting anew."""
+        self.validation_sums = {}
+
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
+        """Sum up the counts of a batch; ratios are taken at the end, over the whole set."""
+        pairs = PairBatch(**batch)
+        output = self._listen(pairs)
+        with self._full_precision():
+            loss = pixit_loss(output, pairs, self.objective).total
+            sums = frame_errors_and_gains(output, pairs)
+        size = torch.tensor(len(pairs.mixtures), device=self.device, dtype=torch.float32)
+        for name, value in (sums | {"count": size, "loss": loss * size}).items():
+            self.validation_sums[name] = self.validation_sums.get(name, torch.zeros_like(value)) + value
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss, the diarization error rate of single windows, and the separation gain."""
+        sums = {name: self.all_gather(value).sum() for name, value in self.validation_sums.items()}
+        speech = sums["speech"].clamp_min(1)
+        errors = {name: sums[name] / speech for name in ("false_alarm", "missed", "confusion")}
+        metrics = {
+            "val/loss": sums["loss"] / sums["count"],
+            "val/der": sum(errors.values(), torch.zeros_like(speech)),
+            **{f"val/{name}": value for name, value in errors.items()},
+        }
+        for kind in ("overlap", "single"):
+            if sums[f"{kind}_count"] > 0:
+                metrics[f"val/si_sdr_{kind}_db"] = sums[f"{kind}_si_sdr"] / sums[f"{kind}_count"]
+        if sums["overlap_count"] > 0:
+            metrics["val/si_sdr_gain_db"] = sums["overlap_gain"] / sums["overlap_count"]
+        self.log_dict(metrics, prog_bar=False)
+        self.log("val_der", metrics["val/der"], prog_bar=True, logger=False)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """One optimizer with a parameter group for WavLM and one for the rest."""
+        settings = self.optimizer_settings
+        slow = [p for p in self._wavlm_parameters() if p.requires_grad]
+        slow_ids = {id(p) for p in slow}
+        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in slow_ids]
+        groups: list[dict[str, Any]] = [{"params": rest, "lr": settings.learning_rate, "name": "rest"}]
+        if slow:
+            groups.append({"params": slow, "lr": settings.wavlm_learning_rate, "name": "wavlm"})
+        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _wavlm_parameters(self) -> list[nn.Parameter]:
+        wavlm = getattr(self.model, "wavlm", None)
+        return list(wavlm.parameters()) if wavlm is not None else []
+
+    def _learning_rate_factor(self, step: int) -> float:
+        settings = self.optimizer_settings
+        warmup = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+        if settings.schedule == "constant":
+            return warmup
+        progress = min(1.0, step / max(1, self.max_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        return warmup * (settings.final_fraction + (1 - settings.final_fraction) * cosine)
+
+
+def frame_errors_and_gains(output: LocalOutput, batch: PairBatch) -> dict[str, Tensor]:
+    """Return counts of diarization errors in frames, and sums of SI-SDR in dB, for a batch of pairs.
+
+    Diarization is scored on each window by itself, under its best permutation, at a threshold of 0.5. Separation
+    is scored where references exist: where two or more speakers sound, as gain over the mixture, and where one does.
+    """
+    activities, references = mixtures_of_mixtures(batch.activities, batch.references)
+    _, permutation = pit_bce(output.activity_logits, activities)
+    logits = torch.take_along_dim(output.activity_logits, permutation.unsqueeze(-1), 1)
+    counts = frame_errors(logits > 0, activities > 0.5)
+
+    costs = -si_sdr(output.sources.unsqueeze(2), references.unsqueeze(1))  # (3B, K, K)
+    sounding = (references != 0).any(-1)  # (3B, K)
+    matched = batch.has_references.repeat(3)
+    _, permutation = best_permutation(costs * sounding.unsqueeze(1))
+    achieved = -torch.take_along_dim(costs, permutation.unsqueeze(1), 1).squeeze(1)  # (3B, K)
+    before = si_sdr(three_mixtures(batch), references)
+    overlap = (sounding & (sounding.sum(1, keepdim=True) > 1)) & matched[:, None]
+    single = (sounding & (sounding.sum(1, keepdim=True) == 1)) & matched[:, None]
+    return counts | {
+        "overlap_count": overlap.sum().float(),
+        "overlap_si_sdr": (achieved * overlap).sum(),
+        "overlap_gain": ((achieved - before) * overlap).sum(),
+        "single_count": single.sum().float(),
+        "single_si_sdr": (achieved * single).sum(),
+    }
+
+
+def frame_errors(estimate: Tensor, reference: Tensor) -> dict[str, Tensor]:
+    """Return frames of false alarm, missed speech, confusion and speech of aligned activities (B, K, F)."""
+    estimated, expected = estimate.sum(1), reference.sum(1)
+    correct = (estimate & reference).sum(1)
+    return {
+        "false_alarm": (estimated - expected).clamp_min(0).sum().float(),
+        "missed": (expected - estimated).clamp_min(0).sum().float(),
+        "confusion": (torch.minimum(estimated, expected) - correct).sum().float(),
+        "speech": expected.sum().float(),
+    }

@@ -1,0 +1,300 @@
+"""The objective of PixIT, to be read beside the paper (Kalda et al., Odyssey 2024, section 2).
+
+A training item is a pair of chunks ``x1``, ``x2`` of one recording that share no speaker and hold at most K
+speakers together. The network hears three mixtures, ``x1``, ``x2`` and the mixture of mixtures ``x1 + x2``:
+
+- **Diarization**: permutation-invariant binary cross-entropy on all three (`pit_bce`).
+- **Separation, unsupervised** (real meetings): the sources of ``x1 + x2`` are assigned to ``x1`` or ``x2``, and
+  the best of the 2^K assignments counts (`mixit`, MixIT of Wisdom et al., NeurIPS 2020).
+- **Separation, supervised** (simulated meetings): permutation-invariant SI-SDR against the references, on all
+  three (`source_loss`). This goes beyond the paper.
+
+The loss is ``separation_weight · separation + (1 - separation_weight) · diarization`` (the paper's λ = 0.5).
+Every function takes ``(estimate, reference)`` and returns one value for each item of the batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from pixit.config import Settings
+from pixit.types import LocalOutput
+
+EPS = 1e-8
+
+
+class ObjectiveSettings(Settings):
+    """How the terms of the objective are weighed; the defaults are the paper's."""
+
+    separation_weight: float = Field(
+        0.5, ge=0, le=1, description="λ: weight of separation, 1 - λ of diarization"
+    )
+    max_si_sdr_db: float | None = Field(None, description="SI-SDR above which a source earns no more")
+    level_weight: float = Field(0.0, ge=0, le=1, description="share of (scale-dependent) SNR beside SI-SDR")
+    silence_weight: float = Field(
+        0.3, ge=0, description="weight of a decibel left in a source that is silent"
+    )
+    silence_floor_db: float = Field(-20.0, lt=0, description="level below the mixture that counts as silent")
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """A batch of pairs of chunks, as the data sets deliver it.
+
+    Parameters
+    ----------
+    mixtures
+        (B, 2, T).
+    activities
+        Who speaks when, (B, 2, K, F), 0 or 1; unused rows are zero.
+    references
+        Clean sources in the order of `activities`, (B, 2, K, T); zero where there are none.
+    has_references
+        Which items come with references, (B,).
+    """
+
+    mixtures: Tensor
+    activities: Tensor
+    references: Tensor
+    has_references: Tensor
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The terms of the objective, each a scalar."""
+
+    total: Tensor
+    separation: Tensor
+    diarization: Tensor
+
+
+def three_mixtures(batch: PairBatch) -> Tensor:
+    """Return what the network hears: ``x1``, ``x2`` and ``x1 + x2``, stacked along the batch, (3B, 1, T)."""
+    x1, x2 = batch.mixtures.unbind(1)
+    return torch.cat((x1, x2, x1 + x2)).unsqueeze(1)
+
+
+def pixit_loss(output: LocalOutput, batch: PairBatch, settings: ObjectiveSettings) -> Losses:
+    """Return the objective; `output` is what the network says of `three_mixtures` of the batch."""
+    activities, references = mixtures_of_mixtures(batch.activities, batch.references)
+    mixtures = three_mixtures(batch).squeeze(1)
+    supervised, unsupervised = batch.has_references.repeat(3), ~batch.has_references
+    weight = settings.separation_weight
+
+    bce = pairwise_bce(output.activity_logits, activities)  # (3B, K, K)
+    with torch.no_grad():
+        known = [x[supervised] for x in (output.sources, references, mixtures)]
+        joint = (1 - weight) * bce
+        joint[supervised] += weight * source_losses(*known, settings)
+        _, permutation = best_permutation(joint)
+    diarization_loss = permuted_mean(bce, permutation).mean()
+
+    matched = torch.take_along_dim(output.sources, permutation.unsqueeze(-1), dim=1)
+    supervised_terms = source_loss(matched[supervised], *known[1:], settings).mean(1)
+    of_both = output.sources[2 * len(batch.mixtures) :]
+    unsupervised_terms, _ = mixit(of_both[unsupervised], batch.mixtures[unsupervised], settings)
+    separation_loss = torch.cat((supervised_terms, unsupervised_terms)).mean()
+    total = weight * separation_loss + (1 - weight) * diarization_loss
+    return Losses(total, separation_loss, diarization_loss)
+
+
+def mixtures_of_mixtures(activities: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels of ``x1``, ``x2`` and ``x1 + x2``, stacked along the batch.
+
+    Parameters
+    ----------
+    activities, references
+        (B, 2, K, F) and (B, 2, K, T), with at most K rows in use in both chunks together.
+
+    Returns
+    -------
+    tuple
+        (3B, K, F) and (3B, K, T).
+    """
+    num_speakers = activities.shape[2]
+    rows = activities.flatten(1, 2), references.flatten(1, 2)  # (B, 2K, …)
+    used = (rows[0] != 0).any(-1) | (rows[1] != 0).any(-1)
+    order = torch.argsort(~used, dim=1, stable=True)[:, :num_speakers]  # the rows in use come first
+    both = [torch.take_along_dim(row, order.unsqueeze(-1), dim=1) for row in rows]
+    parts = activities, references
+    return tuple(torch.cat((*part.unbind(1), mom)) for part, mom in zip(parts, both, strict=True))  # type: ignore[return-value]
+
+
+# --- scale-invariant signal-to-distortion ratio -------------------------------------------------------
+
+
+def si_sdr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> Tensor:
+    """Return the scale-invariant SDR in dB over the last axis (Le Roux et al., "SDR – half-baked?", 2019).
+
+    Parameters
+    ----------
+    estimate, reference
+        (…, T), broadcast against each other; means are removed.
+    max_db
+        Soft ceiling, the threshold τ of MixIT (Wisdom et al. 2020, eq. 2).
+    """
+    estimate, reference = _centred(estimate), _centred(reference)
+    power = reference.square().sum(-1, keepdim=True) + EPS
+    target = (estimate * reference).sum(-1, keepdim=True) * reference / power
+    noise = (estimate - target).square().sum(-1)
+    return _ratio_db(target.square().sum(-1), noise, max_db)
+
+
+def _snr(estimate: Tensor, reference: Tensor, max_db: float | None) -> Tensor:
+    estimate, reference = _centred(estimate), _centred(reference)
+    return _ratio_db(reference.square().sum(-1), (estimate - reference).square().sum(-1), max_db)
+
+
+def _centred(signal: Tensor) -> Tensor:
+    return signal - signal.mean(-1, keepdim=True)
+
+
+def _ratio_db(signal: Tensor, noise: Tensor, max_db: float | None) -> Tensor:
+    if max_db is not None:
+        noise = noise + 10 ** (-max_db / 10) * signal
+    return 10 * torch.log10(signal / (noise + EPS) + EPS)
+
+
+# --- permutation-invariant training -------------------------------------------------------------------
+
+
+def pairwise_bce(logits: Tensor, activities: Tensor) -> Tensor:
+    """Return the binary cross-entropy of every estimated row with every reference row, (B, K, K').
+
+    Parameters
+    ----------
+    logits
+        (B, K, F).
+    activities
+        (B, K', F), 0 or 1.
+    """
+    # BCE with logits is softplus(x) - x·y, so that all pairs are one product of matrices.
+    return F.softplus(logits).mean(-1, keepdim=True) - logits @ activities.mT / logits.shape[-1]
+
+
+def source_loss(estimate: Tensor, reference: Tensor, mixture: Tensor, settings: ObjectiveSettings) -> Tensor:
+    """Return the separation loss of each estimated source with its own reference, (B, K), in dB.
+
+    A reference that sounds asks for SI-SDR (and SNR, by ``level_weight``); a silent one asks for a low level,
+    as its SI-SDR is not defined.
+
+    Parameters
+    ----------
+    estimate, reference
+        (B, K, T), or one of them (B, 1, T) for all.
+    mixture
+        (B, T).
+    """
+    score = si_sdr(estimate, reference, settings.max_si_sdr_db)
+    if settings.level_weight:
+        snr = _snr(estimate, reference, settings.max_si_sdr_db)
+        score = (1 - settings.level_weight) * score + settings.level_weight * snr
+    level = mixture.square().sum(-1, keepdim=True) + EPS
+    power = _centred(estimate).square().sum(-1)
+    residue_db = 10 * torch.log10(power / level + 10 ** (settings.silence_floor_db / 10))
+    silent = (reference == 0).all(-1)
+    return torch.where(silent, settings.silence_weight * residue_db, -score)
+
+
+def source_losses(
+    estimate: Tensor, reference: Tensor, mixture: Tensor, settings: ObjectiveSettings
+) -> Tensor:
+    """Return `source_loss` of every estimated source with every reference, (B, K, K), estimates along the rows.
+
+    One reference after the other, which takes K times less memory than all pairs of signals. (Scalar products
+    of signals alone would be quicker, but in float32 they err by a decibel from an SI-SDR of 50 dB on.)
+    """
+    return torch.stack(
+        [source_loss(estimate, r.unsqueeze(1), mixture, settings) for r in reference.unbind(1)], -1
+    )
+
+
+@cache
+def _permutations(size: int) -> Tensor:
+    return torch.tensor(list(itertools.permutations(range(size))))
+
+
+def best_permutation(costs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cheapest one-to-one assignment of estimates to references.
+
+    All K! permutations are compared at once, which for the few speakers of a window is the fastest way.
+
+    Parameters
+    ----------
+    costs
+        (B, K, K), estimates along the rows.
+
+    Returns
+    -------
+    tuple
+        The mean cost (B,), and for each reference the index of its estimate (B, K).
+    """
+    permutations = _permutations(costs.shape[-1]).to(costs.device)  # (P, K)
+    references = torch.arange(costs.shape[-1], device=costs.device)
+    totals = costs[:, permutations, references].mean(-1)  # (B, P)
+    best, index = totals.min(-1)
+    return best, permutations[index]
+
+
+def permuted_mean(costs: Tensor, permutation: Tensor) -> Tensor:
+    """Return the mean cost (B,) of costs (B, K, K) under a permutation of `best_permutation`."""
+    return torch.take_along_dim(costs, permutation.unsqueeze(1), dim=1).mean((1, 2))
+
+
+def pit_bce(logits: Tensor, activities: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the permutation-invariant cross-entropy (B,) and the permutation (B, K)."""
+    return best_permutation(pairwise_bce(logits, activities))
+
+
+# --- mixture-invariant training -----------------------------------------------------------------------
+
+
+@cache
+def _assignments(num_sources: int, num_mixtures: int) -> Tensor:
+    """All ways to give each source to one mixture, (A, M, K), 0 or 1."""
+    choices = torch.tensor(list(itertools.product(range(num_mixtures), repeat=num_sources)))
+    return F.one_hot(choices, num_mixtures).transpose(1, 2).float()
+
+
+def mixit(
+    estimate: Tensor, mixtures: Tensor, settings: ObjectiveSettings | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the MixIT loss: negative SI-SDR of the mixtures, under the best assignment of sources to them.
+
+    A mixture without any sound does not count. The search needs only scalar products of signals: with
+    ``G = S Sᵀ`` and ``C = S Xᵀ``, the sum of the sources chosen by ``a`` has power ``aᵀ G a`` and correlation
+    ``aᵀ C`` with a mixture. So all M^K assignments cost no more memory than one, and the loss itself is computed
+    for the best alone.
+
+    Parameters
+    ----------
+    estimate
+        Sources separated from the mixture of mixtures, (B, K, T).
+    mixtures
+        (B, M, T).
+
+    Returns
+    -------
+    tuple
+        Loss in dB (B,), and the index of the mixture to which each source goes (B, K).
+    """
+    max_db = settings.max_si_sdr_db if settings is not None else None
+    assignments = _assignments(estimate.shape[1], mixtures.shape[1]).to(estimate)  # (A, M, K)
+    with torch.no_grad():
+        sources, targets = _centred(estimate), _centred(mixtures)
+        gram, cross = sources @ sources.mT, sources @ targets.mT  # (B, K, K), (B, K, M)
+        power = torch.einsum("amk,bkl,aml->bam", assignments, gram, assignments)
+        match = torch.einsum("amk,bkm->bam", assignments, cross).square()
+        aligned = match / (targets.square().sum(-1)[:, None] + EPS)  # power along the mixture
+        scores = _ratio_db(aligned, (power - aligned).clamp_min(0), max_db).mean(-1)
+        best = assignments[scores.argmax(-1)]  # (B, M, K)
+    sounding = (mixtures != 0).any(-1)  # (B, M); the SI-SDR of silence is not defined
+    scores = si_sdr(best @ estimate, mixtures, max_db) * sounding
+    return -scores.sum(-1) / sounding.sum(-1).clamp_min(1), best.argmax(1)

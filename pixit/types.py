@@ -1,0 +1,137 @@
+"""The contracts between the parts of pixit: plain shapes of data, and nothing that computes.
+
+Glossary, used in every docstring of the library: ``B`` batch, ``W`` windows, ``K`` local speakers of
+one window, ``N`` speakers of the recording, ``T`` samples, ``F`` frames, ``D`` embedding size. The
+order of axes is always (batch, speaker, time).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PixitError(Exception):
+    """Bad input, told in one line: what was found where, what was expected, and the remedy.
+
+    The command line prints the message and exits with status 2.
+    """
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """Where the frames of a model lie in time, counted in samples from the start of its input.
+
+    Frame ``i`` looks at the samples ``[start_samples + i * step_samples, … + size_samples)``.
+
+    Parameters
+    ----------
+    step_samples
+        Distance between two frames.
+    size_samples
+        Length of the stretch that one frame looks at.
+    start_samples
+        First sample of frame 0; negative where the model pads its input.
+    """
+
+    step_samples: int
+    size_samples: int
+    start_samples: int = 0
+
+    def centre_samples(self, frame: float) -> float:
+        """Sample at the middle of `frame`."""
+        return self.start_samples + frame * self.step_samples + self.size_samples / 2
+
+
+@dataclass(frozen=True)
+class LocalOutput:
+    """What a local model says of a batch of windows.
+
+    Parameters
+    ----------
+    activity_logits
+        Speech activity before the sigmoid, (B, K, F).
+    sources
+        Separated signals, (B, K, T); source ``k`` belongs to speaker ``k`` of the activities.
+    """
+
+    activity_logits: Tensor
+    sources: Tensor
+
+    @property
+    def activities(self) -> Tensor:
+        """Probability that each speaker talks, (B, K, F), between 0 and 1."""
+        return self.activity_logits.sigmoid()
+
+
+@runtime_checkable
+class LocalModel(Protocol):
+    """A network that separates and diarizes one window: (B, 1, T) -> `LocalOutput`."""
+
+    sample_rate_hz: int
+    num_speakers: int
+    window_samples: int
+    frame_grid: FrameGrid
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return the number of frames F that `num_samples` samples give."""
+        ...
+
+    def __call__(self, waveforms: Tensor) -> LocalOutput:
+        """Separate and diarize the windows `waveforms`, (B, 1, T)."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A network that turns speech into a voice print: (B, T) and weights (B, F) -> (B, D)."""
+
+    sample_rate_hz: int
+    embedding_size: int
+
+    def __call__(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Embed `waveforms` (B, T); `weights` (B, F), any F, say how much each stretch counts."""
+        ...
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One uninterrupted stretch of one speaker, in seconds."""
+
+    start_s: float
+    end_s: float
+    speaker: str
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording and what is known of it; the audio stays on disk.
+
+    Parameters
+    ----------
+    uri
+        Name, unique within a set.
+    audio
+        Path of the audio file.
+    turns
+        Who spoke when, ordered by start.
+    annotated
+        Stretches ``(start_s, end_s)`` where `turns` is complete, ordered and disjoint.
+    references
+        Speaker -> path of the clean source signal, where it exists (simulated meetings).
+    """
+
+    uri: str
+    audio: Path
+    turns: tuple[Turn, ...] = ()
+    annotated: tuple[tuple[float, float], ...] = ()
+    references: dict[str, Path] = field(default_factory=dict)
+
+
+Hook = Callable[..., Any]
+"""Progress callback in pyannote.audio's form: ``hook(step_name, artifact, file=, total=, completed=)``."""
