@@ -1,1 +1,45 @@
-"""pixit."""
+"""One clean audio track per speaker of a real meeting, and who spoke when (PixIT).
+
+The public names are imported when they are first used, so that ``import pixit`` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pixit.checkpoint import load_model
+    from pixit.models.totatonet import ToTaToNet
+    from pixit.pipeline.separate import Separator
+    from pixit.results import Separation
+    from pixit.types import PixitError
+
+    __version__: str
+
+__all__ = ["PixitError", "Separation", "Separator", "ToTaToNet", "__version__", "load_model"]
+
+_HOMES = {
+    "PixitError": "pixit.types",
+    "Separation": "pixit.results",
+    "Separator": "pixit.pipeline.separate",
+    "ToTaToNet": "pixit.models.totatonet",
+    "load_model": "pixit.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("pixit-audio")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'pixit' has no attribute {name!r}")
+    globals()[name] = value  # from now on without this detour
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

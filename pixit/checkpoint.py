@@ -41,7 +41,9 @@ ARCHITECTURES = {"ToTaToNet": "pixit.models.totatonet", "SpeakerEncoder": "pixit
 _HUB_ERRORS: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
 
 
-def save_model(model: nn.Module, folder: Path | str, provenance: dict[str, Any]) -> Path:
+def save_model(
+    model: nn.Module, folder: Path | str, provenance: dict[str, Any], dtype: torch.dtype | None = None
+) -> Path:
     """Write a model; the folder appears whole or not at all, and takes the place of an older model there.
 
     Parameters
@@ -52,6 +54,8 @@ def save_model(model: nn.Module, folder: Path | str, provenance: dict[str, Any])
         Where to write.
     provenance
         What is worth knowing of the model's origin: data, settings, versions, results.
+    dtype
+        Store floating point weights in this type, such as `torch.float16`; loading turns them back into float32.
 
     Raises
     ------
@@ -64,6 +68,8 @@ def save_model(model: nn.Module, folder: Path | str, provenance: dict[str, Any])
     folder = Path(folder).absolute()
     _check_replaceable(folder)
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    if dtype is not None:
+        state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
     weights = safetensors.torch.save(state)
     description = {
         "format": FORMAT,

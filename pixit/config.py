@@ -7,6 +7,7 @@ only differences from these defaults, and a key that does not exist is an error 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,15 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers may be written 1e-3, which YAML 1.1 takes for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def load_settings(kind: type[S], path: Path | str | None = None, overrides: Iterable[str] = ()) -> S:
@@ -44,12 +54,14 @@ def load_settings(kind: type[S], path: Path | str | None = None, overrides: Iter
         If the file is missing or no YAML mapping, a key is unknown, or a value does not fit.
     """
     tree = read_yaml(path) if path is not None else {}
+    overrides = list(overrides)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise PixitError(f"override {override!r}: expected key=value, as in epochs=10")
         _put(tree, key.strip().split("."), _parse_yaml(value, f"override {override!r}"))
-    return settings_from_mapping(kind, tree, source=str(path or "overrides"))
+    sources = ([str(path)] if path is not None else []) + (["overrides"] if overrides else [])
+    return settings_from_mapping(kind, tree, source=" + ".join(sources))
 
 
 def settings_from_mapping(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
@@ -75,41 +87,50 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def _parse_yaml(text: str, source: str) -> Any:
     try:
-        value = yaml.safe_load(text)
+        return yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise PixitError(f"{source}: is not valid YAML: {reason}") from None
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3, which everybody writes, as text
-        try:
-            return float(value) if "e" in value.lower() else value
-        except ValueError:
-            return value
-    return value
 
 
 def _put(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    node = tree
     for key in keys[:-1]:
-        node = tree.setdefault(key, {})
+        if node.get(key) is None:  # missing, or an empty section
+            node[key] = {}
+        node = node[key]
         if not isinstance(node, dict):
-            raise PixitError(f"override {'.'.join(keys)}: {key} is a value, not a section")
-        tree = node
-    tree[keys[-1]] = value
+            raise PixitError(f"override {'.'.join(keys)}: {key!r} is a value, not a section")
+    node[keys[-1]] = value
 
 
 def _explain(kind: type[BaseModel], error: ValidationError) -> str:
     """Tell the first problem in one line, with the nearest existing key for an unknown one."""
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
+    where = f"{path}: " if path else ""
+    if first["type"] == "missing":
+        return f"{where}a value is required, found none"
     if first["type"] != "extra_forbidden":
-        return f"{path}: {first['msg'].lower()}, found {first['input']!r}"
+        message = " ".join(first["msg"].removeprefix("Value error, ").split())
+        if first["type"] != "value_error":  # pydantic's own: "Input should be …"
+            message = message[:1].lower() + message[1:]
+        return f"{where}{message}, found {_shorten(repr(first['input']))}"
     known = _keys_at(kind, [str(part) for part in first["loc"][:-1]])
     near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
     return f"unknown key {path!r}; {hint}"
 
 
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _keys_at(kind: type[BaseModel], path: list[str]) -> list[str]:
+    """Return the keys of the section at `path`; numbers in it are places in a list of sections."""
     for part in path:
+        if part.isdigit():
+            continue
         annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         kinds = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]

@@ -15,7 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Track:
-    """One mono track in a file.
-
-    ``np.asarray(track)`` loads all of it, float32 (num_samples,).
+    """One mono track in a file; ``np.asarray(track)`` loads all of it, float32 (num_samples,).
 
     Parameters
     ----------
@@ -51,7 +49,7 @@ class Track:
     sample_rate_hz, num_samples
         Of the file.
     temporary
-        Folder that the file lies in, if that is to vanish with the last track that needs it.
+        Folder of the file, if that is to vanish with the last track that needs it.
     """
 
     path: Path
@@ -61,7 +59,7 @@ class Track:
 
     @classmethod
     def open(cls, path: Path | str) -> Track:
-        """Open a mono audio file; a `PixitError` if it is missing or damaged."""
+        """Open a mono file; a `PixitError` if it is missing or damaged."""
         audio = AudioFile(path)
         return cls(Path(path), audio.sample_rate_hz, audio.num_samples)
 
@@ -150,10 +148,9 @@ class Separation:
     temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.temporary is not None:  # a track may outlive the result that it came with
-            self.tracks = {
-                speaker: replace(track, temporary=self.temporary) for speaker, track in self.tracks.items()
-            }
+        if self.temporary is not None:
+            for track in self.tracks.values():  # a track may outlive the result that it came with
+                track.temporary = self.temporary
 
     @property
     def speakers(self) -> list[str]:
@@ -299,7 +296,7 @@ class Separation:
         # One scale for all tracks, so that loud and quiet can be told; a few clicks may stick out.
         loudest = max((float(np.quantile(np.abs(e).max(axis=0), 0.995)) for e in envelopes), default=0.0)
         for lane, (speaker, envelope) in enumerate(zip(self.speakers, envelopes, strict=True)):
-            turns = [(s.start, s.duration) for s in self.diarization.label_timeline(speaker, copy=False)]
+            turns = [(s.start, s.duration) for s in self.diarization.label_timeline(speaker).support()]
             _draw_lane(axes, lane, turns, envelope / (loudest or 1.0), self.duration_s)
         if not self.tracks:
             axes.text(
@@ -442,7 +439,8 @@ def _draw_lane(
 ) -> None:
     """Draw the turns (start, length) and the envelope (2, points), about -1 to 1, of one speaker."""
     colour = COLOURS[lane % len(COLOURS)]
-    axes.broken_barh(turns, (lane - 0.42, 0.84), color=colour, alpha=0.25, linewidth=0)
+    # not snapped to pixels: in a long recording a turn narrower than one shades it by its share
+    axes.broken_barh(turns, (lane - 0.42, 0.84), color=colour, alpha=0.25, linewidth=0, snap=False)
     low, high = np.clip(envelope, -1, 1)
     times_s = np.linspace(0, duration_s, len(low))
     # y grows downwards, from the first speaker to the last

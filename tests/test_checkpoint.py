@@ -234,3 +234,13 @@ def test_unwritable_place_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PixitError, match="cannot be written"):
         save_model(ToTaToNet(**TINY), tmp_path / "model", {})
+
+
+def test_half_precision_file_loads_as_float32(tmp_path: Path) -> None:
+    model = SpeakerEncoder()
+    save_model(model, tmp_path / "model", {}, dtype=torch.float16)
+    loaded = load_model(tmp_path / "model")
+    for name, tensor in model.state_dict().items():
+        other = loaded.state_dict()[name]
+        assert other.dtype == tensor.dtype
+        torch.testing.assert_close(other, tensor, rtol=1e-3, atol=1e-6)

@@ -167,7 +167,9 @@ class ToTaToNet(nn.Module):
         """
         num_samples = waveforms.shape[-1]
         if self.num_frames(num_samples) < 1:
-            raise PixitError(f"{num_samples} samples give no frame; expected {self.frame_grid.size_samples} or more")
+            raise PixitError(
+                f"{num_samples} samples give no frame; expected {self.frame_grid.size_samples} or more"
+            )
         left = self._padding_samples
         right = self._padded_samples(num_samples) - num_samples - left if self.center else 0
         padded = F.pad(waveforms, (left, right))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import pdist
 
 from pixit.config import Settings
 from pixit.types import PixitError
@@ -84,10 +85,10 @@ def cluster(
         local speakers talk than there are speakers.
     """
     speakers = np.full(speech_s.shape, -1, np.int64)
-    active = ~np.isnan(vectors[..., 0])
+    active = np.isfinite(vectors).all(axis=-1)
     if not active.any():
         return speakers
-    chosen = _founders(active, speech_s, settings)
+    chosen = _founders(active, speech_s, settings, min_speakers)
     founders = _unit(vectors[chosen])
     seconds = speech_s[chosen] * (active.sum() / len(founders)) / window_overlap
     labels = _agglomerate(founders, seconds, settings, min_speakers, max_speakers)
@@ -100,10 +101,12 @@ def cluster(
     return _by_first_appearance(speakers)
 
 
-def _founders(active: NDArray[np.bool_], speech_s: Floats, settings: ClusteringSettings) -> tuple[Ints, Ints]:
+def _founders(
+    active: NDArray[np.bool_], speech_s: Floats, settings: ClusteringSettings, min_speakers: int
+) -> tuple[Ints, Ints]:
     """Return the places (window, local speaker) of the embeddings to cluster, evenly spread over time."""
     enough = active & (speech_s >= settings.min_speech_s)
-    if not enough.any():
+    if enough.sum() < min_speakers:
         enough = active
     places = np.argwhere(enough)
     keep = np.linspace(0, len(places) - 1, min(len(places), settings.max_vectors)).round().astype(int)
@@ -120,8 +123,9 @@ def _agglomerate(
     """Return a label for each vector; clusters with too little speech join the nearest larger one."""
     if len(vectors) == 1:
         return np.zeros(1, np.int64)
-    tree = linkage(vectors, method="average", metric="cosine")
-    labels = fcluster(tree, settings.threshold, criterion="distance")
+    # Between vectors of length 1 this is the cosine distance; unlike that it knows one to a zero vector.
+    tree = linkage(pdist(vectors, "sqeuclidean") / 2, method="average")
+    labels = fcluster(tree, settings.threshold, criterion="distance") - 1
     totals = np.bincount(labels, weights=seconds)
     large = np.flatnonzero(totals >= settings.min_speaker_s)
     low, high = min_speakers, max_speakers or len(vectors)
@@ -138,7 +142,7 @@ def _cut_to(tree: Floats, seconds: Floats, settings: ClusteringSettings, wanted:
     """Cut the tree so that `wanted` clusters have enough speech, or at the nearest that it allows."""
     best: tuple[int, Ints, Ints] | None = None
     for count in range(wanted, min(len(seconds), wanted + 30) + 1):
-        labels = fcluster(tree, count, criterion="maxclust")
+        labels = fcluster(tree, count, criterion="maxclust") - 1
         totals = np.bincount(labels, weights=seconds)
         large = np.flatnonzero(totals >= settings.min_speaker_s)
         if len(large) > wanted:
@@ -148,7 +152,7 @@ def _cut_to(tree: Floats, seconds: Floats, settings: ClusteringSettings, wanted:
         if best[0] == 0:
             break
     if best is None or best[0]:  # too little speech for so many speakers: take the clusters as they are
-        labels = fcluster(tree, wanted, criterion="maxclust")
+        labels = fcluster(tree, wanted, criterion="maxclust") - 1
         return labels, np.unique(labels)
     return best[1], best[2]
 

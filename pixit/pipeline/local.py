@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixit.pipeline.spool import Spool
-from pixit.types import LocalModel
+from pixit.types import LocalModel, LocalOutput, PixitError
 from pixit.windows import Window
+
+SILENCE = 1e-5
+"""Amplitude up to which a window holds no sound: a third of the smallest step of 16 bits."""
 
 Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
@@ -33,20 +36,35 @@ def run_windows(
     Parameters
     ----------
     min_active_frames
-        A local speaker who is active (probability of 0.5 or more) for fewer frames is taken to be silent.
+        A local speaker who is active (probability of 0.5 or more) for fewer frames is taken to be silent, and
+        so is everybody in a window without sound, whatever the model makes of it.
     progress
         Called with the number of windows done and of all.
+
+    Raises
+    ------
+    PixitError
+        If the model gives NaN or infinite values.
     """
     for batch in batches(windows, batch_size):
         mixtures = torch.from_numpy(np.stack([window.samples for window in batch])).to(device)
         with torch.inference_mode():
             output = model(mixtures.unsqueeze(1))
-            activities = output.activities
-            activities *= _inside(activities, batch, spool)
+            _check_finite(output, batch[0].start_samples / spool.geometry.sample_rate_hz)
+            activities = output.activities * _inside(output.activity_logits, batch, spool)
             active = (activities >= 0.5).sum(-1) >= min_active_frames
-            sources = restore_levels(output.sources, mixtures, active)
-        spool.append(activities.float().cpu().numpy(), sources.float().cpu().numpy(), active.cpu().numpy())
+            active &= mixtures.abs().amax(-1, keepdim=True) > SILENCE
+            sources = restore_levels(output.sources.float(), mixtures, active)
+        spool.append(activities.float().cpu().numpy(), sources.cpu().numpy(), active.cpu().numpy())
         progress(len(spool), spool.geometry.num_windows)
+
+
+def _check_finite(output: LocalOutput, start_s: float) -> None:
+    for name, values in (("activities", output.activity_logits), ("sources", output.sources)):
+        if not values.isfinite().all():
+            raise PixitError(
+                f"the model gives NaN or infinite {name} at about {start_s:.1f} s; is it damaged? try another"
+            )
 
 
 def _inside(activities: Tensor, batch: list[Window], spool: Spool) -> Tensor:

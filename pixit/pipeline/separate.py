@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pyannote.core import Annotation, Segment
 from pydantic import Field
 
-from pixit.audio import Audio, TrackWriter, open_audio
+from pixit.audio import Audio, AudioFile, TrackWriter, open_audio
 from pixit.config import Settings, read_yaml, settings_from_mapping
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
 from pixit.pipeline.embed import EmbeddingSettings, embed_speakers
@@ -175,14 +175,14 @@ class Separator:
         bounds = check_num_speakers(num_speakers, min_speakers, max_speakers)
         recording = open_audio(audio, sample_rate_hz=self.model.sample_rate_hz, channel=channel)
         tell = partial(_progress, hook, audio)
-        temporary = tempfile.TemporaryDirectory(prefix="pixit-", ignore_cleanup_errors=True)
+        temporary = _temporary_folder()
         try:
             diarization, tracks = self._separate(recording, bounds, Path(temporary.name), tell)
+            if hook is not None:
+                hook("discrete_diarization", diarization, file=audio)
         except BaseException:  # Ctrl-C too: nothing stays behind
             temporary.cleanup()
             raise
-        if hook is not None:
-            hook("discrete_diarization", diarization, file=audio)
         return Separation(
             uri=recording.uri,
             diarization=diarization,
@@ -201,7 +201,7 @@ class Separator:
         geometry = window_geometry(self.model, recording.num_samples, settings.step_s)
         windows = partial(read_windows, recording, geometry)
         min_frames = max(1, round(settings.min_active_s / geometry.frame_s))
-        with Spool(geometry, self.model.num_speakers) as local:
+        with Spool(geometry, self.model.num_speakers, folder) as local:
             run_windows(self.model, windows(), local, size, min_frames, device, tell("segmentation"))
             vectors, speech_s = embed_speakers(
                 self.embedder, local, windows(), settings.embedding, size, device, tell("embeddings")
@@ -219,7 +219,7 @@ class Separator:
         return {
             "pixit": version("pixit-audio"),
             "model": self.name,
-            "source": str(getattr(recording, "path", recording.uri)),
+            "source": str(recording.info.path) if isinstance(recording, AudioFile) else recording.uri,
             "source_sample_rate": recording.source_rate_hz,
             "source_channels": recording.num_channels,
             "channel": "mean" if recording.channel is None else recording.channel,
@@ -229,6 +229,15 @@ class Separator:
             "device": str(self.device),
             "elapsed_s": round(elapsed_s, 2),
         }
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="pixit-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise PixitError(
+            f"temporary folder: cannot be made ({error.strerror}); set TMPDIR to one that can be written"
+        ) from None
 
 
 def pick_device(device: str) -> torch.device:
@@ -279,7 +288,7 @@ def write_tracks(
         for stretch in stretches:
             for writer, samples in zip(writers, stretch, strict=True):
                 writer.write(samples)
-    return {name: Track.open(path) for name, path in paths.items()}
+    return {name: Track(path, rate_hz, length) for name, path in paths.items()}
 
 
 def annotate(turns: list[list[tuple[float, float]]], uri: str) -> Annotation:

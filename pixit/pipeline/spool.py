@@ -40,8 +40,8 @@ class Geometry:
 
     @property
     def windows_at_once(self) -> float:
-        """How many windows hear each moment of the recording."""
-        return self.window_samples / self.step_samples
+        """How many windows hear each moment, on average; 1 for a recording of one window."""
+        return self.num_windows * self.window_samples / max(self.num_samples, self.window_samples)
 
     @property
     def frame_s(self) -> float:
@@ -59,7 +59,7 @@ class Spool:
     num_speakers
         K.
     folder
-        Where the temporary file goes; None for the system's folder for such files.
+        Where the temporary file goes.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class Spool:
         If there is clearly too little room, or none left while writing.
     """
 
-    def __init__(self, geometry: Geometry, num_speakers: int, folder: Path | None = None) -> None:
+    def __init__(self, geometry: Geometry, num_speakers: int, folder: Path) -> None:
         self.geometry = geometry
         self.num_speakers = num_speakers
         shape = (geometry.num_windows, num_speakers)
@@ -77,18 +77,16 @@ class Spool:
         self._num_written = 0
         self._num_samples_written = 0
         self._check_room(folder)
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="pixit-")  # noqa: SIM115 closed by __exit__
+        # Unbuffered, so that a full disk shows in write(), and not in a later seek() or close().
+        self._file = tempfile.TemporaryFile(dir=folder, prefix="pixit-", buffering=0)  # noqa: SIM115 see __exit__
 
-    def _check_room(self, folder: Path | None) -> None:
-        place = Path(folder or tempfile.gettempdir())
-        if not place.is_dir():
-            raise PixitError(f"{place}: expected a folder for temporary files, found none; create it")
-        # One source a window is what a conversation without overlap takes.
-        needed = self.geometry.num_windows * self.geometry.window_samples * 2
-        free = shutil.disk_usage(place).free
+    def _check_room(self, folder: Path) -> None:
+        # One source a window (float16) is what a conversation without overlap takes, and one track (float32).
+        needed = self.geometry.num_windows * self.geometry.window_samples * 2 + self.geometry.num_samples * 4
+        free = shutil.disk_usage(folder).free
         if needed > free:
             raise PixitError(
-                f"{place}: has {free / 1e9:.1f} GB free, the separation needs some {needed / 1e9:.1f} GB for "
+                f"{folder}: has {free / 1e9:.1f} GB free, the separation needs some {needed / 1e9:.1f} GB for "
                 "temporary files; free some, set TMPDIR to a larger disk, or take a larger step"
             )
 
@@ -105,8 +103,10 @@ class Spool:
             self._write((source / scale).astype(np.float16))
 
     def _write(self, samples: NDArray[np.float16]) -> None:
+        left = memoryview(samples.view(np.uint8))
         try:
-            self._file.write(samples.tobytes())
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise PixitError(
                 f"temporary file: cannot be written ({error.strerror}); free some disk space, or set TMPDIR to "

@@ -14,15 +14,19 @@ from pixit.pipeline.spool import Geometry, Spool
 from pixit.windows import OverlapAdd, Window, frame_centres_samples, intervals_from_frames
 
 Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+
+SMALL = 1e-12
+"""Energy of a window below that of any sound."""
 
 
 class StitchingSettings(Settings):
     """How window outputs become tracks and turns."""
 
-    onset: float = Field(0.5, gt=0, lt=1, description="activity, mean of the windows, at which a turn begins")
-    offset: float = Field(0.4, gt=0, lt=1, description="activity below which a turn ends")
+    onset: float = Field(0.5, gt=0, lt=1, description="activity, mean of the windows, that a turn must reach")
+    offset: float = Field(0.4, gt=0, lt=1, description="activity that a turn keeps from its start to its end")
     min_duration_on_s: float = Field(0.1, ge=0, description="shorter turns are dropped")
     min_duration_off_s: float = Field(0.2, ge=0, description="shorter pauses of a speaker are filled")
     mixture_consistency: bool = Field(
@@ -79,19 +83,23 @@ def diarize(
     return turns, talking, renumbered[speakers]
 
 
-def mean_activities(local: Spool, speakers: Ints) -> Floats:
+def mean_activities(local: Spool, speakers: Ints) -> Halves:
     """Return the activity of every speaker of the recording, the mean of the windows, (N, F)."""
     geometry = local.geometry
     num_speakers = int(speakers.max(initial=-1)) + 1
     overlap_add = OverlapAdd(geometry.num_frames, geometry.step_frames, num_speakers)
-    stretches = []
-    for window in local:
-        values = by_speaker(local.activities(window), speakers[window], num_speakers)
-        stretches.append(overlap_add.add(window * geometry.step_frames, values))
     total = (len(local) - 1) * geometry.step_frames + geometry.num_frames
-    activities = np.concatenate([*stretches, overlap_add.finish(total)], axis=1)
+    # Half precision: the one table of the recording's frames that is not of single bytes.
+    activities = np.zeros((num_speakers, total), np.float16)
+    for window in local:
+        start = window * geometry.step_frames
+        values = by_speaker(local.activities(window), speakers[window], num_speakers)
+        stretch = overlap_add.add(start, values)
+        activities[:, start - stretch.shape[1] : start] = stretch
+    rest = overlap_add.finish(total)
+    activities[:, total - rest.shape[1] :] = rest
     inside = frame_centres_samples(geometry.frame_grid, total) < geometry.num_samples
-    return activities[:, inside]
+    return activities[:, : np.count_nonzero(inside)]
 
 
 def by_speaker(rows: Floats, speakers: Ints, num_speakers: int) -> Floats:
@@ -102,30 +110,28 @@ def by_speaker(rows: Floats, speakers: Ints, num_speakers: int) -> Floats:
     return ordered
 
 
-def decide(activity: Floats, frame_s: float, settings: StitchingSettings) -> Bools:
-    """Return where a speaker talks, (F,): hysteresis, then short pauses filled and short turns dropped."""
-    above, keeps = activity >= settings.onset, activity >= settings.offset
-    # A frame takes the state of the last frame that was clear: at or above the onset, or below the offset.
-    clear = np.where(above | ~keeps, np.arange(len(activity)), -1)
-    last = np.maximum.accumulate(clear)
-    talking = np.where(last >= 0, above[np.maximum(last, 0)], False)
-    backward = np.minimum.accumulate(np.where(clear >= 0, clear, len(activity))[::-1])[::-1]
-    ahead = np.where(backward < len(activity), above[np.minimum(backward, len(activity) - 1)], False)
-    talking = talking | (keeps & ahead)
-    talking = _without_short(talking, False, settings.min_duration_off_s / frame_s)
-    return _without_short(talking, True, settings.min_duration_on_s / frame_s)
+def decide(activity: Halves | Floats, frame_s: float, settings: StitchingSettings) -> Bools:
+    """Return where a speaker talks, (F,).
+
+    A turn is a run of frames at or above the offset that reaches the onset somewhere (hysteresis). Then short
+    pauses are filled, and short turns dropped.
+    """
+    reached = np.concatenate([[0], np.cumsum(activity >= settings.onset, dtype=np.int32)])
+    talking = np.zeros(len(activity), bool)
+    for start, end in _runs(activity >= min(settings.offset, settings.onset)):
+        talking[start:end] = reached[end] > reached[start]
+    for start, end in _runs(~talking):
+        if 0 < start and end < len(talking) and (end - start) * frame_s < settings.min_duration_off_s:
+            talking[start:end] = True
+    for start, end in _runs(talking):
+        if (end - start) * frame_s < settings.min_duration_on_s:
+            talking[start:end] = False
+    return talking
 
 
-def _without_short(talking: Bools, value: bool, min_frames: float) -> Bools:
-    """Flip runs of `value` shorter than `min_frames`; pauses at the ends of the recording stay."""
-    edges = np.flatnonzero(np.diff(talking)) + 1
-    starts, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(talking)]])
-    result = talking.copy()
-    for start, end in zip(starts, ends, strict=True):
-        at_end = start == 0 or end == len(talking)
-        if end > start and talking[start] == value and end - start < min_frames and (value or not at_end):
-            result[start:end] = not value
-    return result
+def _runs(flags: Bools) -> Ints:
+    """Return where the runs of set flags start and end, (runs, 2)."""
+    return np.flatnonzero(np.diff(flags, prepend=False, append=False)).reshape(-1, 2)
 
 
 # --- tracks -------------------------------------------------------------------------------------------
@@ -149,11 +155,13 @@ def stitch_tracks(
     overlap_add = OverlapAdd(geometry.window_samples, geometry.step_samples, 2 * num_speakers)
     position = 0
     for window in windows:
-        sources = local.sources(window.index)
-        if settings.mixture_consistency:
-            sources = share_residual(sources, local.activities(window.index), window.samples, geometry)
-        present = np.repeat(local.active[window.index][:, None], geometry.window_samples, axis=1)
         names = speakers[window.index]
+        sources = local.sources(window.index)
+        if settings.mixture_consistency:  # what was said by nobody who has a track is left to the others
+            named = (names >= 0).astype(np.float32)[:, None]
+            activities = local.activities(window.index) * named
+            sources = share_residual(sources * named, activities, window, geometry)
+        present = np.repeat(local.active[window.index][:, None], geometry.window_samples, axis=1)
         values = [by_speaker(rows.astype(np.float32), names, num_speakers) for rows in (sources, present)]
         stretch = overlap_add.add(window.start_samples, np.concatenate(values))
         yield _finish(stretch, talking, position, geometry, settings)
@@ -162,25 +170,30 @@ def stitch_tracks(
     yield _finish(overlap_add.finish(geometry.num_samples), talking, position, geometry, settings)
 
 
-def share_residual(sources: Floats, activities: Floats, mixture: Floats, geometry: Geometry) -> Floats:
+def share_residual(sources: Floats, activities: Floats, window: Window, geometry: Geometry) -> Floats:
     """Give what the sources leave of the mixture to those who talk (mixture consistency).
 
     After Wisdom et al., "Differentiable consistency constraints", ICASSP 2019, with the power of a source times
-    its activity as weight: one who talks alone gets all of it, and where nobody talks it is dropped.
+    its activity as weight: one who talks alone gets all of it, even if the source is silent, and where nobody
+    talks it is dropped.
 
     Parameters
     ----------
-    sources, activities, mixture
-        (K, T), (K, F) and (T,).
+    sources, activities
+        (K, T) and (K, F).
+    window
+        The mixture.
     """
     centres = frame_centres_samples(geometry.frame_grid, activities.shape[1])
-    samples = np.arange(len(mixture))
-    gates = np.stack([np.interp(samples, centres, row) for row in activities]).astype(np.float32)
+    centres = centres[: max(1, np.count_nonzero(centres < window.valid))]  # who talks last talks to the end
+    samples = np.arange(len(window.samples))
+    gates = np.stack([np.interp(samples, centres, row[: len(centres)]) for row in activities])
     power = np.square(sources).sum(axis=1, keepdims=True)
-    weights = gates * power
-    share = weights / np.maximum(weights.sum(axis=0), 1e-20)
-    residual = mixture - sources.sum(axis=0)
-    return sources + share * gates.max(axis=0) * residual
+    weights = gates * (power + 1e-6 * power.max() + SMALL)
+    share = weights / np.maximum(weights.sum(axis=0), 1e-3 * SMALL)
+    residual = window.samples - sources.sum(axis=0)
+    heard = np.minimum(1, 2 * gates.max(axis=0))  # all of it where somebody is more likely to talk than not
+    return (sources + share * heard * residual).astype(np.float32)
 
 
 def _finish(
@@ -204,9 +217,7 @@ def gate(talking: Bools, start: int, length: int, geometry: Geometry, collar_s: 
     low = int((start - first_centre) // grid.step_samples) - collar - 1
     high = int((start + length - first_centre) // grid.step_samples) + collar + 3
     frames = np.arange(low, high)
-    inside = (frames >= 0) & (frames < len(talking))
-    open_frames = np.zeros(len(frames), bool)
-    open_frames[inside] = talking[frames[inside]]
+    open_frames = talking[frames.clip(0, len(talking) - 1)]  # who talks last talks up to the very end
     counts = np.convolve(open_frames, np.ones(2 * collar + 1), mode="same")
     samples = np.arange(start, start + length)
     return np.interp(samples, first_centre + frames * grid.step_samples, counts > 0).astype(np.float32)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,28 +64,46 @@ class MixedPairs(Dataset[Item]):
         return len(self.parts[0])
 
     def __getitem__(self, index: int) -> Item:
-        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+        # The parts draw from [seed, epoch, index]: the choice between them must not hang on the same numbers.
+        rng = np.random.default_rng([self.seed, int(self._epoch), index, 1])
         return self.parts[rng.choice(len(self.parts), p=self.weights)][index]
 
 
 class ResumableSampler(Sampler[int]):
-    """The items of one process in order, without the first `skip` ones in the first pass.
+    """The items of one process, from where the training stands: no state of its own has to be saved.
 
-    Which items an epoch has is the dataset's affair, so `set_epoch` (which Lightning calls) is handed on.
+    Each pass first asks how many batches the training has used since it began, earlier runs included. This
+    gives the epoch, which is handed to the dataset before any worker begins with it, and the first item.
+
+    Parameters
+    ----------
+    dataset
+        Knows what items an epoch has (``set_epoch``).
+    batch_size
+        Items of a batch; an epoch has whole batches only.
+    batches_used
+        Tells how many batches have been used.
+    rank, world_size
+        This process, and how many there are.
     """
 
-    def __init__(self, dataset: Any, rank: int, world_size: int, skip: int = 0) -> None:
-        self.dataset, self.rank, self.world_size, self.skip = dataset, rank, world_size, skip
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the items of `epoch`."""
-        self.dataset.set_epoch(epoch)
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        batches_used: Callable[[], int],
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.dataset, self.batch_size, self.batches_used = dataset, batch_size, batches_used
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        return len(self.dataset) // self.world_size
+        return len(self.dataset) // (self.world_size * self.batch_size) * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        first, self.skip = self.skip, 0
+        epoch, first = divmod(self.batches_used() * self.batch_size, len(self))
+        self.dataset.set_epoch(epoch)
         for position in range(first, len(self)):
             yield position * self.world_size + self.rank
 
@@ -134,47 +153,48 @@ class PairData(pl.LightningDataModule):
         self.real = database is not None or protocol is not None
         self.database, self.protocol = database, protocol
         self.reports: list[str] = []
-        self.skip_batches = 0
-        if len(self) == 0:
-            raise PixitError(
-                f"pairs_per_epoch={settings.pairs_per_epoch}: expected at least a batch, {settings.batch_size}"
-            )
         self.training_set = self._dataset("train", settings.pairs_per_epoch)
         self.validation_set = self._dataset("development", settings.validation_pairs)
 
-    def __len__(self) -> int:
-        return self.settings.pairs_per_epoch // self.settings.batch_size
+    def check_size(self, world_size: int) -> None:
+        """Raise PixitError if there are too few pairs for so many processes."""
+        settings = self.settings
+        needed = {"pairs_per_epoch": settings.batch_size * world_size, "validation_pairs": world_size}
+        for name, least in needed.items():
+            found = getattr(settings, name)
+            if found < least:
+                raise PixitError(
+                    f"data.{name}={found}: expected {least} or more for {world_size} processes and "
+                    f"batches of {settings.batch_size}"
+                )
 
     def train_dataloader(self) -> DataLoader[Item]:
-        """Return the loader of an epoch; after a resume, its first pass goes on where the run stopped."""
-        skip = self.skip_batches * self.settings.batch_size
-        return self._loader(self.training_set, skip, drop_last=True)
+        """Return the loader of the training pairs, which goes on where the training stands."""
+        rank, world_size = self._processes()
+        sampler = ResumableSampler(
+            self.training_set, self.settings.batch_size, self._batches_used, rank, world_size
+        )
+        return self._loader(self.training_set, sampler)
 
     def val_dataloader(self) -> DataLoader[Item]:
-        """Return the loader of the validation pairs, always the same."""
-        return self._loader(self.validation_set, 0, drop_last=False)
+        """Return the loader of the validation pairs, always the same; each process takes its share."""
+        rank, world_size = self._processes()
+        return self._loader(self.validation_set, range(rank, len(self.validation_set), world_size))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return how many batches of the running epoch have been used."""
-        if self.trainer is None:
-            return {"skip_batches": 0}
-        per_epoch = max(1, len(self) // self.trainer.world_size)
-        steps = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        return {"skip_batches": steps % per_epoch}
+    def _processes(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember where the run stopped."""
-        self.skip_batches = state_dict["skip_batches"]
+    def _batches_used(self) -> int:
+        return self.trainer.fit_loop.total_batch_idx + 1 if self.trainer is not None else 0
 
-    def _loader(self, dataset: Any, skip: int, drop_last: bool) -> DataLoader[Item]:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+    def _loader(self, dataset: MixedPairs, sampler: Iterable[int]) -> DataLoader[Item]:
         return DataLoader(
             dataset,
             batch_size=self.settings.batch_size,
-            sampler=ResumableSampler(dataset, rank, world, skip),
+            sampler=sampler,
             num_workers=self.settings.num_workers,
             persistent_workers=self.settings.num_workers > 0,
-            drop_last=drop_last,
+            worker_init_fn=_leave_signals_to_the_trainer,
         )
 
     def _dataset(self, subset: str, count: int) -> MixedPairs:
@@ -206,3 +226,9 @@ class PairData(pl.LightningDataModule):
 
     def _seed_of(self, subset: str) -> int:
         return self.seed if subset == "train" else self.seed + 1_000_003
+
+
+def _leave_signals_to_the_trainer(_worker: int) -> None:
+    """Keep Ctrl-C, which the terminal sends to workers too, from ending them before the trainer has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

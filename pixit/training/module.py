@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
 from pydantic import Field
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pixit.config import Settings
@@ -54,7 +55,7 @@ class PixITModule(pl.LightningModule):
         self, model: nn.Module, objective: ObjectiveSettings, optimizer: OptimizerSettings, max_steps: int
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.objective = objective
         self.optimizer_settings = optimizer
         self.max_steps = max_steps
@@ -64,15 +65,19 @@ class PixITModule(pl.LightningModule):
                 parameter.requires_grad_(False)
 
     def on_train_start(self) -> None:
-        """Keep WavLM in evaluation mode: in training mode it would drop layers and mask its input."""
+        """Keep WavLM in evaluation mode: in training mode it would drop layers and mask its input.
+
+        Here and not where an epoch starts, which a training that is resumed amid an epoch never reaches.
+        """
         if getattr(self.model, "wavlm", None) is not None:
             self.model.wavlm.eval()
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """Return the loss of a batch of pairs."""
         pairs = PairBatch(**batch)
+        output = self._listen(pairs)
         with self._full_precision():
-            losses = pixit_loss(self._listen(pairs), pairs, self.objective)
+            losses = pixit_loss(output, pairs, self.objective)
         values = {
             "train/loss": losses.total,
             "train/separation": losses.separation,
@@ -99,7 +104,9 @@ class PixITModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss, the diarization error rate of single windows, and the separation gain."""
-        sums = {name: self.all_gather(value).sum() for name, value in self.validation_sums.items()}
+        sums = {
+            name: cast(Tensor, self.all_gather(value)).sum() for name, value in self.validation_sums.items()
+        }
         speech = sums["speech"].clamp_min(1)
         errors = {name: sums[name] / speech for name in ("false_alarm", "missed", "confusion")}
         metrics = {
@@ -112,10 +119,11 @@ class PixITModule(pl.LightningModule):
                 metrics[f"val/si_sdr_{kind}_db"] = sums[f"{kind}_si_sdr"] / sums[f"{kind}_count"]
         if sums["overlap_count"] > 0:
             metrics["val/si_sdr_gain_db"] = sums["overlap_gain"] / sums["overlap_count"]
-        self.log_dict(metrics, prog_bar=False)
-        self.log("val_der", metrics["val/der"], prog_bar=True, logger=False)
+        # All processes log the same values; sync_dist tells Lightning so.
+        self.log_dict(metrics, sync_dist=True)
+        self.log("val_der", metrics["val/der"], prog_bar=True, logger=False, sync_dist=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimizer with a parameter group for WavLM and one for the rest."""
         settings = self.optimizer_settings
         slow = [p for p in self._wavlm_parameters() if p.requires_grad]
@@ -127,6 +135,15 @@ class PixITModule(pl.LightningModule):
         optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _listen(self, pairs: PairBatch) -> LocalOutput:
+        """Return what the network says of the three mixtures, in full precision."""
+        output: LocalOutput = self.model(three_mixtures(pairs))
+        return LocalOutput(output.activity_logits.float(), output.sources.float())
+
+    def _full_precision(self) -> torch.autocast:
+        """Switch mixed precision off: a loss in decibels needs more than the 8 bits of bfloat16."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def _wavlm_parameters(self) -> list[nn.Parameter]:
         wavlm = getattr(self.model, "wavlm", None)
@@ -153,7 +170,8 @@ def frame_errors_and_gains(output: LocalOutput, batch: PairBatch) -> dict[str, T
     logits = torch.take_along_dim(output.activity_logits, permutation.unsqueeze(-1), 1)
     counts = frame_errors(logits > 0, activities > 0.5)
 
-    costs = -si_sdr(output.sources.unsqueeze(2), references.unsqueeze(1))  # (3B, K, K)
+    scores = [si_sdr(output.sources, reference.unsqueeze(1)) for reference in references.unbind(1)]
+    costs = -torch.stack(scores, dim=-1)  # (3B, K, K)
     sounding = (references != 0).any(-1)  # (3B, K)
     matched = batch.has_references.repeat(3)
     _, permutation = best_permutation(costs * sounding.unsqueeze(1))
@@ -162,10 +180,10 @@ def frame_errors_and_gains(output: LocalOutput, batch: PairBatch) -> dict[str, T
     overlap = (sounding & (sounding.sum(1, keepdim=True) > 1)) & matched[:, None]
     single = (sounding & (sounding.sum(1, keepdim=True) == 1)) & matched[:, None]
     return counts | {
-        "overlap_count": overlap.sum().float(),
+        "overlap_count": overlap.sum(),
         "overlap_si_sdr": (achieved * overlap).sum(),
         "overlap_gain": ((achieved - before) * overlap).sum(),
-        "single_count": single.sum().float(),
+        "single_count": single.sum(),
         "single_si_sdr": (achieved * single).sum(),
     }
 
@@ -175,8 +193,8 @@ def frame_errors(estimate: Tensor, reference: Tensor) -> dict[str, Tensor]:
     estimated, expected = estimate.sum(1), reference.sum(1)
     correct = (estimate & reference).sum(1)
     return {
-        "false_alarm": (estimated - expected).clamp_min(0).sum().float(),
-        "missed": (expected - estimated).clamp_min(0).sum().float(),
-        "confusion": (torch.minimum(estimated, expected) - correct).sum().float(),
-        "speech": expected.sum().float(),
+        "false_alarm": (estimated - expected).clamp_min(0).sum(),
+        "missed": (expected - estimated).clamp_min(0).sum(),
+        "confusion": (torch.minimum(estimated, expected) - correct).sum(),
+        "speech": expected.sum(),
     }

@@ -90,14 +90,16 @@ def pixit_loss(output: LocalOutput, batch: PairBatch, settings: ObjectiveSetting
 
     bce = pairwise_bce(output.activity_logits, activities)  # (3B, K, K)
     with torch.no_grad():
-        known = [x[supervised] for x in (output.sources, references, mixtures)]
+        references, mixtures = references[supervised], mixtures[supervised]
         joint = (1 - weight) * bce
-        joint[supervised] += weight * source_losses(*known, settings)
+        joint[supervised] += weight * source_losses(
+            output.sources[supervised], references, mixtures, settings
+        )
         _, permutation = best_permutation(joint)
     diarization_loss = permuted_mean(bce, permutation).mean()
 
     matched = torch.take_along_dim(output.sources, permutation.unsqueeze(-1), dim=1)
-    supervised_terms = source_loss(matched[supervised], *known[1:], settings).mean(1)
+    supervised_terms = source_loss(matched[supervised], references, mixtures, settings).mean(1)
     of_both = output.sources[2 * len(batch.mixtures) :]
     unsupervised_terms, _ = mixit(of_both[unsupervised], batch.mixtures[unsupervised], settings)
     separation_loss = torch.cat((supervised_terms, unsupervised_terms)).mean()

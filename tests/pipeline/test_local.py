@@ -1,0 +1,94 @@
+"""Levels, signs and silence of the sources of a window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pixit.pipeline.local import batches, restore_levels, solo_frames
+
+
+def noises(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def all_active(sources: Tensor) -> Tensor:
+    return torch.ones(sources.shape[:2], dtype=torch.bool)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    scales=st.lists(
+        st.tuples(st.sampled_from([-1, 1]), st.floats(-5, 5)).map(lambda s: s[0] * 10 ** s[1]),
+        min_size=3,
+        max_size=3,
+    ),
+    level=st.sampled_from([1e-4, 1.0, 1e2]),
+)
+def test_level_and_polarity_come_back(scales: list[float], level: float) -> None:
+    truth = level * noises(2, 3, 4000)
+    found = restore_levels(
+        truth * torch.tensor(scales)[:, None], truth.sum(1), torch.ones(2, 3, dtype=torch.bool)
+    )
+    torch.testing.assert_close(found, truth, atol=0.01 * level, rtol=0)
+
+
+def test_silent_speakers_are_zero_and_take_no_part() -> None:
+    truth = noises(1, 3, 4000)
+    active = torch.tensor([[True, False, True]])
+    mixture = truth[:, 0] + truth[:, 2]
+    found = restore_levels(-3 * truth, mixture, active)
+    assert not found[:, 1].any()
+    torch.testing.assert_close(found[:, [0, 2]], truth[:, [0, 2]], atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [1.0, -1.0, 1e-3])
+def test_equal_sources_share_the_mixture(factor: float) -> None:
+    """Collinear sources have no unique solution: what counts is a bounded one that sums to the mixture."""
+    voice = noises(1, 1, 4000)
+    found = restore_levels(torch.cat([voice, factor * voice], dim=1), voice[:, 0], all_active(voice).repeat(1, 2))
+    torch.testing.assert_close(found.sum(1), voice[:, 0], atol=0.01, rtol=0)
+    assert found.abs().max() <= voice.abs().max()
+    torch.testing.assert_close(found[:, 0], found[:, 1], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1e-12, 1e-6])
+def test_near_silence_is_not_amplified(level: float) -> None:
+    mixture = level * noises(1, 4000, seed=1)
+    found = restore_levels(noises(1, 2, 4000), mixture, torch.ones(1, 2, dtype=torch.bool))
+    assert found.isfinite().all()
+    assert (found.norm(dim=-1) <= 1.001 * mixture.norm()).all()
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1e-18, 1e-6, 1e6, 1e15])
+def test_sources_at_any_level_give_finite_ones(level: float) -> None:
+    mixture = noises(1, 4000)
+    found = restore_levels(
+        torch.stack([level * mixture, 0 * mixture], dim=1), mixture, torch.ones(1, 2, dtype=torch.bool)
+    )
+    assert found.isfinite().all()
+    assert found.norm(dim=-1).max() <= 1.001 * mixture.norm()
+    if level >= 1e-6:
+        torch.testing.assert_close(found[:, 0], mixture, atol=0.01, rtol=0)
+
+
+def test_windows_of_a_batch_do_not_touch_each_other() -> None:
+    sources, mixtures = noises(5, 3, 1000), noises(5, 1000, seed=1)
+    mixtures[2], sources[3] = 0, 0
+    active = torch.tensor([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]], dtype=torch.bool)
+    together = restore_levels(sources, mixtures, active)
+    for index in range(5):
+        one = slice(index, index + 1)
+        alone = restore_levels(sources[one], mixtures[one], active[one])
+        torch.testing.assert_close(together[one], alone, atol=1e-6, rtol=1e-5)
+
+
+def test_batches_and_solo_frames() -> None:
+    assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(batches([], 2)) == []
+    found = solo_frames(np.array([[0.5, 0.9, 0.1], [0.4, 0.6, 0.2]], np.float32))
+    assert found.tolist() == [[True, False, False], [False, False, False]]

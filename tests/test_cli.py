@@ -1,0 +1,461 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner, Result
+from pyannote.core import Annotation, Segment
+
+import pixit
+from pixit import cli
+from pixit.audio import Audio, TrackWriter
+from pixit.checkpoint import save_model
+from pixit.models.speaker import SpeakerEncoder
+from pixit.models.totatonet import ToTaToNet
+from pixit.pipeline.separate import SeparationSettings, Separator
+from pixit.results import Separation, Track
+from pixit.types import PixitError
+
+RATE_HZ = 8000
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.cli, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def write(path: Path, num_channels: int = 1, seed: int = 0, num_samples: int = RATE_HZ) -> Path:
+    noise = np.random.default_rng(seed).uniform(-0.1, 0.1, (num_samples, num_channels))
+    soundfile.write(path, noise, RATE_HZ)
+    return path
+
+
+class FakeSeparator:
+    """Gives the recording itself as the only track; keeps what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = SeparationSettings()
+        self.model, self.embedder = torch.nn.Linear(2, 2), torch.nn.Linear(1, 1)
+        self.loaded: list[dict[str, Any]] = []
+        self.calls: list[dict[str, Any]] = []
+        self.error: BaseException | None = None
+
+    def load(
+        self, name: str | None, embedder: str | None, device: str, settings: dict[str, Any]
+    ) -> FakeSeparator:
+        self.loaded.append({"name": name, "embedder": embedder, "device": device, "settings": settings})
+        self.settings = SeparationSettings(**settings)
+        return self
+
+    def __call__(self, audio: Audio, hook: Any = None, **call: Any) -> Separation:
+        if self.error is not None:
+            raise self.error
+        self.calls.append(call)
+        for completed in range(3):
+            hook("segmentation", None, file=audio, total=2, completed=completed)
+        path = self.folder / f"{len(self.calls)}.w64"
+        with TrackWriter(path, audio.sample_rate_hz, "w64") as writer:
+            writer.write(audio.read())
+        hook("discrete_diarization", None)
+        diarization = Annotation(uri=audio.uri)
+        diarization[Segment(0, audio.duration_s)] = "SPEAKER_00"
+        tracks = {"SPEAKER_00": Track.open(path)}
+        return Separation(audio.uri, diarization, tracks, audio.sample_rate_hz, audio.num_samples)
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSeparator:
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    separator = FakeSeparator(folder)
+    monkeypatch.setattr(Separator, "from_pretrained", separator.load)
+    monkeypatch.chdir(tmp_path)
+    return separator
+
+
+# --- the face ---------------------------------------------------------------------------------------------
+
+
+def test_help_and_version() -> None:
+    assert run("--version").output == f"pixit {pixit.__version__}\n"
+    shown = run("--help").output
+    assert all(command in shown for command in ("separate", "train", "simulate"))
+    assert run("separate", "-h").exit_code == 0
+
+
+def test_options_show_the_defaults_of_the_settings() -> None:
+    shown = " ".join(run("separate", "--help").output.split())
+    for name in ("step_s", "batch_size"):
+        field = SeparationSettings.model_fields[name]
+        assert f"{field.description} [default: {field.default}]" in shown
+
+
+def test_an_unexpected_error_is_a_bug_and_stays_visible(fake: FakeSeparator, tmp_path: Path) -> None:
+    fake.error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        run("separate", write(tmp_path / "a.wav"))
+
+
+def test_interrupted(fake: FakeSeparator, tmp_path: Path) -> None:
+    fake.error = KeyboardInterrupt()
+    result = run("separate", write(tmp_path / "a.wav"))
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+    assert not (tmp_path / "separated").exists()
+
+
+def test_a_full_disk_is_told_in_one_line(fake: FakeSeparator, tmp_path: Path) -> None:
+    fake.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "spool")
+    result = run("separate", write(tmp_path / "a.wav"))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "the disk is full (spool)" in result.stderr
+
+
+def test_a_missing_extra_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
+    result = run("train")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "pixit: error: pytorch_lightning is not installed; run pip install 'pixit-audio[train]'\n"
+    )
+
+
+# --- pixit separate ---------------------------------------------------------------------------------------
+
+
+def test_a_recording_becomes_a_folder_and_a_line(fake: FakeSeparator, tmp_path: Path) -> None:
+    result = run("separate", write(tmp_path / "my talk.wav", num_channels=2))
+    assert result.exit_code == 0
+    folder = tmp_path / "separated" / "my_talk"
+    assert {path.name for path in folder.iterdir()} == {
+        "my_talk.rttm",
+        "my_talk.json",
+        "SPEAKER_00.wav",
+        "timeline.png",
+    }
+    assert "my talk.wav: 0:01, mean of 2 channels, 1 speaker, " in result.stdout
+    assert result.stdout.endswith("× real time → separated/my_talk\n")
+    request = json.loads((folder / "my_talk.json").read_text())["settings"]["request"]
+    assert request["separation"]["step_s"] == SeparationSettings().step_s
+    assert request["call"]["channel"] is None
+
+
+def test_options_reach_the_separator(fake: FakeSeparator, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", num_channels=3)
+    result = run(
+        *(
+            "separate",
+            path,
+            "-o",
+            "out",
+            "--model",
+            "m",
+            "--embedder",
+            "e",
+            "--device",
+            "cpu",
+            "--channel",
+            1,
+        ),
+        *("--num_speakers", 3, "--min-speakers=2", "--max_speakers=4", "--step", 0.25, "--batch_size", 4),
+        *(
+            "--set",
+            "clustering.threshold=0.7",
+            "--set",
+            "stitching.leakage_removal=false",
+            "--format",
+            "flac",
+        ),
+    )
+    assert result.exit_code == 0, result.stderr
+    settings = {
+        "step_s": 0.25,
+        "batch_size": 4,
+        "clustering": {"threshold": 0.7},
+        "stitching": {"leakage_removal": False},
+    }
+    assert fake.loaded == [{"name": "m", "embedder": "e", "device": "cpu", "settings": settings}]
+    assert fake.calls == [{"num_speakers": 3, "min_speakers": 2, "max_speakers": 4, "channel": 1}]
+    assert (tmp_path / "out" / "a" / "SPEAKER_00.flac").exists()
+    assert "channel 1 of 3" in result.stdout
+
+
+def test_options_not_given_leave_the_separator_its_own_settings(fake: FakeSeparator, tmp_path: Path) -> None:
+    run("separate", write(tmp_path / "a.wav"))
+    assert fake.loaded == [{"name": None, "embedder": None, "device": "auto", "settings": {}}]
+
+
+def test_folders_are_searched_for_recordings(fake: FakeSeparator, tmp_path: Path) -> None:
+    folder = tmp_path / "meetings"
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("b.wav", "a.FLAC", ".hidden.wav", "deeper/c.wav"):
+        write(folder / name)
+    (folder / "notes.txt").write_text("no recording")
+    assert run("separate", folder, folder / "b.wav").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "separated").iterdir()) == ["a", "b"]
+    (tmp_path / "empty").mkdir()
+    result = run("separate", folder / "deeper", tmp_path / "empty")
+    assert result.exit_code == 2
+    assert "empty: holds no recordings; expected files as" in result.stderr
+
+
+def test_two_recordings_of_one_name_are_refused_before_any_work(fake: FakeSeparator, tmp_path: Path) -> None:
+    result = run("separate", write(tmp_path / "a b.wav"), write(tmp_path / "a_b.flac"))
+    assert result.exit_code == 2
+    assert "a b.wav and " in result.stderr
+    assert not fake.loaded
+
+
+def test_what_is_done_is_skipped(fake: FakeSeparator, tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a.wav"), write(tmp_path / "b.wav")
+    run("separate", first)
+    result = run("separate", first, second, "--batch-size", 2)  # changes how fast, not what
+    assert result.exit_code == 0
+    assert f"{first}: is done, see separated/a" in result.stdout
+    assert len(fake.calls) == 2
+    assert run("separate", first, "--overwrite").exit_code == 0
+    assert len(fake.calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "told"),
+    [
+        ("settings", ["--step", "0.5"], "separation"),
+        ("number", ["--num-speakers", "3"], "call"),
+        ("file", [], "source_sha256"),
+        ("model", [], "model_sha256"),
+        ("format", ["--format", "flac"], "format"),
+    ],
+)
+def test_a_result_of_something_else_is_neither_taken_nor_touched(
+    fake: FakeSeparator, tmp_path: Path, change: str, options: list[str], told: str
+) -> None:
+    path = write(tmp_path / "a.wav")
+    run("separate", path)
+    before = {file: file.read_bytes() for file in (tmp_path / "separated" / "a").iterdir()}
+    if change == "file":
+        write(path, seed=1)
+    if change == "model":
+        torch.nn.init.zeros_(fake.model.weight)
+    result = run("separate", path, *options)
+    assert result.exit_code == 2
+    assert f"with other settings ({told}); pass --overwrite" in result.stderr
+    assert {file: file.read_bytes() for file in (tmp_path / "separated" / "a").iterdir()} == before
+    assert run("separate", path, *options, "--overwrite").exit_code == 0
+    assert run("separate", path, *options).exit_code == 0
+    assert len(fake.calls) == 2
+
+
+def test_one_bad_recording_does_not_stop_the_others(fake: FakeSeparator, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"")
+    result = run("separate", bad, tmp_path / "missing.wav", write(tmp_path / "good.wav"))
+    assert result.exit_code == 2
+    assert [line.split(": ")[:2] for line in result.stderr.splitlines()] == [["pixit", "error"]] * 2
+    assert "bad.wav: is an empty file" in result.stderr
+    assert "missing.wav: cannot be read" in result.stderr
+    assert [path.name for path in (tmp_path / "separated").iterdir()] == ["good"]
+
+
+def test_nothing_is_left_of_nothing(fake: FakeSeparator, tmp_path: Path) -> None:
+    assert run("separate", tmp_path / "missing.wav").exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["fake"]
+
+
+def test_an_unwritable_output_is_told_before_any_work(fake: FakeSeparator, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run("separate", write(tmp_path / "a.wav"), "-o", tmp_path / "file" / "x")
+    assert result.exit_code == 2
+    assert "x: cannot be written (Not a directory)" in result.stderr
+    assert not fake.loaded
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--set", "clustering.treshold=1"], "did you mean 'threshold'?"),
+        (["--step", "-1"], "step_s: input should be greater than 0, found -1"),
+        (["--set", "step_s"], "expected key=value"),
+    ],
+)
+def test_a_bad_setting_is_told_in_one_line(
+    fake: FakeSeparator, tmp_path: Path, options: list[str], told: str
+) -> None:
+    result = run("separate", write(tmp_path / "a.wav"), *options)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert told in result.stderr
+
+
+def test_quiet_is_quiet(fake: FakeSeparator, tmp_path: Path) -> None:
+    result = run("separate", write(tmp_path / "a.wav"), "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def separator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole separator of tiny random networks."""
+    folder = tmp_path_factory.mktemp("separator")
+    torch.manual_seed(0)
+    model = ToTaToNet(
+        encoder_decoder={"fb_name": "free", "n_filters": 16, "kernel_size": 32, "stride": 16},
+        masker={"name": "dprnn", "n_repeats": 1, "bn_chan": 8, "hid_size": 8, "chunk_size": 100},
+        n_sources=2,
+    )
+    save_model(model, folder / "model", {})
+    save_model(SpeakerEncoder(16, 16, 4, 1), folder / "embedder", {})
+    (folder / "separator.yaml").write_text("step_s: 2.5\n")
+    return folder
+
+
+def test_command_and_python_give_the_same(separator_folder: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", num_samples=6 * RATE_HZ)
+    result = run("separate", path, "-o", tmp_path / "out", "--model", separator_folder, "--num-speakers", 2)
+    assert result.exit_code == 0, result.stderr
+    by_command = Separation.load(tmp_path / "out" / "a")
+    by_python = Separator.from_pretrained(separator_folder, device="cpu")(path, num_speakers=2)
+    assert by_command.num_samples == by_python.num_samples == 6 * 16000
+    assert by_command.speakers == by_python.speakers == ["SPEAKER_00", "SPEAKER_01"]
+    again = Separation.load(by_python.save(tmp_path / "python"))
+    assert by_command.diarization == again.diarization
+    np.testing.assert_array_equal(by_command.sources.data, again.sources.data)
+
+
+def test_ctrl_c_cleans_up(separator_folder: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", num_samples=600 * RATE_HZ)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pixit", "separate", path, "-o", tmp_path / "out"),
+            *("--model", separator_folder, "--step", "0.05"),
+        ],
+        env=os.environ | {"TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(temporary.glob("pixit-*")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (130, "interrupted\n")
+    assert not list(temporary.glob("pixit-*"))
+    assert not (tmp_path / "out").exists()
+
+
+# --- pixit train and pixit simulate -----------------------------------------------------------------------
+
+
+def test_train_passes_everything_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pixit.training import train as module
+
+    seen: list[Any] = []
+
+    def train(settings: Any, folder: Path, *rest: Any) -> Path:
+        seen.append((settings.trainer.max_steps, settings.seed, folder, *rest))
+        return folder / "model"
+
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text("seed: 3\n")
+    result = run(
+        *("train", "--database", "d.yml", "--protocol", "p", "--config", "small.yaml", "--init", "i"),
+        *("--quiet", "trainer.max_steps=7"),
+    )
+    assert result.exit_code == 0, result.stderr
+    folder = Path("experiments/small")
+    assert seen.pop() == (7, 3, folder, Path("d.yml"), "p", "i", False, False)
+    assert f"pixit separate --model {folder}/model meeting.wav" in result.stdout
+
+    folder.mkdir(parents=True)
+    (folder / "settings.yaml").write_text("seed: 5\n")
+    assert run("train", "--resume", "-o", folder, "trainer.max_steps=9").exit_code == 0
+    assert seen.pop() == (9, 5, folder, None, None, None, True, True)
+
+
+def test_train_tells_a_bad_setting(tmp_path: Path) -> None:
+    result = run("train", "-o", tmp_path / "x", "trainer.max_stepps=7")
+    assert result.exit_code == 2
+    assert "did you mean 'max_steps'?" in result.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_simulate_writes_a_corpus_and_says_how_to_train_on_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    times_s = np.arange(3 * 16000) / 16000
+    for speaker in range(4):
+        folder = tmp_path / "speech" / f"s{speaker}"
+        folder.mkdir(parents=True)
+        voice = 0.3 * np.sin(2 * np.pi * 100 * (speaker + 1) * times_s) * rng.uniform(0.8, 1, len(times_s))
+        soundfile.write(folder / "utterance.flac", voice, 16000)
+    turns = [f"SPEAKER m 1 {2 * k}.0 1.8 <NA> <NA> {'ABC'[k % 3]} <NA> <NA>\n" for k in range(60)]
+    (tmp_path / "m.rttm").write_text("".join(turns))
+    out = tmp_path / "out"
+    result = run(
+        *(
+            "simulate",
+            "--speech",
+            tmp_path / "speech",
+            "--turns",
+            tmp_path / "m.rttm",
+            "-o",
+            out,
+            "--train",
+            1,
+        ),
+        *(
+            "--development",
+            1,
+            "--duration",
+            10,
+            "--speakers",
+            2,
+            "--seed",
+            4,
+            "--set",
+            "reverb_probability=0",
+        ),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert f"pixit train --database {out}/database.yml --protocol Simulated." in result.stdout
+    assert sorted(path.name for path in (out / "audio").iterdir()) == [
+        "development_0000.flac",
+        "train_0000.flac",
+    ]
+    assert soundfile.info(out / "audio" / "train_0000.flac").duration == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"step_s": None, "batch_size": None}, ["x=1"]),
+        ({"step_s": 0.001}, ["step_s=0.001", "x=1"]),
+        ({"num_speakers": "2-4"}, ["num_speakers=[2, 4]", "x=1"]),
+        ({"num_speakers": "3"}, ["num_speakers=[3, 3]", "x=1"]),
+    ],
+)
+def test_collect_overrides(options: dict[str, Any], expected: list[str]) -> None:
+    assert cli.collect_overrides(["x=1"], **options) == expected
+
+
+def test_writable_removes_only_what_it_made_and_what_is_empty(tmp_path: Path) -> None:
+    with cli.writable(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()
+    assert not (tmp_path / "new").exists()
+    with cli.writable(tmp_path / "kept"):
+        (tmp_path / "kept" / "file").write_text("")
+    assert (tmp_path / "kept" / "file").exists()
+    (tmp_path / "old").mkdir()
+    with pytest.raises(PixitError), cli.writable(tmp_path / "old"):
+        raise PixitError("x")
+    assert (tmp_path / "old").is_dir()

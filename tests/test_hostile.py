@@ -1,0 +1,334 @@
+"""Bad input, through Python and the command line: a right result, or one clear line and nothing half-written."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner, Result
+
+from pixit import PixitError, Separator
+from pixit.checkpoint import load_model, save_model
+from pixit.cli import cli
+from pixit.models.speaker import SpeakerEncoder
+from pixit.models.totatonet import ToTaToNet
+
+RATE_HZ = 16000
+
+SETTINGS = "step_s: 0.5\nmin_active_s: 0.02\nclustering: {min_speaker_s: 0.2, min_speech_s: 0.2}\n"
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny separator with random weights, whose every local speaker always talks."""
+    folder = tmp_path_factory.mktemp("separator")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        masker = {"name": "dprnn", "n_repeats": 1, "bn_chan": 8, "hid_size": 8}
+        model = ToTaToNet(2, {"n_filters": 16}, masker, window_s=1.0)
+        voice = SpeakerEncoder(embedding_size=8, num_mels=16, base_channels=2, blocks_per_stage=1)
+    torch.nn.init.constant_(model.classifier.bias, 5.0)
+    save_model(model, folder / "model", {})
+    save_model(voice, folder / "embedder", {})
+    (folder / "separator.yaml").write_text(SETTINGS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def separator(pretrained: Path) -> Separator:
+    return Separator.from_pretrained(pretrained, device="cpu")
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def run(pretrained: Path, tmp_path: Path, temporary: Path) -> Iterator[Callable[..., Result]]:
+    """Call ``pixit separate`` with some arguments, writing to ``tmp_path/out``; nothing temporary may stay."""
+
+    def call(*arguments: str | Path, model: Path = pretrained) -> Result:
+        words = ["separate", "--model", str(model), "-o", str(tmp_path / "out"), *map(str, arguments)]
+        return CliRunner().invoke(cli, words)
+
+    yield call
+    gc.collect()  # the trace of click's exit holds the frame of the test, and so its results
+    assert list(temporary.iterdir()) == []
+
+
+def noise(duration_s: float, rate_hz: int = RATE_HZ, channels: int = 1, level: float = 0.1) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.normal(0, level, (round(duration_s * rate_hz), channels)).astype(np.float32)
+
+
+def write(path: Path, samples: np.ndarray, rate_hz: int = RATE_HZ, subtype: str | None = None) -> Path:
+    soundfile.write(path, samples, rate_hz, subtype)
+    return path
+
+
+def assert_one_line(result: Result, *words: str | Path) -> None:
+    """Exit code 2, and one line on the standard error that has all `words`."""
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("pixit: error: ")
+    for word in words:
+        assert str(word) in lines[0]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*")) if folder.exists() else []
+
+
+# --- what cannot be read ------------------------------------------------------------------------------
+
+
+def make_bad_recordings(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Name -> file, and a word that its error has."""
+    good = write(folder / "good.wav", noise(3)).read_bytes()
+    flac = write(folder / "good.flac", noise(3)).read_bytes()
+    bad = {
+        "empty.wav": (b"", "empty"),
+        "truncated.wav": (good[: len(good) // 2], "truncated"),
+        "truncated.flac": (flac[: len(flac) // 2], "truncated"),
+        "header_only.wav": (good[:44], "no samples"),
+        "text.wav": (b"this is a shopping list\n" * 50, "is not audio"),
+        "picture.mp3": (b"\x89PNG\r\n\x1a\n" + bytes(500), "audio"),
+        "random.flac": (np.random.default_rng(0).bytes(5000), "audio"),
+    }
+    found = {}
+    for name, (content, word) in bad.items():
+        (folder / name).write_bytes(content)
+        found[name] = (folder / name, word)
+    (folder / "folder.wav").mkdir()
+    holes = noise(3)
+    holes[30_000] = np.nan
+    found["nan.wav"] = (write(folder / "nan.wav", holes, subtype="FLOAT"), "1.875 s")
+    holes[30_000] = np.inf
+    found["infinite.wav"] = (write(folder / "infinite.wav", holes, subtype="FLOAT"), "infinite")
+    found["missing.wav"] = (folder / "missing.wav", "No such file")
+    return found
+
+
+BAD = [
+    "empty.wav",
+    "truncated.wav",
+    "truncated.flac",
+    "header_only.wav",
+    "text.wav",
+    "picture.mp3",
+    "random.flac",
+    "nan.wav",
+    "infinite.wav",
+    "missing.wav",
+]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_unreadable_recording(name: str, separator: Separator, run: Callable[..., Result], tmp_path: Path) -> None:
+    path, word = make_bad_recordings(tmp_path)[name]
+    with pytest.raises(PixitError, match=word) as error:
+        separator(path)
+    assert "\n" not in str(error.value)
+    assert_one_line(run(path), path.stem, word)
+    assert files_in(tmp_path / "out") == []
+
+
+def test_a_bad_recording_does_not_stop_the_others(run: Callable[..., Result], tmp_path: Path) -> None:
+    good = write(tmp_path / "good one.wav", noise(1.3))
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"")
+    result = run(bad, good)
+    assert_one_line(result, "bad.wav")
+    assert {name.split("/")[0] for name in files_in(tmp_path / "out")} == {"good_one"}
+
+
+def test_a_folder_without_recordings(run: Callable[..., Result], tmp_path: Path) -> None:
+    empty = tmp_path / "no recordings"
+    empty.mkdir()
+    assert_one_line(run(empty), empty)
+    assert files_in(tmp_path / "out") == []
+
+
+# --- what is odd, but a recording ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate_hz"),
+    [
+        (noise(0.2), 16000),  # shorter than a window
+        (noise(1.0), 16000),
+        (noise(2.51), 8000),
+        (noise(2.51, 96000), 96000),
+        (noise(1.7, 44100), 44100),
+        (noise(2.3, channels=8), 16000),
+        (np.clip(noise(2.3, level=3.0), -1, 1), 16000),  # clipped
+        (np.ones((20_000, 1), np.float32), 16000),  # as loud as can be
+        (noise(2.3, level=1e-3), 16000),
+    ],
+    ids=["short", "window", "8k", "96k", "44.1k", "8channels", "clipped", "constant", "quiet"],
+)
+def test_odd_recordings(
+    samples: np.ndarray, rate_hz: int, separator: Separator, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "odd.wav", samples, rate_hz)
+    length = max(1, round(len(samples) * RATE_HZ / rate_hz))
+    result = separator(path)
+    assert result.num_samples == length
+    assert len(result.tracks) >= 1
+    assert result.sources.data.shape == (length, len(result.tracks))
+    assert np.isfinite(result.sources.data).all()
+    told = run(path)
+    assert told.exit_code == 0, told.output
+    written = tmp_path / "out" / "odd"
+    tracks = [f"{speaker}.wav" for speaker in result.tracks]
+    assert sorted(p.name for p in written.iterdir()) == sorted([*tracks, "odd.json", "odd.rttm", "timeline.png"])
+    assert {soundfile.info(written / track).frames for track in tracks} == {length}
+    duration_s = length / RATE_HZ
+    for line in (written / "odd.rttm").read_text().splitlines():
+        start_s, turn_s = map(float, line.split()[3:5])
+        assert 0 <= start_s < start_s + turn_s <= duration_s + 1e-6
+
+
+def test_tracks_of_an_odd_recording_sum_to_it(separator: Separator, tmp_path: Path) -> None:
+    """Everybody talks all the time, as far as this model is concerned."""
+    samples = noise(3.3)
+    result = separator({"waveform": torch.from_numpy(samples.T), "sample_rate": RATE_HZ})
+    np.testing.assert_allclose(result.sources.data.sum(axis=1), samples[:, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 100, 5_000, 40_000])
+def test_silence_has_no_speakers(
+    num_samples: int, separator: Separator, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Though this model believes that everybody talks."""
+    path = write(tmp_path / "silent.wav", np.zeros(num_samples))
+    result = separator(path, num_speakers=2)
+    assert (result.tracks, len(result.diarization), result.num_samples) == ({}, 0, num_samples)
+    told = run(path)
+    assert told.exit_code == 0, told.output
+    written = tmp_path / "out" / "silent"
+    assert sorted(p.name for p in written.iterdir()) == ["silent.json", "silent.rttm", "timeline.png"]
+    assert (written / "silent.rttm").read_text() == ""
+
+
+@pytest.mark.parametrize("num_samples", [1, 3, 40, 200])
+def test_a_few_loud_samples(
+    num_samples: int, separator: Separator, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "click.wav", np.full(num_samples, 0.5))
+    result = separator(path)
+    assert result.num_samples == num_samples
+    assert {track.num_samples for track in result.tracks.values()} <= {num_samples}
+    assert run(path).exit_code == 0
+
+
+def test_no_samples_in_memory(separator: Separator) -> None:
+    with pytest.raises(PixitError, match="waveform"):
+        separator({"waveform": torch.zeros(1, 0), "sample_rate": RATE_HZ})
+
+
+@pytest.mark.parametrize("source", [{}, {"waveform": torch.zeros(1, 5)}, {"audio": 3}, 7, None])
+def test_no_recording_at_all(source: Any, separator: Separator) -> None:
+    with pytest.raises(PixitError, match="expected a path"):
+        separator(source)
+
+
+# --- numbers and settings -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--num-speakers", "0"], ["speakers"]),
+        (["--min-speakers", "3", "--max-speakers", "2"], ["between 3 and 2"]),
+        (["--channel", "1"], ["no channel 1"]),
+        (["--channel", "-1"], ["no channel -1"]),
+        (["--step", "0"], ["step_s"]),
+        (["--step", "7"], ["step"]),
+        (["--step", "nan"], ["step_s"]),
+        (["--batch-size", "0"], ["batch_size"]),
+        (["--set", "clustering.treshold=0.5"], ["did you mean 'threshold'"]),
+        (["--set", "nonsense"], ["key=value"]),
+        (["--device", "abacus"], ["abacus"]),
+    ],
+)
+def test_bad_options(options: list[str], words: list[str], run: Callable[..., Result], tmp_path: Path) -> None:
+    path = write(tmp_path / "good.wav", noise(1.5))
+    assert_one_line(run(path, *options), *words)
+    assert files_in(tmp_path / "out") == []
+
+
+# --- where nothing can be written ---------------------------------------------------------------------
+
+
+def test_a_file_in_place_of_the_output_folder(run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert_one_line(run(write(tmp_path / "good.wav", noise(1.5))), tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_file_in_place_of_the_result(run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "good").write_text("mine")
+    assert_one_line(run(write(tmp_path / "good.wav", noise(1.5))), "good")
+    assert files_in(tmp_path / "out") == ["good"]
+    assert (tmp_path / "out" / "good").read_text() == "mine"
+
+
+def test_a_folder_of_somebody_else_in_place_of_the_result(run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "out" / "good").mkdir(parents=True)
+    (tmp_path / "out" / "good" / "thesis.txt").write_text("mine")
+    path = write(tmp_path / "good.wav", noise(1.5))
+    for options in ([], ["--overwrite"]):
+        assert_one_line(run(path, *options), "good")
+        assert files_in(tmp_path / "out") == ["good", "good/thesis.txt"]
+
+
+FULL = """
+import resource, sys  # run with -B: a compiled file cut off by the limit would stay behind
+import matplotlib.figure
+from pixit.cli import main
+from pixit.pipeline import separate
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # no file beyond so many bytes
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("limit", [10_000, 130_000, 200_000])
+def test_a_full_disk(limit: int, pretrained: Path, tmp_path: Path) -> None:
+    """Full while the windows wait, while the tracks are made, while the result is saved."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    path = write(tmp_path / "good.wav", noise(1.0) if limit == 130_000 else noise(0.9))
+    words = [str(limit), "separate", "--model", pretrained, "-o", tmp_path / "out", path]
+    run = subprocess.run(
+        [sys.executable, "-B", "-c", FULL, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TMPDIR": str(temporary)},
+    )
+    if run.returncode:
+        assert run.returncode == 2, run.stderr
+        (line,) = run.stderr.splitlines()
+        assert line.startswith("pixit: error: ")
+        assert "cannot be written" in line
+        assert files_in(tmp_path / "out") == []
+    assert files_in(temporary) == []
+    assert limit == 200_000 or run.returncode == 2

@@ -1,0 +1,250 @@
+"""One step of training and what is logged of a validation, against counts by hand."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from pixit.models.totatonet import ToTaToNet
+from pixit.training.module import OptimizerSettings, PixITModule, frame_errors, frame_errors_and_gains
+from pixit.training.objective import ObjectiveSettings, PairBatch, pixit_loss, si_sdr
+from pixit.types import LocalOutput
+
+TINY = {
+    "encoder_decoder": {"n_filters": 16, "kernel_size": 64, "stride": 32},
+    "masker": {"name": "dprnn", "n_repeats": 1, "bn_chan": 8, "hid_size": 8, "chunk_size": 20},
+    "linear": {"hidden_size": 8, "num_layers": 1},
+}
+TINY_WAVLM = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "conv_dim": [8] * 7,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
+def make_module(wavlm: dict[str, Any] | None = None, **optimizer: Any) -> PixITModule:
+    torch.manual_seed(0)
+    model = ToTaToNet(**TINY, wavlm=wavlm)
+    return PixITModule(model, ObjectiveSettings(), OptimizerSettings(**optimizer), max_steps=100)
+
+
+def make_batch(module: PixITModule, supervised: bool = False, num_samples: int = 4000) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    frames = module.model.num_frames(num_samples)
+    activities = torch.zeros(2, 2, 3, frames)
+    activities[:, 0, 0, : frames // 2] = activities[:, 1, 0] = activities[:, 1, 1, frames // 3 :] = 1
+    references = torch.randn(2, 2, 3, num_samples, generator=generator) * activities.any(-1)[..., None]
+    return {
+        "mixtures": references.sum(2),
+        "activities": activities,
+        "references": references * supervised,
+        "has_references": torch.full((2,), supervised),
+    }
+
+
+# --- counts ---------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1))
+def test_frame_errors_are_those_of_a_count_by_hand(seed: int, density: float, truth: float) -> None:
+    rng = np.random.default_rng(seed)
+    estimate, reference = rng.random((2, 3, 13)) < density, rng.random((2, 3, 13)) < truth
+    expected = dict.fromkeys(("false_alarm", "missed", "confusion", "speech"), 0)
+    for b, f in itertools.product(range(2), range(13)):
+        said = {k for k in range(3) if estimate[b, k, f]}
+        true = {k for k in range(3) if reference[b, k, f]}
+        wrong, lost = len(said - true), len(true - said)
+        expected["confusion"] += min(wrong, lost)
+        expected["false_alarm"] += wrong - min(wrong, lost)
+        expected["missed"] += lost - min(wrong, lost)
+        expected["speech"] += len(true)
+    found = frame_errors(torch.from_numpy(estimate), torch.from_numpy(reference))
+    assert {name: int(value) for name, value in found.items()} == expected
+
+
+@hypothesis_settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_window_errors_are_those_of_pyannote_metrics(seed: int) -> None:
+    """With one turn per frame, and logits clear enough for both to choose the same permutation."""
+    metrics = pytest.importorskip("pyannote.metrics.diarization")
+    core = pytest.importorskip("pyannote.core")
+    rng = np.random.default_rng(seed)
+    truth = rng.random((3, 12)) < 0.4
+    said = truth[rng.permutation(3)] ^ (rng.random((3, 12)) < 0.04)
+
+    def annotation(active: np.ndarray) -> Any:
+        result = core.Annotation()
+        for k, f in zip(*np.nonzero(active), strict=True):
+            result[core.Segment(f, f + 1), k] = f"{k}"
+        return result
+
+    metric = metrics.DiarizationErrorRate()
+    detail = metric(
+        annotation(truth), annotation(said), uem=core.Timeline([core.Segment(0, 12)]), detailed=True
+    )
+    activities = torch.zeros(1, 2, 3, 12)
+    activities[0, 0] = torch.from_numpy(truth)
+    logits = torch.from_numpy(np.where(said, 9.0, -9.0)).float()
+    silent = torch.full((3, 12), -9.0)
+    output = LocalOutput(torch.stack((logits, silent, logits)), torch.zeros(3, 3, 50))
+    batch = PairBatch(torch.zeros(1, 2, 50), activities, torch.zeros(1, 2, 3, 50), torch.tensor([False]))
+    found = frame_errors_and_gains(output, batch)
+    for ours, theirs in (("missed", "missed detection"), ("false_alarm", "false alarm"), ("speech", "total")):
+        assert int(found[ours]) == 2 * detail[theirs]
+    assert int(found["confusion"]) == 2 * detail["confusion"]
+
+
+def test_separation_is_scored_where_references_exist() -> None:
+    generator = torch.Generator().manual_seed(3)
+    references = torch.zeros(2, 2, 3, 400)
+    references[:, 0, :2] = torch.randn(2, 2, 400, generator=generator)  # two speakers
+    references[:, 1, 2] = torch.randn(2, 400, generator=generator)  # one
+    batch = PairBatch(references.sum(2), torch.zeros(2, 2, 3, 5), references, torch.tensor([True, False]))
+    estimates = torch.randn(6, 3, 400, generator=generator)
+    estimates[0, 2], estimates[0, 0] = references[0, 0, 0] + 0.1, references[0, 0, 1] * 3
+    estimates[0] += 0.1 * torch.randn(3, 400, generator=generator)
+    found = frame_errors_and_gains(LocalOutput(torch.zeros(6, 3, 5), estimates), batch)
+    assert found["overlap_count"] == 2 + 3  # x1, and x1 + x2, of the item with references
+    assert found["single_count"] == 1
+    best = -np.inf
+    for order in itertools.permutations(range(3)):
+        scores = [
+            si_sdr(estimates[4, order[k]], r).item()
+            for k, r in enumerate([*references[0, 0, :2], references[0, 1, 2]])
+        ]
+        best = max(best, sum(scores))
+    of_x1 = si_sdr(estimates[0, 2], references[0, 0, 0]) + si_sdr(estimates[0, 0], references[0, 0, 1])
+    assert found["overlap_si_sdr"].item() == pytest.approx(of_x1.item() + best, abs=1e-3)
+    x1, both = batch.mixtures[0, 0], batch.mixtures[0].sum(0)
+    before = sum(si_sdr(x1, r) for r in references[0, 0, :2])
+    before += sum(si_sdr(both, r) for r in (*references[0, 0, :2], references[0, 1, 2]))
+    assert found["overlap_gain"].item() == pytest.approx((of_x1 + best - before).item(), abs=1e-3)
+    assert found["single_si_sdr"].item() == pytest.approx(
+        max(si_sdr(e, references[0, 1, 2]).item() for e in estimates[2]), abs=1e-3
+    )
+
+
+def test_ratios_are_taken_over_the_whole_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not averaged over batches of unlike size."""
+    module = make_module()
+    logged: dict[str, Tensor] = {}
+    monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.update(values))
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    monkeypatch.setattr(module, "all_gather", lambda value: value)
+    batches = [make_batch(module, True), {k: v[:1] for k, v in make_batch(module, True).items()}]
+    batches[1]["activities"] = 1 - batches[1]["activities"].roll(1, -1)
+    batches[1]["activities"][:, :, 2:] = batches[1]["activities"][:, 1:] = 0
+    whole = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    results = []
+    for parts in (batches, [whole]):
+        module.on_validation_epoch_start()
+        for batch in parts:
+            module.validation_step(batch, 0)
+        module.on_validation_epoch_end()
+        results.append(dict(logged))
+    assert set(results[0]) >= {"val/der", "val/loss", "val/si_sdr_gain_db", "val/missed"}
+    for name, value in results[0].items():
+        torch.testing.assert_close(value, results[1][name], msg=name)
+    rates = (results[0][f"val/{name}"] for name in ("missed", "false_alarm", "confusion"))
+    assert results[0]["val/der"].item() == pytest.approx(sum(rate.item() for rate in rates))
+
+
+# --- a step ---------------------------------------------------------------------------------------------
+
+
+def test_a_step_is_the_objective_of_the_three_mixtures(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make_module()
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    batch = make_batch(module, supervised=True)
+    x1, x2 = batch["mixtures"].unbind(1)
+    output = module.model(torch.stack((*x1, *x2, *(x1 + x2))).unsqueeze(1))
+    expected = pixit_loss(output, PairBatch(**batch), ObjectiveSettings()).total
+    torch.testing.assert_close(module.training_step(batch, 0), expected)
+
+
+def test_mixed_precision_stays_out_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scalar products in bfloat16 are good for some 20 dB."""
+    module = make_module()
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    batch = make_batch(module)
+    estimate = torch.zeros(6, 3, 4000)
+    estimate[4:, 0], estimate[4:, 1] = batch["mixtures"][:, 0], batch["mixtures"][:, 1]
+    estimate += 1e-3 * torch.randn(6, 3, 4000, generator=torch.Generator().manual_seed(0))
+    output = LocalOutput(torch.zeros(6, 3, batch["activities"].shape[-1]), estimate)
+
+    class Perfect(nn.Module):
+        def forward(self, _: Tensor) -> LocalOutput:
+            return output
+
+    module.model = Perfect()
+    expected = pixit_loss(output, PairBatch(**batch), ObjectiveSettings()).total
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(module.training_step(batch, 0), expected)
+    assert expected < -20
+
+
+# --- optimizer ------------------------------------------------------------------------------------------
+
+
+def groups_of(module: PixITModule) -> dict[str, dict[str, Any]]:
+    return {group["name"]: group for group in module.configure_optimizers()["optimizer"].param_groups}  # type: ignore[index]
+
+
+def test_one_group_without_wavlm() -> None:
+    module = make_module()
+    groups = groups_of(module)
+    assert list(groups) == ["rest"]
+    assert groups["rest"]["lr"] == pytest.approx(3e-4)
+    assert len(groups["rest"]["params"]) == len(list(module.model.parameters()))
+
+
+def test_wavlm_has_a_learning_rate_of_its_own() -> None:
+    pytest.importorskip("transformers")
+    module = make_module(TINY_WAVLM, wavlm_learning_rate=2e-6)
+    groups = groups_of(module)
+    assert groups["wavlm"]["lr"] == pytest.approx(2e-6)
+    assert groups["rest"]["lr"] == pytest.approx(3e-4)
+    wavlm = {id(p) for p in module.model.wavlm.parameters() if p.requires_grad}
+    assert {id(p) for p in groups["wavlm"]["params"]} == wavlm
+    both = [id(p) for group in groups.values() for p in group["params"]]
+    assert sorted(both) == sorted(id(p) for p in module.model.parameters() if p.requires_grad)
+
+
+def test_a_learning_rate_of_zero_freezes_wavlm(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    module = make_module(TINY_WAVLM, wavlm_learning_rate=0)
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    assert list(groups_of(module)) == ["rest"]
+    module.training_step(make_batch(module), 0).backward()
+    assert all(p.grad is None for p in module.model.wavlm.parameters())
+    assert all(p.grad is not None for p in module.model.masker.parameters())
+
+
+def test_wavlm_is_in_evaluation_mode_while_the_rest_trains() -> None:
+    pytest.importorskip("transformers")
+    module = make_module(TINY_WAVLM).train()
+    module.on_train_start()
+    assert not any(part.training for part in module.model.wavlm.modules())
+    assert module.model.masker.training
+
+
+def test_learning_rates_rise_and_fall_as_asked() -> None:
+    factor = make_module(warmup_steps=9)._learning_rate_factor
+    assert [round(factor(step), 3) for step in (0, 4, 9, 50)] == [0.1, 0.5, 1.0, 1.0]
+    factor = make_module(schedule="cosine", final_fraction=0.1)._learning_rate_factor
+    assert [round(factor(step), 3) for step in (0, 50, 100, 1000)] == [1.0, 0.55, 0.1, 0.1]
