@@ -43,6 +43,9 @@ EXTRAS = {
 }
 """Optional package -> extra of pixit-audio that brings it."""
 
+ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+"""What a machine may refuse: no bug of ours."""
+
 NAMES = {"token_normalize_func": lambda name: name.replace("_", "-")}  # --num_speakers is --num-speakers
 
 
@@ -60,9 +63,10 @@ class Face(click.Group):
                 raise
             fail(ctx, f"{package} is not installed; run pip install 'pixit-audio[{EXTRAS[package]}]'")
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in ENVIRONMENT:
                 raise
-            fail(ctx, f"the disk is full ({error.filename or error.strerror}); free space, or set TMPDIR")
+            place = error.filename or "temporary files"
+            fail(ctx, f"{place}: {error.strerror}; check space and rights (TMPDIR is for temporary files)")
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)

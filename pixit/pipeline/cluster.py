@@ -85,7 +85,7 @@ def cluster(
         local speakers talk than there are speakers.
     """
     speakers = np.full(speech_s.shape, -1, np.int64)
-    active = np.isfinite(vectors).all(axis=-1)
+    active: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=-1))
     if not active.any():
         return speakers
     chosen = _founders(active, speech_s, settings, min_speakers)

@@ -63,7 +63,7 @@ def embed_speakers(
         for window in batch:
             mixture = next(mixtures).samples if mixtures is not None else None
             counts = _weights(local.activities(window), settings, local.geometry.frame_s)
-            for speaker in np.flatnonzero(local.active[window]):
+            for speaker in np.flatnonzero(local.active[window]).tolist():
                 places.append((window, speaker))
                 signals.append(local.source(window, speaker) if mixture is None else mixture)
                 weights.append(counts[speaker])

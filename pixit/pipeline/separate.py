@@ -128,8 +128,9 @@ class Separator:
         folder = bundled if name is None else Path(name)
         whole = (folder / "separator.yaml").exists()
         home = folder if whole else bundled
+        alone = name is not None and not whole
+        model: Any = load_model(str(name), **hub) if alone else load_model(folder / "model")
         tree = _merge(read_yaml(home / "separator.yaml"), settings or {})
-        model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
         voice: Any = load_model(str(embedder)) if embedder else load_model(home / "embedder")
         for network, role, contract in ((model, "model", LocalModel), (voice, "embedder", Embedder)):
             if not isinstance(network, contract):

@@ -103,7 +103,7 @@ class Spool:
             self._write((source / scale).astype(np.float16))
 
     def _write(self, samples: NDArray[np.float16]) -> None:
-        left = memoryview(samples.view(np.uint8))
+        left = memoryview(samples.tobytes())
         try:
             while left:
                 left = left[self._file.write(left) :]

@@ -121,7 +121,7 @@ def decide(activity: Halves | Floats, frame_s: float, settings: StitchingSetting
     for start, end in _runs(activity >= min(settings.offset, settings.onset)):
         talking[start:end] = reached[end] > reached[start]
     for start, end in _runs(~talking):
-        if 0 < start and end < len(talking) and (end - start) * frame_s < settings.min_duration_off_s:
+        if start > 0 and end < len(talking) and (end - start) * frame_s < settings.min_duration_off_s:
             talking[start:end] = True
     for start, end in _runs(talking):
         if (end - start) * frame_s < settings.min_duration_on_s:
@@ -201,8 +201,8 @@ def _finish(
 ) -> Floats:
     """Normalise a stretch (2N, n) of sources and presence, and silence those who do not talk: (N, n)."""
     num_speakers = len(talking)
-    tracks, presence = stretch[:num_speakers], stretch[num_speakers:]
-    tracks = tracks / np.maximum(presence, 1e-3)
+    presence = np.maximum(stretch[num_speakers:], 1e-3)
+    tracks: Floats = np.divide(stretch[:num_speakers], presence, dtype=np.float32)
     if not settings.leakage_removal or tracks.shape[1] == 0:
         return tracks
     gates = [gate(row, position, tracks.shape[1], geometry, settings.collar_s) for row in talking]

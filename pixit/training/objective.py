@@ -149,11 +149,6 @@ def si_sdr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> 
     return _ratio_db(target.square().sum(-1), noise, max_db)
 
 
-def _snr(estimate: Tensor, reference: Tensor, max_db: float | None) -> Tensor:
-    estimate, reference = _centred(estimate), _centred(reference)
-    return _ratio_db(reference.square().sum(-1), (estimate - reference).square().sum(-1), max_db)
-
-
 def _centred(signal: Tensor) -> Tensor:
     return signal - signal.mean(-1, keepdim=True)
 
@@ -194,14 +189,19 @@ def source_loss(estimate: Tensor, reference: Tensor, mixture: Tensor, settings: 
     mixture
         (B, T).
     """
-    score = si_sdr(estimate, reference, settings.max_si_sdr_db)
+    silent = (reference == 0).all(-1)
+    estimate, reference = _centred(estimate), _centred(reference)
+    power = reference.square().sum(-1) + EPS
+    scale = (estimate * reference).sum(-1) / power
+    target = scale.square() * power  # power of the estimate along the reference
+    noise = (estimate - scale.unsqueeze(-1) * reference).square().sum(-1)
+    score = _ratio_db(target, noise, settings.max_si_sdr_db)  # as in `si_sdr`
     if settings.level_weight:
-        snr = _snr(estimate, reference, settings.max_si_sdr_db)
+        error = noise + (scale - 1).square() * power  # noise and reference are orthogonal
+        snr = _ratio_db(power, error, settings.max_si_sdr_db)
         score = (1 - settings.level_weight) * score + settings.level_weight * snr
     level = mixture.square().sum(-1, keepdim=True) + EPS
-    power = _centred(estimate).square().sum(-1)
-    residue_db = 10 * torch.log10(power / level + 10 ** (settings.silence_floor_db / 10))
-    silent = (reference == 0).all(-1)
+    residue_db = 10 * torch.log10((target + noise) / level + 10 ** (settings.silence_floor_db / 10))
     return torch.where(silent, settings.silence_weight * residue_db, -score)
 
 

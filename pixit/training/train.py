@@ -262,7 +262,8 @@ def _without_folders(value: Any) -> Any:
         return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_without_folders(item) for item in value]
-    return Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
+    is_path = isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
+    return Path(value).name if is_path else value
 
 
 def _write_settings(settings: TrainSettings, folder: Path) -> None:
@@ -280,7 +281,6 @@ _NOISE = (
     r".*your dataloader is not resumable.*",  # it is, see ResumableSampler
     r".*exists and is not empty.*",  # that is what --resume is for
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own affair
-    r".*is deprecated.*LeafSpec.*",
     r".*smaller than the logging interval.*",  # steps are counted across epochs
 )
 
@@ -288,16 +288,18 @@ _NOISE = (
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning's advertisements and reports of its own doings from the user's screen."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
-        logger.setLevel(logging.WARNING)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _one_line(error: BaseException) -> str:

@@ -53,7 +53,9 @@ def make_voice(speaker: int, num_samples: int, rng: np.random.Generator) -> NDAr
     spectrum = np.fft.rfft(rng.standard_normal(max(num_samples, 200)))
     frequencies = np.fft.rfftfreq(max(num_samples, 200), 1 / RATE_HZ)
     low, high = BANDS_HZ[speaker]
-    voice = np.fft.irfft(np.where((frequencies >= low) & (frequencies < high), spectrum, 0), max(num_samples, 200))
+    voice = np.fft.irfft(
+        np.where((frequencies >= low) & (frequencies < high), spectrum, 0), max(num_samples, 200)
+    )
     return (0.1 * voice / voice.std()).astype(np.float32)[:num_samples]
 
 
@@ -133,7 +135,9 @@ class OracleEmbedder:
 
     def __call__(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
         if weights is not None:
-            waveforms = waveforms * torch.nn.functional.interpolate(weights[:, None], waveforms.shape[-1])[:, 0]
+            waveforms = (
+                waveforms * torch.nn.functional.interpolate(weights[:, None], waveforms.shape[-1])[:, 0]
+            )
         power = torch.fft.rfft(waveforms.double()).abs().square()
         frequencies = np.fft.rfftfreq(waveforms.shape[-1], 1 / self.sample_rate_hz)
         bands = [(frequencies >= low - 5) & (frequencies < high + 5) for low, high in BANDS_HZ]

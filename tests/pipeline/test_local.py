@@ -50,7 +50,9 @@ def test_silent_speakers_are_zero_and_take_no_part() -> None:
 def test_equal_sources_share_the_mixture(factor: float) -> None:
     """Collinear sources have no unique solution: what counts is a bounded one that sums to the mixture."""
     voice = noises(1, 1, 4000)
-    found = restore_levels(torch.cat([voice, factor * voice], dim=1), voice[:, 0], all_active(voice).repeat(1, 2))
+    found = restore_levels(
+        torch.cat([voice, factor * voice], dim=1), voice[:, 0], all_active(voice).repeat(1, 2)
+    )
     torch.testing.assert_close(found.sum(1), voice[:, 0], atol=0.01, rtol=0)
     assert found.abs().max() <= voice.abs().max()
     torch.testing.assert_close(found[:, 0], found[:, 1], atol=1e-3, rtol=0)

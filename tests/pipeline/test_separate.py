@@ -107,7 +107,7 @@ def test_level_is_kept_where_only_some_windows_found_the_speaker(oracle: Any) ->
     noise = np.full((1, 10_000), 0.1, np.float32)
     truth = oracle.Conversation(noise, np.ones(noise.shape, bool))
 
-    class Forgetful(oracle.Model):  # type: ignore[misc]
+    class Forgetful(oracle.Model):
         def _window(self, mixture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             activities, sources = super()._window(mixture)
             return activities & (self.num_seen % 4 != 0), sources
@@ -125,7 +125,7 @@ def test_sound_is_where_the_diarization_says(oracle: Any, leakage_removal: bool,
     """There is sound in every turn; beyond the collar there is none, if leakage is removed."""
     truth = oracle.conversation(3, 30, seed=5)
 
-    class Leaky(oracle.Model):  # type: ignore[misc]
+    class Leaky(oracle.Model):
         def _window(self, mixture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             activities, sources = super()._window(mixture)
             return activities, sources + self.rng.normal(0, 0.01, sources.shape).astype(np.float32)
@@ -151,7 +151,7 @@ def test_a_speaker_whose_source_is_silent_still_has_sound(oracle: Any) -> None:
     noise = np.full((1, 6_000), 0.1, np.float32)
     truth = oracle.Conversation(noise, np.ones(noise.shape, bool))
 
-    class Mute(oracle.Model):  # type: ignore[misc]
+    class Mute(oracle.Model):
         def __call__(self, waveforms: torch.Tensor) -> LocalOutput:
             output = super().__call__(waveforms)
             return LocalOutput(output.activity_logits, torch.zeros_like(output.sources))
@@ -166,12 +166,14 @@ def test_one_voice_in_two_outputs_stays_whole(oracle: Any) -> None:
     noise = oracle.voice(0, 8_000, rng)[None]
     truth = oracle.Conversation(noise, np.ones(noise.shape, bool))
 
-    class Split(oracle.Model):  # type: ignore[misc]
+    class Split(oracle.Model):
         def _window(self, mixture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             activities = np.ones((3, self.num_frames(self.window_samples)), bool)
             activities[2] = False
             share = self.rng.uniform(0.3, 0.7) * np.repeat([1, 0, 1, 0], self.window_samples // 4)
-            return activities, np.stack([share * mixture, (1 - share) * mixture, 0 * mixture]).astype(np.float32)
+            return activities, np.stack([share * mixture, (1 - share) * mixture, 0 * mixture]).astype(
+                np.float32
+            )
 
     result = oracle.separate(truth, 0.5, model=Split(truth, 500), num_speakers=1)
     np.testing.assert_allclose(tracks_of(result), noise, atol=1e-3)
@@ -260,10 +262,10 @@ def test_nobody_talks(oracle: Any) -> None:
 
 
 @pytest.mark.parametrize("what", ["sources", "activities"])
-def test_a_model_that_gives_nan_is_named(oracle: Any, what: str, leftovers: list[Path]) -> None:
+def test_a_model_that_gives_nan_is_named(oracle: Any, what: str, leftovers: Any) -> None:
     truth = oracle.conversation(2, 10)
 
-    class Broken(oracle.Model):  # type: ignore[misc]
+    class Broken(oracle.Model):
         def __call__(self, waveforms: torch.Tensor) -> LocalOutput:
             output = super().__call__(waveforms)
             broken = output.sources if what == "sources" else output.activity_logits
@@ -294,7 +296,7 @@ def test_unknown_device(oracle: Any) -> None:
         Separator(model, oracle.Embedder(), device="abacus")
 
 
-def test_a_step_beyond_the_window_is_refused(oracle: Any, leftovers: list[Path]) -> None:
+def test_a_step_beyond_the_window_is_refused(oracle: Any, leftovers: Any) -> None:
     with pytest.raises(PixitError, match="step"):
         oracle.separate(oracle.conversation(2, 5), step_s=3.0)
     assert leftovers() == []

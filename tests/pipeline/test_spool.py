@@ -77,7 +77,9 @@ print(list(folder.iterdir()))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
 def test_a_disk_that_fills_while_writing(tmp_path: Path) -> None:
-    run = subprocess.run([sys.executable, "-B", "-c", FULL, tmp_path], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-B", "-c", FULL, tmp_path], capture_output=True, text=True, check=True
+    )
     told, left = run.stdout.splitlines()
     assert told.startswith("3 temporary file: cannot be written (File too large); free some disk space")
     assert left == "[]"

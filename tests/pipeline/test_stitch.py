@@ -46,7 +46,7 @@ def decide_slowly(activity: list[float], frame_s: float, s: StitchingSettings) -
             j = i
             while j < len(talking) and talking[j] == talking[i]:
                 j += 1
-            inner = 0 < i and j < len(talking)
+            inner = i > 0 and j < len(talking)
             if talking[i] == value and (j - i) * frame_s < least_s and (value or inner):
                 talking[i:j] = [not value] * (j - i)
             i = j
