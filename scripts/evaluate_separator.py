@@ -53,7 +53,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--separator", help="folder, model or hub name; the bundled one by default")
     parser.add_argument("--speech", type=Path, help="folder of utterances per speaker, none of them seen")
     parser.add_argument("--turns", type=Path, nargs="*", default=[], help="RTTM files or folders")
@@ -64,7 +66,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--real", nargs=2, action="append", default=[], metavar=("AUDIO", "RTTM"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a separation setting")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a separation setting"
+    )
     return parser.parse_args()
 
 
@@ -83,7 +87,9 @@ def overrides(pairs: list[str]) -> dict[str, Any]:
 
 def meetings(arguments: argparse.Namespace) -> Iterator[SimulatedMeeting]:
     """Make the meetings, always the same for a seed."""
-    ingredients = Ingredients.from_folders(arguments.speech, arguments.turns, arguments.noise, seed=arguments.seed)
+    ingredients = Ingredients.from_folders(
+        arguments.speech, arguments.turns, arguments.noise, seed=arguments.seed
+    )
     settings = MeetingSettings(duration_s=arguments.duration)
     for index in range(arguments.meetings):
         yield simulate_meeting(ingredients, settings, np.random.default_rng([arguments.seed, index]))

@@ -24,7 +24,9 @@ RATE_HZ = 16000
 
 def main() -> None:
     """Measure each length and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--speech", type=Path, required=True)
     parser.add_argument("--hours", type=float, nargs="+", default=[0.5, 3.0, 10.0])
     parser.add_argument("--separator")
@@ -37,7 +39,9 @@ def main() -> None:
             recording = Path(folder) / "recording.flac"
             write_recording(arguments.speech, recording, hours)
             peak_gb, seconds = separate(recording, Path(folder), arguments)
-        print(f"| {hours:g} h | {peak_gb:.2f} GB | {seconds:.0f} s | {seconds / hours / 3600:.3f} |", flush=True)
+        print(
+            f"| {hours:g} h | {peak_gb:.2f} GB | {seconds:.0f} s | {seconds / hours / 3600:.3f} |", flush=True
+        )
 
 
 def write_recording(speech: Path, path: Path, hours: float) -> None:
@@ -55,7 +59,16 @@ def write_recording(speech: Path, path: Path, hours: float) -> None:
 
 def separate(recording: Path, folder: Path, arguments: argparse.Namespace) -> tuple[float, float]:
     """Return the peak resident memory in GB and the seconds of a separation."""
-    command = [sys.executable, "-m", "pixit", "separate", str(recording), "-o", str(folder / "out"), "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "pixit",
+        "separate",
+        str(recording),
+        "-o",
+        str(folder / "out"),
+        "--quiet",
+    ]
     if arguments.separator:
         command += ["--model", arguments.separator]
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "TMPDIR": str(folder)}

@@ -203,8 +203,3 @@ def test_the_code_is_clean(arguments: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_files_are_of_a_readable_size() -> None:
-    """DESIGN.md aims at 300 lines; some room is left."""
-    assert {m: n for m, p in MODULES.items() if (n := len(p.read_text().splitlines())) > 350} == {}

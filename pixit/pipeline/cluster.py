@@ -24,6 +24,9 @@ class ClusteringSettings(Settings):
         1.0, ge=0, description="seconds of speech for an embedding to found a speaker"
     )
     min_speaker_s: float = Field(2.0, ge=0, description="seconds of speech for a cluster to be a speaker")
+    split_gap: float = Field(
+        0.5, ge=0, description="loss of cosine similarity from which two outputs are rather one split voice"
+    )
     max_vectors: int = Field(2000, ge=2, description="most embeddings to cluster; the rest joins the nearest")
 
 
@@ -62,8 +65,9 @@ def cluster(
     """Give every local speaker a speaker of the recording.
 
     The embeddings that stand on enough speech are clustered (average linkage on cosine distance), which gives the
-    speakers and their centroids; then each window assigns its local speakers to the centroids, one to one,
-    as two local speakers of a window cannot be the same person.
+    speakers and their centroids; then each window assigns its local speakers to the centroids, one to one, as two
+    local speakers of a window are not the same person; unless that forces one of them to a voice much less
+    like its own (``split_gap``): then the network has split a voice in two, and both parts go to the same speaker.
 
     Parameters
     ----------
@@ -81,8 +85,7 @@ def cluster(
     Returns
     -------
     numpy.ndarray
-        (W, K), counted from 0 in the order of first appearance; -1 where silent, or where more
-        local speakers talk than there are speakers.
+        (W, K), counted from 0 in the order of first appearance; -1 where silent.
     """
     speakers = np.full(speech_s.shape, -1, np.int64)
     active: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=-1))
@@ -96,9 +99,18 @@ def cluster(
     for window in np.flatnonzero(active.any(axis=1)):
         local = np.flatnonzero(active[window])
         similarity = _unit(vectors[window, local]) @ centroids.T
-        rows, columns = linear_sum_assignment(similarity, maximize=True)
-        speakers[window, local[rows]] = columns
+        speakers[window, local] = _assign(similarity, settings.split_gap)
     return _by_first_appearance(speakers)
+
+
+def _assign(similarity: Floats, split_gap: float) -> Ints:
+    """Return a column for each row: one to one, or the best one where that is better by `split_gap`."""
+    best = similarity.argmax(axis=1)
+    rows, columns = linear_sum_assignment(similarity, maximize=True)
+    gaps = similarity[rows, best[rows]] - similarity[rows, columns]
+    assigned = best.copy()  # where there are more local speakers than speakers, the rest shares too
+    assigned[rows[gaps < split_gap]] = columns[gaps < split_gap]
+    return assigned
 
 
 def _founders(

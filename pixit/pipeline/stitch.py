@@ -102,11 +102,15 @@ def mean_activities(local: Spool, speakers: Ints) -> Halves:
     return activities[:, : np.count_nonzero(inside)]
 
 
-def by_speaker(rows: Floats, speakers: Ints, num_speakers: int) -> Floats:
-    """Return rows (K, …) of local speakers as rows (N, …) of the speakers of the recording."""
+def by_speaker(rows: Floats, speakers: Ints, num_speakers: int, combine: np.ufunc = np.maximum) -> Floats:
+    """Return rows (K, …) of local speakers as rows (N, …) of the speakers of the recording.
+
+    Where two local speakers are one, `combine` says how: the larger of activities, the sum of sources.
+    """
     ordered = np.zeros((num_speakers, *rows.shape[1:]), np.float32)
-    known = speakers >= 0
-    ordered[speakers[known]] = rows[known]
+    for row, speaker in zip(rows, speakers, strict=True):
+        if speaker >= 0:
+            combine(ordered[speaker], row, out=ordered[speaker])
     return ordered
 
 
@@ -162,8 +166,10 @@ def stitch_tracks(
             activities = local.activities(window.index) * named
             sources = share_residual(sources * named, activities, window, geometry)
         present = np.repeat(local.active[window.index][:, None], geometry.window_samples, axis=1)
-        values = [by_speaker(rows.astype(np.float32), names, num_speakers) for rows in (sources, present)]
-        stretch = overlap_add.add(window.start_samples, np.concatenate(values))
+        values = np.concatenate(
+            (by_speaker(sources, names, num_speakers, np.add), by_speaker(present, names, num_speakers))
+        )
+        stretch = overlap_add.add(window.start_samples, values)
         yield _finish(stretch, talking, position, geometry, settings)
         position += stretch.shape[1]
         progress(window.index + 1, len(local))
