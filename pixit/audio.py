@@ -475,7 +475,8 @@ class TrackWriter:
         subtype = subtype or ("FLOAT" if format == "w64" else "PCM_16")
         if format not in ("wav", "flac", "w64") or not soundfile.check_format(format, subtype):
             raise PixitError(f"{path}: cannot write {format!r} as {subtype}; expected wav, flac or w64")
-        self._is_integer = subtype.startswith("PCM")
+        # Full scale of integer formats, None for floating point ones.
+        self._full_scale = {"PCM_16": 2**15, "PCM_24": 2**23, "PCM_32": 2**31}.get(subtype)
         bytes_each = {"PCM_16": 2, "PCM_24": 3}.get(subtype, 4)
         fits_wav = num_samples * bytes_each <= WAV_LIMIT_BYTES
         container = "RF64" if format == "wav" and not fits_wav else format.upper()
@@ -497,9 +498,10 @@ class TrackWriter:
         self.num_samples += len(block)
         if self.num_samples > self._max_samples:
             raise PixitError(f"{self.path}: passes 4 GiB, the limit of wav; write flac instead")
-        if self._is_integer:
+        if self._full_scale is not None:
             self.clipped_samples += int(np.count_nonzero(np.abs(block) > 1))
-            block = np.clip(block, -1, 1)
+            # libsndfile would round wav towards minus infinity
+            block = np.rint(np.clip(block, -1, 1) * np.float64(self._full_scale)) / self._full_scale
         try:
             self._file.write(block)
         except soundfile.LibsndfileError as error:

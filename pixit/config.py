@@ -21,7 +21,9 @@ from pixit.types import PixitError
 class Settings(BaseModel):
     """Base of all settings: immutable, and without room for unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
 
 
 S = TypeVar("S", bound=Settings)

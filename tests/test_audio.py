@@ -422,3 +422,12 @@ def test_bad_tracks(tmp_path: Path) -> None:
             TrackWriter(tmp_path / "a", 16000, format, subtype)
     with TrackWriter(tmp_path / "a.wav", 16000) as writer, pytest.raises(PixitError, match="NaN"):
         writer.write(np.array([0, np.nan], np.float32))
+
+
+@pytest.mark.parametrize("format", ["wav", "flac"])
+def test_samples_are_rounded_to_the_nearest_step(format: str, tmp_path: Path) -> None:
+    steps = np.array([-1.4, -1.0, -0.6, -0.4, -1e-5, 0, 1e-5, 0.4, 0.6, 1.0, 1.4], np.float32)
+    with TrackWriter(tmp_path / "track", 16000, format) as writer:
+        writer.write(steps / 32768)
+    found = AudioFile(tmp_path / "track").read() * 32768
+    np.testing.assert_array_equal(found, np.rint(steps))

@@ -121,10 +121,12 @@ def test_a_full_disk_is_told_in_one_line(fake: FakeSeparator, tmp_path: Path) ->
     assert "error: spool: No space left on device; check space" in result.stderr
 
 
-def test_a_missing_extra_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
-    result = run("train")
-    assert result.exit_code == 2
+def test_a_missing_extra_is_told_with_its_remedy() -> None:
+    program = "import sys; sys.modules['pytorch_lightning'] = None; from pixit.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", program, "train"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
     assert result.stderr == (
         "pixit: error: pytorch_lightning is not installed; run pip install 'pixit-audio[train]'\n"
     )
@@ -343,6 +345,8 @@ def test_ctrl_c_cleans_up(separator_folder: Path, tmp_path: Path) -> None:
         env=os.environ | {"TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
         text=True,
+        # a shell starts its background jobs, and so perhaps this test, with SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 60
     while not list(temporary.glob("pixit-*")) and time.monotonic() < deadline and process.poll() is None:

@@ -59,6 +59,7 @@ class MeetingSettings(SceneSettings):
     """A simulated meeting."""
 
     duration_s: Positive = 120.0
+    """Length of a meeting in seconds."""
     num_speakers: Annotated[tuple[Count, Count], AfterValidator(_ordered)] = (2, 4)
     """Fewest and most speakers."""
     min_talk_s: Positive = 2.0
