@@ -174,7 +174,7 @@ def test_options_reach_the_separator(fake: FakeSeparator, tmp_path: Path) -> Non
             "--set",
             "clustering.threshold=0.7",
             "--set",
-            "stitching.leakage_removal=false",
+            "stitching.leakage_removal_db=0",
             "--format",
             "flac",
         ),
@@ -184,7 +184,7 @@ def test_options_reach_the_separator(fake: FakeSeparator, tmp_path: Path) -> Non
         "step_s": 0.25,
         "batch_size": 4,
         "clustering": {"threshold": 0.7},
-        "stitching": {"leakage_removal": False},
+        "stitching": {"leakage_removal_db": 0},
     }
     assert fake.loaded == [{"name": "m", "embedder": "e", "device": "cpu", "settings": settings}]
     assert fake.calls == [{"num_speakers": 3, "min_speakers": 2, "max_speakers": 4, "channel": 1}]

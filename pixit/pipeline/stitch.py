@@ -32,7 +32,11 @@ class StitchingSettings(Settings):
     mixture_consistency: bool = Field(
         True, description="let the tracks of those who talk sum to the recording"
     )
-    leakage_removal: bool = Field(True, description="silence a track where the diarization does not hear it")
+    leakage_removal_db: float = Field(
+        20.0,
+        ge=0,
+        description="decibels by which a track is turned down where its speaker is not heard; 0: none",
+    )
     collar_s: float = Field(0.1, ge=0, description="seconds around each turn that leakage removal spares")
 
 
@@ -209,10 +213,12 @@ def _finish(
     num_speakers = len(talking)
     presence = np.maximum(stretch[num_speakers:], 1e-3)
     tracks: Floats = np.divide(stretch[:num_speakers], presence, dtype=np.float32)
-    if not settings.leakage_removal or tracks.shape[1] == 0:
+    if settings.leakage_removal_db == 0 or tracks.shape[1] == 0:
         return tracks
     gates = [gate(row, position, tracks.shape[1], geometry, settings.collar_s) for row in talking]
-    return tracks * np.reshape(gates, tracks.shape)
+    # Not to silence: words that the diarization missed stay in the track, if softly.
+    floor = np.float32(10 ** (-settings.leakage_removal_db / 20))
+    return tracks * (floor + (1 - floor) * np.reshape(gates, tracks.shape))
 
 
 def gate(talking: Bools, start: int, length: int, geometry: Geometry, collar_s: float) -> Floats:
