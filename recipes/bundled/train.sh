@@ -28,19 +28,20 @@ pixit train -o "$out/stage2" --init "$out/stage1/model" "${common[@]}" data.dura
     trainer.ema_decay=0.995 $pairs.reverb_probability=0.35 $pairs.channel_probability=0.1 \
     "$pairs.speaker_counts=[[1,1,0.5],[2,1,0.3],[2,0,0.1],[1,0,0.05],[3,0,0.05]]"
 
-# 3. more overlap; separation weighs more
+# 3. more overlap; separation weighs more, and what is clean already earns nothing more (1400 steps)
 pixit train -o "$out/stage3" --init "$out/stage2/model" "${common[@]}" data.duration_s=4 data.batch_size=2 \
-    data.pairs_per_epoch=2400 trainer.max_steps=STAGE3_STEPS objective.level_weight=0.2 objective.separation_weight=0.3 \
+    data.pairs_per_epoch=2400 trainer.max_steps=1400 objective.level_weight=0.2 objective.separation_weight=0.3 \
     objective.max_si_sdr_db=20 optimizer.learning_rate=1.2e-3 optimizer.warmup_steps=50 trainer.ema_decay=0.995 \
-    $pairs.reverb_probability=0.4 $pairs.full_overlap_probability=0.1 \
+    $pairs.reverb_probability=0.4 $pairs.channel_probability=0.15 $pairs.full_overlap_probability=0.1 \
     "$pairs.speaker_counts=[[1,1,0.4],[2,1,0.55],[1,0,0.05]]"
 
-# 4. real meetings join in
+# 4. windows of full length; real meetings join in (1400 steps)
 pixit train -o "$out/stage4" --init "$out/stage3/model" "${common[@]}" --database "$data/ami/database.yml" \
-    data.duration_s=5 data.batch_size=2 data.real_share=0.3 data.pairs_per_epoch=1500 trainer.max_steps=STAGE4_STEPS \
-    objective.level_weight=0.2 objective.separation_weight=0.3 objective.max_si_sdr_db=20 \
-    optimizer.learning_rate=4e-4 optimizer.warmup_steps=30 trainer.ema_decay=0.99 trainer.monitor=val/loss \
-    $pairs.reverb_probability=0.5 "$pairs.speaker_counts=[[1,1,0.3],[2,1,0.4],[2,0,0.2],[1,0,0.05],[3,0,0.05]]"
+    data.duration_s=5 data.batch_size=2 data.real_share=0.15 data.pairs_per_epoch=2100 data.validation_pairs=90 \
+    trainer.max_steps=1400 trainer.monitor=val/loss trainer.ema_decay=0.99 optimizer.learning_rate=1e-3 \
+    optimizer.warmup_steps=30 objective.level_weight=0.2 objective.separation_weight=0.3 objective.max_si_sdr_db=20 \
+    $pairs.reverb_probability=0.45 $pairs.channel_probability=0.15 $pairs.full_overlap_probability=0.1 \
+    "$pairs.snr_db=[8,45]" "$pairs.speaker_counts=[[1,1,0.3],[2,1,0.4],[2,0,0.15],[1,0,0.1],[3,0,0.05]]"
 
 python scripts/make_bundle.py --model "$out/stage4/model" --embedder "$out/speaker/model" \
     --settings pixit/bundled/separator.yaml --out "$out/bundle"
