@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread for each process: xdist runs several, and torch 2.13.0 (CPU) crashes in the backward pass of
+# tiny convolutions on several threads. Set before torch is imported; subprocesses of tests inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
