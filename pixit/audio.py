@@ -501,7 +501,8 @@ class TrackWriter:
         if self._full_scale is not None:
             self.clipped_samples += int(np.count_nonzero(np.abs(block) > 1))
             # libsndfile would round wav towards minus infinity
-            block = np.rint(np.clip(block, -1, 1) * np.float64(self._full_scale)) / self._full_scale
+            steps = np.rint(np.clip(block, -1, 1) * np.float64(self._full_scale))
+            block = (steps / self._full_scale).astype(np.float32)
         try:
             self._file.write(block)
         except soundfile.LibsndfileError as error:
