@@ -209,7 +209,7 @@ def share_residual(sources: Floats, activities: Floats, window: Window, geometry
 def _finish(
     stretch: Floats, talking: Bools, position: int, geometry: Geometry, settings: StitchingSettings
 ) -> Floats:
-    """Normalise a stretch (2N, n) of sources and presence, and silence those who do not talk: (N, n)."""
+    """Normalise a stretch (2N, n) of sources and presence, and turn down those who do not talk: (N, n)."""
     num_speakers = len(talking)
     presence = np.maximum(stretch[num_speakers:], 1e-3)
     tracks: Floats = np.divide(stretch[:num_speakers], presence, dtype=np.float32)
