@@ -18,9 +18,11 @@ from click.testing import CliRunner, Result
 from pyannote.core import Annotation, Segment
 
 import pixit
-from pixit import cli
 from pixit.audio import Audio, TrackWriter
 from pixit.checkpoint import save_model
+from pixit.cli import cli
+from pixit.cli.console import writable
+from pixit.cli.options import collect_overrides
 from pixit.models.speaker import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.separate import SeparationSettings, Separator
@@ -31,7 +33,7 @@ RATE_HZ = 8000
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.cli, [str(argument) for argument in arguments], catch_exceptions=False)
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def write(path: Path, num_channels: int = 1, seed: int = 0, num_samples: int = RATE_HZ) -> Path:
@@ -450,17 +452,17 @@ def test_simulate_writes_a_corpus_and_says_how_to_train_on_it(tmp_path: Path) ->
     ],
 )
 def test_collect_overrides(options: dict[str, Any], expected: list[str]) -> None:
-    assert cli.collect_overrides(["x=1"], **options) == expected
+    assert collect_overrides(["x=1"], **options) == expected
 
 
 def test_writable_removes_only_what_it_made_and_what_is_empty(tmp_path: Path) -> None:
-    with cli.writable(tmp_path / "new"):
+    with writable(tmp_path / "new"):
         assert (tmp_path / "new").is_dir()
     assert not (tmp_path / "new").exists()
-    with cli.writable(tmp_path / "kept"):
+    with writable(tmp_path / "kept"):
         (tmp_path / "kept" / "file").write_text("")
     assert (tmp_path / "kept" / "file").exists()
     (tmp_path / "old").mkdir()
-    with pytest.raises(PixitError), cli.writable(tmp_path / "old"):
+    with pytest.raises(PixitError), writable(tmp_path / "old"):
         raise PixitError("x")
     assert (tmp_path / "old").is_dir()

@@ -1,0 +1,85 @@
+"""The command line: a file each command; each parses, calls, prints.
+
+Everything heavy is imported by the command that needs it, so that ``pixit --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from pixit.cli.console import complain
+from pixit.types import PixitError
+
+COMMANDS = ("separate", "train", "simulate")
+"""Each lies in the module of its name."""
+
+EXTRAS = {
+    "pytorch_lightning": "train",
+    "tensorboard": "train",
+    "pyannote.database": "train",
+    "pyroomacoustics": "train",
+    "transformers": "wavlm",
+    "peft": "wavlm",
+}
+"""Optional package -> extra of pixit-audio that brings it."""
+
+ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+"""What a machine may refuse: no bug of ours."""
+
+NAMES = {"token_normalize_func": lambda name: name.replace("_", "-")}  # --num_speakers is --num-speakers
+
+
+class Face(click.Group):
+    """The group of all commands, loaded when asked for; tells what went wrong in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"pixit.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PixitError as error:
+            fail(ctx, error)
+        except ModuleNotFoundError as error:
+            package = next((name for name in EXTRAS if f"{error.name}.".startswith(f"{name}.")), None)
+            if package is None:
+                raise
+            fail(ctx, f"{package} is not installed; run pip install 'pixit-audio[{EXTRAS[package]}]'")
+        except OSError as error:
+            if error.errno not in ENVIRONMENT:
+                raise
+            place = error.filename or "temporary files"
+            fail(ctx, f"{place}: {error.strerror}; check space and rights (TMPDIR is for temporary files)")
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+
+
+def fail(ctx: click.Context, error: PixitError | str) -> NoReturn:
+    """Print an error and end the program."""
+    complain(error)
+    ctx.exit(2)
+
+
+@click.group(cls=Face, context_settings={**NAMES, "help_option_names": ["-h", "--help"]})
+@click.version_option(message="pixit %(version)s", package_name="pixit-audio")
+def cli() -> None:
+    """One clean audio track per speaker of a real meeting, and who spoke when."""
+
+
+def main() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary folders are removed
+    cli(prog_name="pixit")

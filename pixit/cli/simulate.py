@@ -1,0 +1,76 @@
+"""``pixit simulate``: single utterances in, meetings with references out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pixit.cli.console import find_recordings, progress, say
+from pixit.cli.options import SettingsCommand, collect_overrides, set_option
+
+
+@click.command(
+    cls=SettingsCommand,
+    settings="pixit.data.simulate.MeetingSettings",
+    fields={"duration_s": "--duration", "num_speakers": "--speakers"},
+)
+@click.option(
+    "--speech",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="folder of utterances, a folder each speaker",
+)
+@click.option(
+    "--turns",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="RTTM of real meetings, file or folder; may be repeated",
+)
+@click.option(
+    "--noise",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="recording of noise, or folder of them; may be repeated",
+)
+@click.option("-o", "--output", default="simulated", type=click.Path(path_type=Path), show_default=True)
+@click.option("--train", default=100, show_default=True, type=click.IntRange(0), help="meetings to train on")
+@click.option(
+    "--development", default=10, show_default=True, type=click.IntRange(0), help="meetings to validate on"
+)
+@click.option("--test", default=0, show_default=True, type=click.IntRange(0), help="meetings to test on")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@set_option
+@click.option("--quiet", is_flag=True, help="say nothing but errors")
+def simulate(
+    speech: Path,
+    turns: tuple[Path, ...],
+    noise: tuple[Path, ...],
+    output: Path,
+    train: int,
+    development: int,
+    test: int,
+    seed: int,
+    overrides: tuple[str, ...],
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Make meetings from single utterances: mixtures, reference sources, RTTM and a database.yml."""
+    import numpy as np
+
+    from pixit.config import load_settings
+    from pixit.data.corpus import DATABASE, PROTOCOL, split_speakers, write_corpus
+    from pixit.data.simulate import Ingredients, MeetingSettings
+
+    settings = load_settings(MeetingSettings, overrides=collect_overrides(overrides, **options))
+    noises = find_recordings(noise) if noise else []
+    ingredients = Ingredients.from_folders(speech, turns, noises, seed=seed)
+    numbers = {"train": train, "development": development, "test": test}
+    subsets = split_speakers(ingredients, numbers, settings.num_speakers[1], np.random.default_rng(seed))
+    with progress(output.name, quiet) as hook:
+        database = write_corpus(output, subsets, settings, seed, hook)
+    protocol = f"{DATABASE}.SpeakerDiarization.{PROTOCOL}"
+    say(f"{output}: {train + development + test} meetings. Train on them:\n", quiet)
+    say(f"    pixit train --database {database} --protocol {protocol}", quiet)
