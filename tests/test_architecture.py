@@ -27,6 +27,7 @@ FORBIDDEN = {
     "pixit.codecs": ["pixit", "!pixit.types"],
     "pixit.audio": ["pixit", "!pixit.types", "!pixit.codecs"],
     "pixit.windows": ["pixit", "!pixit.types"],
+    "pixit.rttm": ["pixit", "!pixit.types"],
     "pixit.results": ["pixit", "!pixit.types", "!pixit.audio"],
     "pixit.models*": [
         *("pixit.pipeline", "pixit.training", "pixit.data", "pixit.evaluation", "pixit.checkpoint"),

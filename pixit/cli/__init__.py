@@ -8,21 +8,28 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from pixit.cli.console import complain
+from pixit.cli.options import LazyGroup
 from pixit.types import PixitError
 
-COMMANDS = ("separate", "train", "simulate")
-"""Each lies in the module of its name."""
+COMMANDS = ["separate", "train", "simulate"]
 
 EXTRAS = {
     "pytorch_lightning": "train",
     "tensorboard": "train",
     "pyannote.database": "train",
+    "pyannote.metrics": "eval",
+    "meeteval": "eval",
+    "fast_bss_eval": "eval",
+    "pesq": "eval",
+    "pystoi": "eval",
+    "pocketsphinx": "eval",
+    "whisper": "eval",
+    "faster_whisper": "faster-whisper",
     "pyroomacoustics": "train",
     "transformers": "wavlm",
     "peft": "wavlm",
@@ -35,17 +42,8 @@ ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROF
 NAMES = {"token_normalize_func": lambda name: name.replace("_", "-")}  # --num_speakers is --num-speakers
 
 
-class Face(click.Group):
-    """The group of all commands, loaded when asked for; tells what went wrong in one line."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = getattr(import_module(f"pixit.cli.{cmd_name}"), cmd_name)
-        return command
+class Face(LazyGroup):
+    """The group of all commands; tells what went wrong in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -73,7 +71,12 @@ def fail(ctx: click.Context, error: PixitError | str) -> NoReturn:
     ctx.exit(2)
 
 
-@click.group(cls=Face, context_settings={**NAMES, "help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Face,
+    package="pixit.cli",
+    names=COMMANDS,
+    context_settings={**NAMES, "help_option_names": ["-h", "--help"]},
+)
 @click.version_option(message="pixit %(version)s", package_name="pixit-audio")
 def cli() -> None:
     """One clean audio track per speaker of a real meeting, and who spoke when."""

@@ -1,4 +1,4 @@
-"""Options that are made of settings, so that the command line and Python have the same defaults."""
+"""Groups of commands that are loaded when asked for, and options that are made of settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,31 @@ import click
 
 if TYPE_CHECKING:
     from pixit.config import Settings
+
+
+class LazyGroup(click.Group):
+    """A group whose commands lie in modules of their names, imported when they are asked for.
+
+    Parameters
+    ----------
+    package
+        Where the modules are.
+    names
+        The commands; each is the function of that name in the module of that name.
+    """
+
+    def __init__(self, *args: Any, package: str, names: Iterable[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.package, self.names = package, list(names)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self.names
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.names:
+            return None
+        command: click.Command = getattr(import_module(f"{self.package}.{cmd_name}"), cmd_name)
+        return command
 
 
 class SettingsCommand(click.Command):

@@ -13,7 +13,8 @@ import yaml
 from pixit.audio import TrackWriter
 from pixit.data.simulate import Ingredients, MeetingSettings, SimulatedMeeting, simulate_meeting
 from pixit.data.voices import Signal, SpeakerPool
-from pixit.types import Hook, PixitError, Turn
+from pixit.rttm import rttm_line
+from pixit.types import Hook, PixitError
 
 DATABASE, PROTOCOL = "Simulated", "meetings"
 SUBSETS = ("train", "development", "test")
@@ -151,7 +152,7 @@ def _write_meeting(corpus: Path, uri: str, meeting: SimulatedMeeting) -> None:
     references.mkdir()
     for speaker, reference in zip(meeting.speakers, meeting.references, strict=True):
         _write_flac(references / f"{speaker}.flac", reference, rate_hz)
-    _write_lines(corpus / "rttm" / f"{uri}.rttm", (_rttm_line(uri, turn) for turn in meeting.turns))
+    _write_lines(corpus / "rttm" / f"{uri}.rttm", (rttm_line(uri, turn) for turn in meeting.turns))
     duration_s = len(meeting.mixture) / rate_hz
     _write_lines(corpus / "uem" / f"{uri}.uem", [f"{uri} NA 0.000 {duration_s:.3f}"])
 
@@ -159,11 +160,6 @@ def _write_meeting(corpus: Path, uri: str, meeting: SimulatedMeeting) -> None:
 def _write_flac(path: Path, signal: Signal, sample_rate_hz: int) -> None:
     with TrackWriter(path, sample_rate_hz, format="flac") as writer:
         writer.write(signal)
-
-
-def _rttm_line(uri: str, turn: Turn) -> str:
-    duration_s = turn.end_s - turn.start_s
-    return f"SPEAKER {uri} 1 {turn.start_s:.3f} {duration_s:.3f} <NA> <NA> {turn.speaker} <NA> <NA>"
 
 
 def _write_database(corpus: Path, names: list[str]) -> None:

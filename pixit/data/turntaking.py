@@ -9,40 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pixit.rttm import read_rttm
 from pixit.types import PixitError, Turn
 
 Seconds = NDArray[np.float64]
 """Turns (n, 2) in seconds, start and end, ordered."""
 
 NUM_TRIES = 200
-
-
-def read_rttm(path: Path) -> dict[str, list[Turn]]:
-    """Read an RTTM file: recording -> turns, in the order of the file.
-
-    Raises
-    ------
-    PixitError
-        If the file cannot be read or a line is no RTTM.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PixitError(f"{path}: cannot be read as an RTTM file ({error})") from None
-    recordings: dict[str, list[Turn]] = {}
-    for number, line in enumerate(lines, start=1):
-        fields = line.split()
-        if not fields or fields[0] != "SPEAKER":
-            continue
-        try:
-            uri, start_s, duration_s, speaker = fields[1], float(fields[3]), float(fields[4]), fields[7]
-        except (IndexError, ValueError):
-            raise PixitError(
-                f"{path}:{number}: expected 'SPEAKER uri 1 start duration <NA> <NA> speaker <NA> <NA>', "
-                f"found {line!r}"
-            ) from None
-        recordings.setdefault(uri, []).append(Turn(start_s, start_s + duration_s, speaker))
-    return recordings
 
 
 @dataclass(frozen=True)
