@@ -1,176 +1,30 @@
-"""Audio in and out: any format, any rate, any number of channels, one block at a time.
+"""Audio in: any format, any rate, any number of channels, one block at a time.
 
-Lossless formats (wav, flac, aiff …) are decoded by libsndfile, everything else (mp3, ogg, m4a, mp4, mkv …) by
-the ffmpeg inside PyAV. Whatever the source, what comes out is mono float32 at the asked rate, in step with the
-source, and ``max(1, round(num_source_samples * rate / source_rate))`` samples long.
+Whatever the source, what comes out is mono float32 at the asked rate, in step with the source, and
+``max(1, round(num_source_samples * rate / source_rate))`` samples long.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from pixit.codecs import Samples, decode_from, decode_whole, read_info
 from pixit.types import PixitError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Samples = NDArray[np.float32]
-
 BLOCK_SAMPLES = 1 << 18
 RESAMPLER_MARGIN_S = 0.1  # longer than soxr's filter: what lies farther away has no effect on a sample
-WAV_LIMIT_BYTES = (1 << 32) - (1 << 12)  # sizes in a wav header are 32-bit; some room for the header
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What the header of an audio file says.
-
-    Parameters
-    ----------
-    num_samples
-        Length at `sample_rate_hz`; None where only decoding the file can tell (mp3, ogg, m4a, mkv …).
-    duration_s
-        Length in seconds, an estimate where `num_samples` is None, and None where nothing is known.
-    """
-
-    path: Path
-    sample_rate_hz: int
-    num_channels: int
-    num_samples: int | None
-    duration_s: float | None
-
-
-def read_info(path: str | Path) -> AudioInfo:
-    """Read the header of an audio file.
-
-    Raises
-    ------
-    PixitError
-        If the file is missing, a folder, empty, no audio, without samples, or (wav, aiff, rf64) more than
-        0.1 s shorter than its header promises. A truncated flac shows only when it is decoded.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            is_empty = not file.read(1)
-    except OSError as error:
-        raise PixitError(f"{path}: cannot be read as an audio file ({error.strerror})") from None
-    if is_empty:
-        raise PixitError(f"{path}: is an empty file, expected audio")
-    return _soundfile_info(path) or _av_info(path)
-
-
-def _soundfile_info(path: Path) -> AudioInfo | None:
-    """Header as libsndfile reads it, or None where ffmpeg does better."""
-    try:
-        with soundfile.SoundFile(path) as file:
-            # libsndfile guesses the length of an mp3, seeks wrongly near the end of an ogg, and cannot read
-            # a flac of unknown length in blocks
-            if file.format in ("MP3", "OGG") or file.frames >= 1 << 62:
-                return None
-            _check_complete(path, file)
-            if file.frames == 0:
-                raise PixitError(f"{path}: holds no samples")
-            duration_s = file.frames / file.samplerate
-            return AudioInfo(path, file.samplerate, file.channels, file.frames, duration_s)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw without a sample rate
-        return None
-
-
-def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
-    """Compare the length that the header promises with the length found, as libsndfile's log tells them."""
-    promised_samples = file.frames
-    if match := re.search(r"^ ?(?:data|SSND) ?: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
-        promised_bytes, found_bytes = int(match[1]), int(match[2])
-        # programs that write into a pipe put one of these sizes for "as much as there is"
-        is_stream = promised_bytes >= 0xFFFFF000 or 0x7FFFF000 <= promised_bytes <= 0x80000000
-        if found_bytes > 0 and not is_stream:
-            promised_samples = file.frames * promised_bytes // found_bytes
-    elif match := re.search(r"does not match value from 'ds64' chunk of (\d+)", file.extra_info):
-        promised_samples = int(match[1])
-    if promised_samples - file.frames > 0.1 * file.samplerate:  # less is a sloppy header, not a loss
-        raise _truncated(path, file.frames / file.samplerate, promised_samples / file.samplerate)
-
-
-def _truncated(path: Path, found_s: float, promised_s: float | None = None) -> PixitError:
-    promise = "" if promised_s is None else f" of the {promised_s:.2f} s that its header promises"
-    return PixitError(
-        f"{path}: is truncated or damaged after {found_s:.2f} s{promise}; "
-        "copy it again, or save what is left with ffmpeg -i"
-    )
-
-
-@contextmanager
-def _open_av(path: Path) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
-    options = {"protocol_whitelist": "file"}  # a playlist in disguise must not reach into the network
-    with av.open(f"file:{path.absolute()}", options=options, metadata_errors="ignore") as container:
-        stream = next(iter(container.streams.audio), None)
-        if stream is None or not stream.sample_rate or not stream.layout.nb_channels:
-            raise PixitError(f"{path}: holds no audio that can be decoded ({container.format.name})")
-        yield container, stream
-
-
-def _av_info(path: Path) -> AudioInfo:
-    try:
-        with _open_av(path) as (container, stream):
-            duration_s = None if container.duration is None else container.duration / 1e6
-            return AudioInfo(path, stream.sample_rate, stream.layout.nb_channels, None, duration_s)
-    except av.FFmpegError as error:
-        raise PixitError(f"{path}: is not audio in a known format ({error.strerror})") from None
-
-
-def _decode_soundfile(info: AudioInfo, num_samples: int, start: int, block_samples: int) -> Iterator[Samples]:
-    """Yield (n, channels) blocks from sample `start` to the end of the file, `num_samples`."""
-    position = start
-    with soundfile.SoundFile(info.path) as file:
-        while position < num_samples:
-            try:
-                file.seek(position)
-                block = file.read(block_samples, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError:
-                block = np.zeros((0, info.num_channels), np.float32)
-            if not len(block):
-                raise _truncated(info.path, position / info.sample_rate_hz, num_samples / info.sample_rate_hz)
-            position += len(block)
-            yield block
-
-
-def _decode_av(info: AudioInfo, block_samples: int) -> Iterator[Samples]:
-    """Yield (n, channels) blocks of the first audio stream; ffmpeg's small frames are gathered."""
-    to_float = av.AudioResampler(format="fltp")
-    parts: list[Samples] = []
-    num_gathered = num_decoded = 0
-    try:
-        with _open_av(info.path) as (container, stream):
-            for frame in container.decode(stream):
-                if (frame.sample_rate, frame.layout.nb_channels) != (info.sample_rate_hz, info.num_channels):
-                    raise PixitError(f"{info.path}: changes its rate or channels midway; convert it to flac")
-                parts += [np.asarray(part.to_ndarray().T, np.float32) for part in to_float.resample(frame)]
-                num_gathered += frame.samples
-                if num_gathered >= block_samples:
-                    yield np.concatenate(parts)
-                    num_decoded += num_gathered
-                    parts, num_gathered = [], 0
-    except av.FFmpegError:
-        raise _truncated(info.path, (num_decoded + num_gathered) / info.sample_rate_hz) from None
-    if parts:
-        yield np.concatenate(parts)
-    elif not num_decoded:
-        raise PixitError(f"{info.path}: holds no samples")
 
 
 def resampled_length(num_samples: int, source_hz: int, target_hz: int) -> int:
@@ -354,8 +208,8 @@ class AudioFile(Audio):
 
     def _decode(self, start: int, block_samples: int) -> Iterator[Samples]:
         if self.info.num_samples is not None:
-            return _decode_soundfile(self.info, self.info.num_samples, start, block_samples)
-        return _cut(_decode_av(self.info, block_samples), start, None)
+            return decode_from(self.info, start, block_samples)
+        return _cut(decode_whole(self.info, block_samples), start, None)
 
 
 class MemoryAudio(Audio):
@@ -433,90 +287,3 @@ def read_blocks(
     audio = AudioFile(path, sample_rate_hz, channel)
     stop = None if stop_s is None else round(stop_s * audio.sample_rate_hz)
     return audio.blocks(block_samples, round(start_s * audio.sample_rate_hz), stop)
-
-
-class TrackWriter:
-    """Write one mono track block by block.
-
-    The file is whole only after `close`; write into a temporary folder and rename that.
-
-    Parameters
-    ----------
-    format
-        ``"wav"``, ``"flac"``, or ``"w64"`` (without limit of size, for temporary tracks).
-    subtype
-        As in soundfile; by default 16 bits for wav and flac, 32-bit float for w64.
-    num_samples
-        Expected length: a wav beyond 4 GiB is then written as RF64.
-
-    Attributes
-    ----------
-    clipped_samples
-        How many samples lay beyond [-1, 1] and were limited, as integer formats demand.
-    num_samples
-        How many samples were written.
-
-    Raises
-    ------
-    PixitError
-        If the file cannot be written, a sample is NaN or infinite, or an unannounced wav passes 4 GiB.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        sample_rate_hz: int,
-        format: str = "wav",
-        subtype: str | None = None,
-        num_samples: int = 0,
-    ) -> None:
-        self.path = Path(path)
-        self.num_samples = self.clipped_samples = 0
-        subtype = subtype or ("FLOAT" if format == "w64" else "PCM_16")
-        if format not in ("wav", "flac", "w64") or not soundfile.check_format(format, subtype):
-            raise PixitError(f"{path}: cannot write {format!r} as {subtype}; expected wav, flac or w64")
-        # Full scale of integer formats, None for floating point ones.
-        self._full_scale = {"PCM_16": 2**15, "PCM_24": 2**23, "PCM_32": 2**31}.get(subtype)
-        bytes_each = {"PCM_16": 2, "PCM_24": 3}.get(subtype, 4)
-        fits_wav = num_samples * bytes_each <= WAV_LIMIT_BYTES
-        container = "RF64" if format == "wav" and not fits_wav else format.upper()
-        self._max_samples = WAV_LIMIT_BYTES // bytes_each if container == "WAV" else math.inf
-        try:
-            self.path.open("wb").close()  # libsndfile does not say why a file cannot be made
-            self._file = soundfile.SoundFile(path, "w", sample_rate_hz, 1, subtype, format=container)
-        except (OSError, soundfile.LibsndfileError) as error:
-            raise self._unwritable(error) from None
-
-    def _unwritable(self, error: Exception) -> PixitError:
-        reason = getattr(error, "strerror", None) or str(error)
-        return PixitError(f"{self.path}: cannot be written ({reason}); free space or choose another folder")
-
-    def write(self, block: Samples) -> None:
-        """Append `block` (n,)."""
-        if not np.isfinite(block).all():
-            raise PixitError(f"{self.path}: was given NaN or infinite samples; is the model damaged?")
-        self.num_samples += len(block)
-        if self.num_samples > self._max_samples:
-            raise PixitError(f"{self.path}: passes 4 GiB, the limit of wav; write flac instead")
-        if self._full_scale is not None:
-            self.clipped_samples += int(np.count_nonzero(np.abs(block) > 1))
-            # libsndfile would round wav towards minus infinity
-            steps = np.rint(np.clip(block, -1, 1) * np.float64(self._full_scale))
-            block = (steps / self._full_scale).astype(np.float32)
-        try:
-            self._file.write(block)
-        except soundfile.LibsndfileError as error:
-            raise self._unwritable(error) from None
-
-    def close(self) -> None:
-        """Finish the file."""
-        try:
-            self._file.close()
-        except soundfile.LibsndfileError as error:
-            raise self._unwritable(error) from None
-
-    def __enter__(self) -> TrackWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -14,9 +14,7 @@ import hashlib
 import importlib
 import inspect
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +24,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
+from pixit.files import whole_folder
 from pixit.pyannote_checkpoint import read_pyannote, rename_like
 from pixit.types import PixitError
 
@@ -78,23 +77,9 @@ def save_model(
         "sha256": hashlib.sha256(weights).hexdigest(),
         "provenance": provenance,
     }
-    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{age}") for age in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
+    with whole_folder(folder) as new:
         (new / WEIGHTS).write_bytes(weights)
         (new / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise PixitError(
-            f"{folder}: the model cannot be written ({error.strerror}); check space and rights"
-        ) from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            old.rename(folder)
     return folder
 
 

@@ -5,94 +5,27 @@ Tracks stay on disk: nothing here but `Separation.sources` and ``np.asarray(trac
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import re
-import secrets
-import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
 from pydantic import BaseModel, ValidationError
 
-from pixit.audio import BLOCK_SAMPLES, AudioFile, Samples, TrackWriter
+from pixit.codecs import TrackWriter
+from pixit.files import file_name, whole_folder
+from pixit.timeline import Lane, draw_timeline, render_html, render_png
+from pixit.tracks import Track
 from pixit.types import PixitError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TIMELINE = "timeline.png"
-ENVELOPE_POINTS = 2000
 PLAYER_LIMIT_S = 900  # a notebook holds its players' sound: beyond this it becomes too heavy to open
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito, colour-blind safe
-TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
-
-
-@dataclass
-class Track:
-    """One mono track in a file; ``np.asarray(track)`` loads all of it, float32 (num_samples,).
-
-    Parameters
-    ----------
-    path
-        The audio file.
-    sample_rate_hz, num_samples
-        Of the file.
-    temporary
-        Folder of the file, if that is to vanish with the last track that needs it.
-    """
-
-    path: Path
-    sample_rate_hz: int
-    num_samples: int
-    temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
-
-    @classmethod
-    def open(cls, path: Path | str) -> Track:
-        """Open a mono file; a `PixitError` if it is missing or damaged."""
-        audio = AudioFile(path)
-        return cls(Path(path), audio.sample_rate_hz, audio.num_samples)
-
-    def read(self, start: int = 0, stop: int | None = None) -> Samples:
-        """Read the samples [start, stop), float32 (stop - start,)."""
-        return AudioFile(self.path).read(start, stop)
-
-    def blocks(self, block_samples: int = BLOCK_SAMPLES) -> Iterator[Samples]:
-        """Stream the track as blocks (n,)."""
-        return AudioFile(self.path).blocks(block_samples)
-
-    def envelope(self, num_points: int = ENVELOPE_POINTS) -> NDArray[np.float32]:
-        """Return lowest and highest sample, and zero, of each of `num_points` stretches: (2, num_points).
-
-        A track of fewer samples has one point for each.
-        """
-        edges = np.linspace(0, self.num_samples, min(num_points, self.num_samples) + 1).astype(np.int64)
-        low, high = np.zeros((2, len(edges) - 1), np.float32)
-        position = 0
-        for block in self.blocks():
-            first = np.searchsorted(edges, position, side="right") - 1
-            last = np.searchsorted(edges, position + len(block), side="left")
-            starts = np.maximum(edges[first:last] - position, 0)
-            low[first:last] = np.minimum(low[first:last], np.minimum.reduceat(block, starts))
-            high[first:last] = np.maximum(high[first:last], np.maximum.reduceat(block, starts))
-            position += len(block)
-        return np.stack([low, high])
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        return self.read().astype(dtype or np.float32, copy=False)
 
 
 class _TurnEntry(BaseModel):
@@ -283,110 +216,29 @@ class Separation:
 
     def plot(self) -> Figure:
         """Draw the timeline: a lane per speaker with the turns in colour and the track's envelope on them."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        return draw_timeline(self.uri, self._lanes(), self.duration_s)
 
-        num_lanes = max(1, len(self.tracks))
-        figure = Figure(
-            figsize=(12, 0.9 + 0.75 * num_lanes), dpi=150, facecolor="white", layout="constrained"
-        )
-        FigureCanvasAgg(figure)  # no pyplot: nothing global, no window
-        axes = figure.subplots()
-        envelopes = [track.envelope() for track in self.tracks.values()]
-        # One scale for all tracks, so that loud and quiet can be told; a few clicks may stick out.
-        loudest = max((float(np.quantile(np.abs(e).max(axis=0), 0.995)) for e in envelopes), default=0.0)
-        for lane, (speaker, envelope) in enumerate(zip(self.speakers, envelopes, strict=True)):
-            turns = [(s.start, s.duration) for s in self.diarization.label_timeline(speaker).support()]
-            _draw_lane(axes, lane, turns, envelope / (loudest or 1.0), self.duration_s)
-        if not self.tracks:
-            axes.text(
-                0.5, 0.5, "no speech found", transform=axes.transAxes, ha="center", va="center", size=14
-            )
-        axes.set_ylim(num_lanes - 0.5, -0.5)
-        axes.set_yticks(range(len(self.tracks)), map(self._lane_title, self.speakers), parse_math=False)
-        number = f"{len(self.tracks)} speaker{'' if len(self.tracks) == 1 else 's'}"
-        axes.set_title(self.uri, loc="left", weight="bold", color="#222222", parse_math=False)
-        axes.set_title(f"{clock(self.duration_s)} · {number}", loc="right", color="#555555", size=10)
-        _draw_time_axis(axes, self.duration_s)
-        return figure
-
-    def _lane_title(self, speaker: str) -> str:
-        talk_s = self.diarization.label_duration(speaker)
-        return f"{speaker}\n{clock(talk_s)} · {talk_s / self.duration_s:.0%}"
+    def _lanes(self) -> list[Lane]:
+        lanes = []
+        for speaker, track in self.tracks.items():
+            turns = [(s.start, s.end) for s in self.diarization.label_timeline(speaker).support()]
+            lanes.append(Lane(speaker, turns, track.envelope()))
+        return lanes
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        with warnings.catch_warnings():  # a name in a script that the font lacks is no reason to complain
-            warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-            self.plot().savefig(buffer, format="png")
-        return buffer.getvalue()
+        return render_png(self.plot())
 
     def _repr_html_(self) -> str:
         """Show a notebook the timeline, the speakers, and a player each if the recording is short enough."""
-        rows = []
-        with tempfile.TemporaryDirectory(prefix="pixit-") as temporary:
-            for index, (speaker, track) in enumerate(self.tracks.items()):
-                player = ""
-                if self.duration_s < PLAYER_LIMIT_S:
-                    path = Path(temporary) / f"{index}.flac"  # a fraction of wav: tracks are mostly silence
+        lanes, sounds = self._lanes(), []
+        if self.duration_s < PLAYER_LIMIT_S:
+            with tempfile.TemporaryDirectory(prefix="pixit-") as temporary:
+                path = Path(temporary) / "track.flac"  # a fraction of wav: tracks are mostly silence
+                for track in self.tracks.values():
                     _write_track(track, path, "flac")
-                    player = (
-                        f'<audio controls preload="none" src="{_data_url(path.read_bytes(), "audio/flac")}">'
-                    )
-                    player += "</audio>"
-                talk_s = self.diarization.label_duration(speaker)
-                share = f"{talk_s / self.duration_s:.0%}"
-                rows.append(
-                    f"<tr><td>{html.escape(speaker)}</td><td>{clock(talk_s)}</td><td>{share}</td>"
-                    f"<td>{player}</td></tr>"
-                )
-        picture = _data_url(self._repr_png_(), "image/png")
-        header = "<tr><th>speaker</th><th>speech</th><th>share</th><th></th></tr>"
-        return (
-            f'<div><img src="{picture}" style="max-width:100%" alt="timeline of {html.escape(self.uri)}">'
-            f"<table>{header}{''.join(rows)}</table></div>"
-        )
-
-
-def file_name(name: str) -> str:
-    """Make a name fit for files and RTTM: white space and what file systems refuse become underscores."""
-    safe = re.sub(r'[\s<>:"/\\|?*\x00-\x1f\x7f]', "_", name)
-    return re.sub(r"^\.+", "_", safe) or "_"
-
-
-def clock(time_s: float) -> str:
-    """Write a length of time as ``0:07``, ``12:34`` or ``1:02:03``."""
-    minutes, seconds = divmod(round(time_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-@contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """Give a hidden folder to fill, which takes the place of `target` at the end, or vanishes on an error.
-
-    Raises
-    ------
-    PixitError
-        If the folder cannot be written.
-    """
-    mark = secrets.token_hex(4)
-    new, old = (target.with_name(f".pixit-{mark}-{age}") for age in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
-        yield new
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-    except OSError as error:
-        raise PixitError(
-            f"{target}: cannot be written ({error.strerror or error}); free space or choose another folder"
-        ) from None
-    finally:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+                    sounds.append(path.read_bytes())
+        picture = render_png(draw_timeline(self.uri, lanes, self.duration_s))
+        return render_html(self.uri, lanes, self.duration_s, picture, sounds)
 
 
 def _check_free(target: Path, overwrite: bool) -> None:
@@ -424,45 +276,3 @@ def _write_track(track: Track, path: Path, format: str) -> _TrackEntry:
             writer.write(block)
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
     return _TrackEntry(file=path.name, peak=round(peak, 5), clipped_samples=writer.clipped_samples)
-
-
-def _data_url(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _draw_lane(
-    axes: Axes,
-    lane: int,
-    turns: list[tuple[float, float]],
-    envelope: NDArray[np.float32],
-    duration_s: float,
-) -> None:
-    """Draw the turns (start, length) and the envelope (2, points), about -1 to 1, of one speaker."""
-    colour = COLOURS[lane % len(COLOURS)]
-    # not snapped to pixels: in a long recording a turn narrower than one shades it by its share
-    axes.broken_barh(turns, (lane - 0.42, 0.84), color=colour, alpha=0.25, linewidth=0, snap=False)
-    low, high = np.clip(envelope, -1, 1)
-    times_s = np.linspace(0, duration_s, len(low))
-    # y grows downwards, from the first speaker to the last
-    axes.fill_between(times_s, lane - 0.4 * high, lane - 0.4 * low, color=colour, linewidth=0.4)
-
-
-def _draw_time_axis(axes: Axes, duration_s: float) -> None:
-    from matplotlib.ticker import FuncFormatter, MultipleLocator
-
-    axes.set_xlim(0, duration_s)
-    step_s = next((step for step in TICKS_S if duration_s / step <= 12), duration_s / 12)
-    axes.xaxis.set_major_locator(MultipleLocator(step_s))
-    if duration_s <= 120:
-        unit, write = "s", lambda time_s, _: f"{time_s:g}"
-    elif duration_s <= 7200:
-        unit, write = "min:s", lambda time_s, _: f"{time_s // 60:.0f}:{time_s % 60:02.0f}"
-    else:
-        unit, write = "h:min", lambda time_s, _: f"{time_s // 3600:.0f}:{time_s % 3600 // 60:02.0f}"
-    axes.xaxis.set_major_formatter(FuncFormatter(write))
-    axes.set_xlabel(unit, color="#555555", loc="right")
-    axes.set_facecolor("white")
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors="#333333", length=0)
-    axes.spines[:].set_visible(False)

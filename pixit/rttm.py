@@ -1,11 +1,26 @@
-"""Who spoke when, as the field's text files have it: RTTM and UEM."""
+"""Who spoke when, as the field's text files have it: RTTM and UEM.
+
+RTTM (NIST, The Rich Transcription Spring 2006 Evaluation Plan, appendix A) and UEM separate their fields by white
+space, so no name in them can hold any.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from pixit.types import PixitError, Turn
+
+NOT_SPEAKER = {
+    *("SPKR-INFO", "SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH"),
+    *("FILLER", "EDIT", "IP", "SU", "CB", "A/P"),
+}
+"""First fields of other lines that an RTTM file may have."""
+
+Item = TypeVar("Item")
+Region = tuple[float, float]
 
 
 def read_rttm(path: Path | str) -> dict[str, list[Turn]]:
@@ -17,21 +32,36 @@ def read_rttm(path: Path | str) -> dict[str, list[Turn]]:
         If the file cannot be read, or a line is no RTTM.
     """
     recordings: dict[str, list[Turn]] = {}
-    for number, line in enumerate(_read_lines(path, "an RTTM file"), start=1):
+    for number, line in _read_lines(path, "an RTTM file"):
         fields = line.split()
-        if not fields or fields[0] != "SPEAKER":
+        if fields[0] in NOT_SPEAKER:
             continue
         try:
             uri, start_s, duration_s, speaker = fields[1], float(fields[3]), float(fields[4]), fields[7]
-            if not (math.isfinite(start_s) and math.isfinite(duration_s) and duration_s >= 0):
+            is_turn = fields[0] == "SPEAKER" and len(fields) <= 10  # a name with a space makes 11
+            if not (is_turn and math.isfinite(start_s) and 0 <= duration_s < math.inf):
                 raise ValueError
         except (IndexError, ValueError):
             raise PixitError(
-                f"{path}:{number}: expected 'SPEAKER uri 1 start duration <NA> <NA> speaker <NA> <NA>', "
-                f"found {line!r}"
+                f"{path}:{number}: expected 'SPEAKER uri 1 start duration <NA> <NA> speaker <NA> <NA>' "
+                f"without spaces in names, found {_short(line)}"
             ) from None
         recordings.setdefault(uri, []).append(Turn(start_s, start_s + duration_s, speaker))
     return recordings
+
+
+def read_rttms(path: Path | str) -> dict[str, list[Turn]]:
+    """Read an RTTM file, or all ``*.rttm`` of a folder at any depth: recording -> turns.
+
+    RTTM has no line for silence: a file without turns stands for the recording of its name, without speech.
+    Hidden files and folders are passed by.
+
+    Raises
+    ------
+    PixitError
+        If a file cannot be read, a folder holds none, or two files hold the same recording.
+    """
+    return _read_tree(Path(path), ".rttm", lambda file: read_rttm(file) or {file.stem: []})
 
 
 def rttm_line(uri: str, turn: Turn) -> str:
@@ -40,7 +70,7 @@ def rttm_line(uri: str, turn: Turn) -> str:
     return f"SPEAKER {uri} 1 {turn.start_s:.3f} {duration_s:.3f} <NA> <NA> {turn.speaker} <NA> <NA>"
 
 
-def read_uem(path: Path | str) -> dict[str, list[tuple[float, float]]]:
+def read_uem(path: Path | str) -> dict[str, list[Region]]:
     """Read a UEM file: recording -> regions (start_s, end_s) to score, in the order of the file.
 
     Raises
@@ -48,25 +78,66 @@ def read_uem(path: Path | str) -> dict[str, list[tuple[float, float]]]:
     PixitError
         If the file cannot be read, or a line is no UEM.
     """
-    recordings: dict[str, list[tuple[float, float]]] = {}
-    for number, line in enumerate(_read_lines(path, "a UEM file"), start=1):
+    recordings: dict[str, list[Region]] = {}
+    for number, line in _read_lines(path, "a UEM file"):
         fields = line.split()
-        if not fields or fields[0].startswith(";"):
-            continue
         try:
-            uri, start_s, end_s = fields[0], float(fields[2]), float(fields[3])
+            uri, _, start, end = fields
+            start_s, end_s = float(start), float(end)
             if not (math.isfinite(start_s) and start_s <= end_s < math.inf):
                 raise ValueError
-        except (IndexError, ValueError):
-            raise PixitError(f"{path}:{number}: expected 'uri 1 start end', found {line!r}") from None
+        except ValueError:
+            raise PixitError(
+                f"{path}:{number}: expected 'uri 1 start end' without spaces in names, found {_short(line)}"
+            ) from None
         recordings.setdefault(uri, []).append((start_s, end_s))
     return recordings
 
 
-def _read_lines(path: Path | str, kind: str) -> list[str]:
+def read_uems(path: Path | str) -> dict[str, list[Region]]:
+    """Read a UEM file, or all ``*.uem`` of a folder at any depth: recording -> regions (start_s, end_s).
+
+    Raises
+    ------
+    PixitError
+        If a file cannot be read, a folder holds none, or two files hold the same recording.
+    """
+    return _read_tree(Path(path), ".uem", read_uem)
+
+
+def _read_tree(
+    path: Path, ending: str, read: Callable[[Path], dict[str, list[Item]]]
+) -> dict[str, list[Item]]:
+    files = [path]
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() == ending and p.is_file())
+        files = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        if not files:
+            raise PixitError(f"{path}: holds no {ending} files; give a file, or a folder of them")
+    recordings: dict[str, list[Item]] = {}
+    origin: dict[str, Path] = {}
+    for file in files:
+        for uri, items in read(file).items():
+            if uri in origin:
+                raise PixitError(
+                    f"{origin[uri]} and {file}: both hold {uri!r}; expected one file a recording"
+                )
+            recordings[uri], origin[uri] = items, file
+    return recordings
+
+
+def _read_lines(path: Path | str, kind: str) -> Iterator[tuple[int, str]]:
+    """Yield number and text of the lines that hold something; comments begin with ``;`` or ``#``."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise PixitError(f"{path}: cannot be read as {kind} ({error.strerror})") from None
     except UnicodeDecodeError:
         raise PixitError(f"{path}: is not text, expected {kind}") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.lstrip().startswith((";", "#")):
+            yield number, line
+
+
+def _short(line: str) -> str:
+    return repr(line if len(line) <= 120 else f"{line[:120]}…")

@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from pixit.audio import TrackWriter, open_audio
+from pixit.audio import open_audio
+from pixit.codecs import TrackWriter
 
 RATE_HZ = 16000
 

@@ -15,7 +15,8 @@ import soundfile
 import soxr
 import torch
 
-from pixit.audio import AudioFile, MemoryAudio, TrackWriter, open_audio, read_blocks, read_info
+from pixit.audio import AudioFile, MemoryAudio, open_audio, read_blocks
+from pixit.codecs import TrackWriter, read_info
 from pixit.types import PixitError
 
 RATES = [(8000, 16000), (44100, 16000), (48000, 16000), (96000, 16000), (11025, 16000), (16000, 8000)]
@@ -382,7 +383,7 @@ def test_long_tracks_become_rf64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             writer.write(noise(10))
         assert soundfile.info(path).format == format
         assert AudioFile(path).num_samples == 10
-    monkeypatch.setattr("pixit.audio.WAV_LIMIT_BYTES", 2000)
+    monkeypatch.setattr("pixit.codecs.encode.WAV_LIMIT_BYTES", 2000)
     with TrackWriter(tmp_path / "b.wav", 16000) as writer:
         writer.write(noise(1000))
         with pytest.raises(PixitError, match="4 GiB"):

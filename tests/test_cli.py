@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,15 +20,17 @@ from click.testing import CliRunner, Result
 from pyannote.core import Annotation, Segment
 
 import pixit
-from pixit.audio import Audio, TrackWriter
+from pixit.audio import Audio
 from pixit.checkpoint import save_model
 from pixit.cli import cli
 from pixit.cli.console import writable
 from pixit.cli.options import collect_overrides
+from pixit.codecs import TrackWriter
 from pixit.models.speaker import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.separate import SeparationSettings, Separator
-from pixit.results import Separation, Track
+from pixit.results import Separation
+from pixit.tracks import Track
 from pixit.types import PixitError
 
 RATE_HZ = 8000
@@ -52,6 +56,8 @@ class FakeSeparator:
         self.loaded: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
         self.error: BaseException | None = None
+
+    fingerprint = Separator.fingerprint
 
     def load(
         self, name: str | None, embedder: str | None, device: str, settings: dict[str, Any]
@@ -333,6 +339,24 @@ def test_command_and_python_give_the_same(separator_folder: Path, tmp_path: Path
     again = Separation.load(by_python.save(tmp_path / "python"))
     assert by_command.diarization == again.diarization
     np.testing.assert_array_equal(by_command.sources.data, again.sources.data)
+    request = by_command.settings["request"]
+    assert request == again.settings["request"] | {"format": "wav"}
+    assert request["source_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert request["model_sha256"] != request["embedder_sha256"] != request["source_sha256"]
+
+
+def test_a_model_and_an_embedder_need_nothing_of_the_bundle(
+    separator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixit.pipeline.separate.BUNDLED", "nowhere")
+    model, embedder = separator_folder / "model", separator_folder / "embedder"
+    loaded = Separator.from_pretrained(model, embedder, device="cpu", settings={"step_s": 2.5})
+    assert loaded.settings == SeparationSettings(step_s=2.5)
+    whole = Separator.from_pretrained(separator_folder, device="cpu")
+    assert loaded.fingerprint == whole.fingerprint
+    for pair, wrong in (((model, model), model), ((embedder, embedder), embedder)):
+        with pytest.raises(PixitError, match=rf"^{re.escape(str(wrong))}: is a .* is it the other one"):
+            Separator.from_pretrained(*pair, device="cpu")
 
 
 def test_ctrl_c_cleans_up(separator_folder: Path, tmp_path: Path) -> None:

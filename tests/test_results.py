@@ -3,7 +3,6 @@ from __future__ import annotations
 import gc
 import itertools
 import json
-import re
 import tempfile
 import threading
 import tracemalloc
@@ -12,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment
 
-from pixit.audio import Samples, TrackWriter
-from pixit.results import Separation, Track, clock, file_name, whole_folder
+from pixit.audio import Samples
+from pixit.codecs import TrackWriter
+from pixit.results import Separation
+from pixit.timeline import clock
+from pixit.tracks import Track
 from pixit.types import PixitError
 
 RATE_HZ = 8000
@@ -212,15 +212,6 @@ def test_names_become_fit_for_files_and_rttm(tmp_path: Path) -> None:
         separation.save(tmp_path / "other")
 
 
-@given(st.text(min_size=1))
-def test_file_name_is_one_path_part_without_white_space(name: str) -> None:
-    safe = file_name(name)
-    assert safe
-    assert safe not in (".", "..")
-    assert not re.search(r'[\s/\\:*?"<>|\x00]', safe)
-    assert file_name(safe) == safe
-
-
 @pytest.mark.parametrize(("time_s", "text"), [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (3723, "1:02:03")])
 def test_clock(time_s: float, text: str) -> None:
     assert clock(time_s) == text
@@ -285,15 +276,6 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PixitError, match=r"file/meeting: cannot be written \(Not a directory\)"):
         make_separation(tmp_path).save(tmp_path / "file")
-
-
-def test_whole_folder_is_hidden_until_it_is_whole(tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "x") as new:
-        (new / "a").write_text("1")
-        assert not (tmp_path / "x").exists()
-        assert new.parent == tmp_path
-        assert new.name.startswith(".")
-    assert files_of(tmp_path / "x") == {"a": b"1"}
 
 
 def cut_json(folder: Path) -> None:

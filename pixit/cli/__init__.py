@@ -16,7 +16,7 @@ from pixit.cli.console import complain
 from pixit.cli.options import LazyGroup
 from pixit.types import PixitError
 
-COMMANDS = ["separate", "train", "simulate"]
+COMMANDS = ["separate", "transcribe", "train", "simulate", "evaluate", "export", "data", "report"]
 
 EXTRAS = {
     "pytorch_lightning": "train",
@@ -31,6 +31,8 @@ EXTRAS = {
     "whisper": "eval",
     "faster_whisper": "faster-whisper",
     "pyroomacoustics": "train",
+    "praatio": "export",
+    "pympi": "export",
     "transformers": "wavlm",
     "peft": "wavlm",
 }

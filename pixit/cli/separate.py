@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +70,10 @@ def separate(
     with writable(output):
         changes = settings.model_dump(exclude_unset=True)
         separator = Separator.from_pretrained(model, embedder, device, settings=changes)
-        request = describe(separator) | {"call": call | {"channel": channel}, "format": format}
+        job = Job(separator, separator.fingerprint, call, channel, output, format, overwrite, quiet)
         for path in paths:
             try:
-                separate_one(separator, path, output, request, overwrite, quiet)
+                separate_one(job, path)
             except PixitError as error:
                 failed = True
                 complain(error)
@@ -81,29 +81,43 @@ def separate(
         ctx.exit(2)
 
 
-def separate_one(
-    separator: Separator, path: Path, output: Path, request: dict[str, Any], overwrite: bool, quiet: bool
-) -> None:
-    """Separate and save one recording, unless that is done; `request` is all that decides about the result."""
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all recordings: how they are separated, and where the results go."""
+
+    separator: Separator
+    fingerprint: dict[str, Any]
+    call: dict[str, int | None]
+    channel: int | None
+    output: Path
+    format: str
+    overwrite: bool
+    quiet: bool
+
+
+def separate_one(job: Job, path: Path) -> None:
+    """Separate and save one recording, unless that is done."""
     from pixit.audio import open_audio
-    from pixit.results import clock, file_name
+    from pixit.files import file_name
+    from pixit.pipeline.provenance import make_request
+    from pixit.timeline import clock
 
     started_s = time.perf_counter()
-    audio = open_audio(path, channel=request["call"]["channel"])
-    request = request | {"source_sha256": file_hash(path)}
-    target = output / file_name(audio.uri)
-    if target.exists() and not overwrite:
+    audio = open_audio(path, channel=job.channel)
+    request = make_request(job.fingerprint, audio, **job.call) | {"format": job.format}
+    target = job.output / file_name(audio.uri)
+    if target.exists() and not job.overwrite:
         check_done(target, request)
-        say(f"{path}: is done, see {target}", quiet)
+        say(f"{path}: is done, see {target}", job.quiet)
         return
-    with progress(path.name, quiet) as hook:
-        result = separator(audio, hook=hook, **request["call"])
+    with progress(path.name, job.quiet) as hook:
+        result = job.separator(audio, hook=hook, channel=job.channel, **job.call)
     result.settings["request"] = request
-    result.save(output, request["format"], overwrite)
+    result.save(job.output, job.format, job.overwrite)
     speed = result.duration_s / (time.perf_counter() - started_s)
     number = f"{len(result.speakers)} speaker{'' if len(result.speakers) == 1 else 's'}"
     told = f"{clock(result.duration_s)}, {channels(audio)}, {number}, {speed:.3g} × real time"
-    say(f"{path}: {told} → {target}", quiet)
+    say(f"{path}: {told} → {target}", job.quiet)
 
 
 def check_done(target: Path, request: dict[str, Any]) -> None:
@@ -121,7 +135,7 @@ def check_done(target: Path, request: dict[str, Any]) -> None:
 
 def check_names(paths: list[Path]) -> None:
     """Raise a `PixitError` if the results of two recordings would have the same name."""
-    from pixit.results import file_name
+    from pixit.files import file_name
 
     first: dict[str, Path] = {}
     for path in paths:
@@ -132,28 +146,6 @@ def check_names(paths: list[Path]) -> None:
                 "or separate it into another --output"
             )
         first[name] = path
-
-
-def describe(separator: Separator) -> dict[str, Any]:
-    """Return what decides about the result: settings and weights."""
-    settings = separator.settings.model_dump(mode="json", exclude={"batch_size"})
-    networks = {"model_sha256": separator.model, "embedder_sha256": separator.embedder}
-    return {"separation": settings} | {key: weights_hash(network) for key, network in networks.items()}
-
-
-def weights_hash(network: Any) -> str:
-    """Return the SHA-256 of a network's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def channels(audio: Audio) -> str:

@@ -17,6 +17,7 @@ import scipy.signal
 import soxr
 from numpy.typing import NDArray
 
+from pixit.files import whole_file
 from pixit.types import PixitError
 
 Signal = NDArray[np.float32]
@@ -204,13 +205,8 @@ class RoomBank:
     def _write(self, cache: Path, rooms: list[list[Filter]]) -> None:
         arrays: dict[str, Any] = {"key": np.array(self._key())}
         arrays |= {f"{i}-{j}": path.response for i, room in enumerate(rooms) for j, path in enumerate(room)}
-        partial = cache.with_name(f".{cache.name}.partial")  # a run that is cut off leaves no half cache
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, **arrays)
-            partial.replace(cache)
-        except OSError as error:
-            raise PixitError(f"{cache}: the cache of rooms cannot be written ({error.strerror})") from None
+        with whole_file(cache) as new, new.open("wb") as file:
+            np.savez(file, **arrays)
 
     def _key(self) -> str:
         return repr((self.num_rooms, self.positions_per_room, self.seed, self.sample_rate_hz, self.rt60_s))

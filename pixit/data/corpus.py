@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from pixit.audio import TrackWriter
+from pixit.codecs import TrackWriter
 from pixit.data.simulate import Ingredients, MeetingSettings, SimulatedMeeting, simulate_meeting
 from pixit.data.voices import Signal, SpeakerPool
 from pixit.rttm import rttm_line

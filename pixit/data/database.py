@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pyannote.database.registry import Registry
 
 SUBSETS = ("train", "development", "test")
-_OVERRUN_S = 0.5
+OVERRUN_S = 0.5
 """A turn may begin this much after the end of its audio (rounded times) before it counts as a mistake."""
 
 
@@ -69,10 +69,10 @@ def load_recordings(protocol: str | None, subset: str, database: Path | str | No
     if subset not in SUBSETS:
         raise PixitError(f"subset {subset!r}: expected one of {', '.join(SUBSETS)}")
     source = str(database) if database is not None else "pyannote.database's configuration"
-    with _quiet(), _bad_input(source):
-        registry = _open_registry(database)
-        name = _choose_protocol(registry, protocol, source)
-        with _bad_input(f"{source}: {name}.{subset}"):
+    with quiet(), bad_input(source):
+        registry = open_registry(database)
+        name = choose_protocol(registry, protocol, source)
+        with bad_input(f"{source}: {name}.{subset}"):
             files = [file for file in _files(registry, name, subset, source) if file["uri"]]
         if not files:
             raise PixitError(f"{source}: {name}.{subset} lists no recording")
@@ -80,14 +80,15 @@ def load_recordings(protocol: str | None, subset: str, database: Path | str | No
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Keep what pyannote.database warns of and prints to itself."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
 @contextlib.contextmanager
-def _bad_input(where: str) -> Iterator[None]:
+def bad_input(where: str) -> Iterator[None]:
     """Turn what pyannote.database and pandas raise on bad files into one line."""
     try:
         yield
@@ -95,10 +96,10 @@ def _bad_input(where: str) -> Iterator[None]:
         raise PixitError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-def _open_registry(database: Path | str | None) -> Registry:
+def open_registry(database: Path | str | None) -> Registry:
     """Load `database` into a registry of its own, or take the global one that pyannote.database filled."""
     try:
-        with _bad_input("~/.pyannote/database.yml, ./database.yml or PYANNOTE_DATABASE_CONFIG"):
+        with bad_input("~/.pyannote/database.yml, ./database.yml or PYANNOTE_DATABASE_CONFIG"):
             from pyannote.database import registry  # loads these files
             from pyannote.database.registry import Registry
     except ModuleNotFoundError as error:
@@ -115,7 +116,8 @@ def _open_registry(database: Path | str | None) -> Registry:
     return own
 
 
-def _choose_protocol(registry: Registry, protocol: str | None, source: str) -> str:
+def choose_protocol(registry: Registry, protocol: str | None, source: str) -> str:
+    """Return the full name of the protocol asked for, or of the only one there is."""
     names = list(registry)
     if protocol is not None and protocol in names:
         return protocol
@@ -153,19 +155,19 @@ def _files(registry: Registry, name: str, subset: str, source: str) -> list[Prot
 def _recording(file: ProtocolFile, registry: Registry, source: str) -> Recording:
     uri = file["uri"]
     where = f"{source}: {uri}"
-    audio = _audio_path(file, registry, where)
+    audio = audio_path(file, registry, where)
     duration_s = open_audio(audio).duration_s  # from the header where it tells
-    with _bad_input(where):
+    with bad_input(where):
         annotation, annotated = file.get("annotation"), file.get("annotated")
         if annotation is None:
             raise PixitError(f"{where}: the protocol gives no 'annotation' (an RTTM file)")
         turns = _turns(annotation, duration_s, where, audio)
         stretches = ((0.0, duration_s),) if annotated is None else _annotated(annotated, duration_s)
-        references = _references(file, registry, {turn.speaker for turn in turns}, where)
+        references = find_references(file, registry, {turn.speaker for turn in turns}, where)
     return Recording(uri, audio, turns, stretches, references)
 
 
-def _audio_path(file: ProtocolFile, registry: Registry, where: str) -> Path:
+def audio_path(file: ProtocolFile, registry: Registry, where: str) -> Path:
     """Find the audio by the templates of the ``Databases`` section."""
     from pyannote.database import FileFinder
 
@@ -186,7 +188,7 @@ def _turns(annotation: Annotation, duration_s: float, where: str, audio: Path) -
         Turn(float(segment.start), min(float(segment.end), duration_s), str(speaker))
         for segment, _, speaker in annotation.itertracks(yield_label=True)
     ]
-    late = [turn for turn in turns if turn.start_s > duration_s + _OVERRUN_S]
+    late = [turn for turn in turns if turn.start_s > duration_s + OVERRUN_S]
     if late:
         first = min(late, key=lambda turn: turn.start_s)
         raise PixitError(
@@ -204,7 +206,10 @@ def _annotated(timeline: Timeline, duration_s: float) -> tuple[tuple[float, floa
     return tuple((start_s, end_s) for start_s, end_s in cut if end_s > start_s)
 
 
-def _references(file: ProtocolFile, registry: Registry, speakers: set[str], where: str) -> dict[str, Path]:
+def find_references(
+    file: ProtocolFile, registry: Registry, speakers: set[str], where: str
+) -> dict[str, Path]:
+    """Return the clean sources of a recording, by speaker; none where the protocol has none."""
     if "references" not in file:
         return {}
     value = str(file["references"])

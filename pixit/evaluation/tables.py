@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pixit.files import write_text
 from pixit.types import PixitError
 
 FORMATS = {".txt": "text", ".csv": "csv", ".json": "json", ".md": "markdown"}
@@ -18,23 +20,29 @@ FORMATS = {".txt": "text", ".csv": "csv", ".json": "json", ".md": "markdown"}
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the key of its values in the rows, its heading, and the decimals that people are shown."""
+    """A column: the key of its values in the rows, its heading, and the decimals that people are shown.
+
+    One that is `detail` is left out for people and only in ``csv`` and ``json``.
+    """
 
     key: str
     heading: str
     decimals: int = 2
+    detail: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of scores, a mapping each; a missing value or None is shown as a dash.
+    """Rows of scores, a mapping each; a missing value, None, NaN or infinity is shown as a dash.
 
-    People (``text``, ``markdown``) see rounded numbers; ``csv`` and ``json`` have all digits.
+    People (``text``, ``markdown``) see rounded numbers; ``csv`` and ``json`` have all digits. With `has_total`
+    the last row, the total, stands under a line of its own.
     """
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Any]]
+    has_total: bool = False
 
     def render(self, format: str = "text") -> str:
         """Return the table as ``text``, ``csv``, ``json`` or ``markdown``, with a line break at its end."""
@@ -42,34 +50,56 @@ class Table:
         return writers[format](self).rstrip("\n") + "\n"
 
     def save(self, path: Path) -> None:
-        """Write the table in the format that the ending of `path` says.
+        """Write the table, whole or not at all, in the format that the ending of `path` says.
 
         Raises
         ------
         PixitError
             If the ending is none of `FORMATS`, or the file cannot be written.
         """
-        if path.suffix.lower() not in FORMATS:
-            raise PixitError(f"{path}: unknown kind of table; expected a file named {', '.join(FORMATS)}")
-        try:
-            path.write_text(self.render(FORMATS[path.suffix.lower()]), encoding="utf-8")
-        except OSError as error:
-            raise PixitError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+        check_path(path)
+        write_text(path, self.render(FORMATS[path.suffix.lower()]))
 
     def cells(self) -> list[list[str]]:
         """Return what people see, row by row."""
-        return [[_cell(row.get(column.key), column) for column in self.columns] for row in self.rows]
+        return [[_cell(row.get(column.key), column) for column in self._shown()] for row in self.rows]
+
+    def headings(self) -> list[str]:
+        """Return the headings that people see."""
+        return [column.heading for column in self._shown()]
+
+    def _shown(self) -> list[Column]:
+        return [column for column in self.columns if not column.detail]
+
+    def values(self) -> list[dict[str, Any]]:
+        """Return what programs get, row by row: plain numbers and texts, None for what is missing."""
+        return [{column.key: _plain(row.get(column.key)) for column in self.columns} for row in self.rows]
+
+
+def check_path(path: Path) -> None:
+    """Raise a `PixitError`, before any work, if no table can be written to `path`."""
+    if path.suffix.lower() not in FORMATS:
+        raise PixitError(f"{path}: unknown kind of table; expected a file named {', '.join(FORMATS)}")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise PixitError(f"{path}: cannot be written; expected a file in an existing folder")
+
+
+def _plain(value: Any) -> Any:
+    """Make NumPy's scalars plain, and what is no number None: JSON has no NaN and no infinity."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any, column: Column) -> str:
+    value = _plain(value)
     if value is None:
         return "–"
-    return f"{value:.{column.decimals}f}" if isinstance(value, float) else str(value)
+    return f"{value:.{column.decimals}f}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _text(table: Table) -> str:
-    """Align names to the left and numbers to the right, the last row (the total) under a line."""
-    lines = [[column.heading for column in table.columns], *table.cells()]
+    """Align names to the left and numbers to the right."""
+    lines = [table.headings(), *table.cells()]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     written = [
         "  ".join(
@@ -79,25 +109,26 @@ def _text(table: Table) -> str:
         for line in lines
     ]
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([table.title, rule, written[0], rule, *written[1:]])
+    total = [rule, written.pop()] if table.has_total and table.rows else []
+    return "\n".join([table.title, rule, written[0], rule, *written[1:], *total])
 
 
 def _csv(table: Table) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([column.key for column in table.columns])
-    writer.writerows([row.get(column.key) for column in table.columns] for row in table.rows)
+    writer = csv.DictWriter(stream, [column.key for column in table.columns], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.values())
     return stream.getvalue()
 
 
 def _json(table: Table) -> str:
-    keys = [column.key for column in table.columns]
-    rows = [{key: row.get(key) for key in keys} for row in table.rows]
-    return json.dumps({"title": table.title, "rows": rows}, indent=2, ensure_ascii=False)
+    tree = {"title": table.title, "rows": table.values()}
+    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _markdown(table: Table) -> str:
-    headings = [column.heading for column in table.columns]
+    headings = table.headings()
     rule = ["---", *["---:"] * (len(headings) - 1)]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in table.cells()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *escaped))
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in (headings, *table.cells())]
+    lines = ["| " + " | ".join(line) + " |" for line in (escaped[0], rule, *escaped[1:])]
+    return "\n".join([table.title, "", *lines])

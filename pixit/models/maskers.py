@@ -7,6 +7,7 @@ handed to the diarization head beside the masked representation. ``complex_masks
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,20 +39,20 @@ def build_masker(
     ValueError
         If there is no masker of this name, or it does not take one of `arguments`.
     """
-    kind = MASKERS[name] if name in MASKERS else _asteroid_masker(name)
+    kind = MASKERS[name] if name in MASKERS else partial(AsteroidMasker, _asteroid_class(name))
     try:
         masker = kind(in_channels, out_channels, num_sources, **arguments)
     except TypeError as error:
         raise ValueError(f"masker {name!r}: {error}") from None
-    masker.config = {"name": name} | _defaults_of(kind, masker) | arguments
+    inner = masker.masker if isinstance(masker, AsteroidMasker) else masker
+    masker.config = {"name": name} | _defaults_of(inner) | arguments
     return masker
 
 
-def _defaults_of(kind: Any, masker: nn.Module) -> dict[str, Any]:
-    """Return the defaults of the arguments of `kind`; for None, which follows from the sizes, what it came to."""
-    defaults = {
-        p.name: p.default for p in inspect.signature(kind).parameters.values() if p.default is not p.empty
-    }
+def _defaults_of(masker: nn.Module) -> dict[str, Any]:
+    """Return the defaults of the constructor; for None, which follows from the sizes, what it came to."""
+    parameters = inspect.signature(type(masker)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "out_chan"}
     return {name: getattr(masker, name) if value is None else value for name, value in defaults.items()}
 
 
@@ -300,7 +301,7 @@ def default_band_widths(bins: int) -> list[int]:
 
 
 class AsteroidMasker(nn.Module):
-    """Any masker of `asteroid.masknn`."""
+    """Any masker of `asteroid.masknn`, made of its class `kind`."""
 
     complex_masks = False
     embedding_size = 0
@@ -309,25 +310,30 @@ class AsteroidMasker(nn.Module):
         self, kind: Any, in_channels: int, out_channels: int, num_sources: int, **arguments: Any
     ) -> None:
         super().__init__()
-        self.masker = kind(in_channels, num_sources, out_chan=out_channels, **arguments)
+        sizes = {"out_chan": out_channels} if "out_chan" in inspect.signature(kind).parameters else {}
+        if in_channels != out_channels and not sizes:
+            raise ValueError(f"masker {kind.__name__!r} takes no WavLM features: set wavlm to null")
+        self.masker = kind(in_channels, num_sources, **sizes, **arguments)
 
     def forward(self, features: Tensor) -> tuple[Tensor, None]:
-        return self.masker(features), None
+        masks = self.masker(features)
+        # TDConvNet++ returns weights for mixture consistency too, which is the pipeline's part here
+        return masks[0] if isinstance(masks, tuple) else masks, None
 
 
-def _asteroid_masker(name: str) -> Any:
+def _asteroid_class(name: str) -> Any:
     known = ", ".join(MASKERS)
     try:
         from asteroid import masknn
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: a torchaudio that does not fit torch
         raise ValueError(
             f"masker {name!r}: expected one of {known}; modules of asteroid.masknn need "
             f"pip install 'pixit-audio[asteroid]' ({error})"
         ) from None
-    if not hasattr(masknn, name):
+    kind = getattr(masknn, name, None)
+    if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):
         raise ValueError(f"masker {name!r}: expected one of {known}, or a module of asteroid.masknn")
-    kind = getattr(masknn, name)
-    return lambda *sizes, **arguments: AsteroidMasker(kind, *sizes, **arguments)
+    return kind
 
 
 MASKERS: dict[str, Any] = {"dprnn": DPRNN, "bandsplit": BandSplit}

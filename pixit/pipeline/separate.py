@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,18 @@ from numpy.typing import NDArray
 from pyannote.core import Annotation, Segment
 from pydantic import Field
 
-from pixit.audio import Audio, AudioFile, TrackWriter, open_audio
+from pixit.audio import Audio, open_audio
+from pixit.codecs import TrackWriter
 from pixit.config import Settings, read_yaml, settings_from_mapping
+from pixit.fingerprint import weights_hash
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
 from pixit.pipeline.embed import EmbeddingSettings, embed_speakers
 from pixit.pipeline.local import Progress, run_windows
+from pixit.pipeline.provenance import describe, make_request
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.pipeline.stitch import StitchingSettings, diarize, stitch_tracks
-from pixit.results import Separation, Track
+from pixit.results import Separation
+from pixit.tracks import Track
 from pixit.types import Embedder, Hook, LocalModel, PixitError
 from pixit.windows import Window, cut_windows, num_windows
 
@@ -107,15 +110,15 @@ class Separator:
         name
             None for the bundled one; a folder with ``separator.yaml``, ``model`` and ``embedder``; or a single
             model (as `pixit train` exports it, a pyannote checkpoint, a Hugging Face hub name), which takes
-            the bundled embedder and settings.
+            the bundled embedder and the settings chosen for it.
         embedder
-            Another embedder.
+            Another embedder. With a single model nothing bundled is left: the settings are the defaults then.
         device
             As for `Separator`.
         settings
             Differences from the settings that come with the separator.
         **hub
-            ``revision``, ``token`` and ``cache_dir`` for a hub name.
+            ``revision`` (of the model), ``token`` and ``cache_dir`` for hub names.
 
         Raises
         ------
@@ -126,19 +129,33 @@ class Separator:
 
         bundled = Path(str(files("pixit") / BUNDLED))
         folder = bundled if name is None else Path(name)
-        whole = (folder / "separator.yaml").exists()
+        whole = name is None or (folder / "separator.yaml").exists()
         home = folder if whole else bundled
-        alone = name is not None and not whole
-        model: Any = load_model(str(name), **hub) if alone else load_model(folder / "model")
-        tree = _merge(read_yaml(home / "separator.yaml"), settings or {})
-        voice: Any = load_model(str(embedder)) if embedder else load_model(home / "embedder")
-        for network, role, contract in ((model, "model", LocalModel), (voice, "embedder", Embedder)):
+        model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
+        hub.pop("revision", None)
+        voice: Any = load_model(str(embedder), **hub) if embedder else load_model(home / "embedder")
+        for network, role, contract, place in (
+            (model, "model", LocalModel, name or bundled),
+            (voice, "embedder", Embedder, embedder or home),
+        ):
             if not isinstance(network, contract):
                 raise PixitError(
-                    f"{name or embedder}: is a {type(network).__name__}, expected a {role}; is it the other one?"
+                    f"{place}: is a {type(network).__name__}, expected a {role}; is it the other one?"
                 )
-        found = settings_from_mapping(SeparationSettings, tree, source="separation settings")
+        chosen = read_yaml(home / "separator.yaml") if whole or not embedder else {}
+        found = settings_from_mapping(
+            SeparationSettings, _merge(chosen, settings or {}), "separation settings"
+        )
         return cls(model, voice, found, device, name="bundled" if name is None else str(name))
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What of the separator decides about its results: settings and SHA-256 of the weights as they are now."""
+        return {
+            "separation": self.settings.model_dump(mode="json", exclude={"batch_size"}),
+            "model_sha256": weights_hash(self.model),
+            "embedder_sha256": weights_hash(self.embedder),
+        }
 
     def __call__(
         self,
@@ -175,6 +192,7 @@ class Separator:
         started = time.perf_counter()
         bounds = check_num_speakers(num_speakers, min_speakers, max_speakers)
         recording = open_audio(audio, sample_rate_hz=self.model.sample_rate_hz, channel=channel)
+        request = make_request(self.fingerprint, recording, num_speakers, min_speakers, max_speakers)
         tell = partial(_progress, hook, audio)
         temporary = _temporary_folder()
         try:
@@ -190,7 +208,14 @@ class Separator:
             tracks=tracks,
             sample_rate_hz=recording.sample_rate_hz,
             num_samples=recording.num_samples,
-            settings=self._describe(recording, bounds, time.perf_counter() - started),
+            settings={
+                **describe(recording, *bounds),
+                "model": self.name,
+                "separation": self.settings.model_dump(mode="json"),
+                "device": str(self.device),
+                "elapsed_s": round(time.perf_counter() - started, 2),
+                "request": request,
+            },
             temporary=temporary,
         )
 
@@ -214,22 +239,6 @@ class Separator:
             )
             tracks = write_tracks(stretches, len(turns), folder, geometry)
         return annotate(turns, recording.uri), tracks
-
-    def _describe(self, recording: Audio, bounds: Bounds, elapsed_s: float) -> dict[str, Any]:
-        """Return what the result says of how it was made."""
-        return {
-            "pixit": version("pixit-audio"),
-            "model": self.name,
-            "source": str(recording.info.path) if isinstance(recording, AudioFile) else recording.uri,
-            "source_sample_rate": recording.source_rate_hz,
-            "source_channels": recording.num_channels,
-            "channel": "mean" if recording.channel is None else recording.channel,
-            "min_speakers": bounds[0],
-            "max_speakers": bounds[1],
-            "separation": self.settings.model_dump(mode="json"),
-            "device": str(self.device),
-            "elapsed_s": round(elapsed_s, 2),
-        }
 
 
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pixit.config import Settings
+from pixit.files import whole_file
 from pixit.models.speaker import SpeakerEncoder
 from pixit.training.crops import CropSampler, CropSettings
 from pixit.types import PixitError
@@ -164,9 +165,8 @@ def learning_rate(step: int, settings: SpeakerTrainingSettings) -> float:
 def save_state(path: Path, parts: dict[str, Any], step: int) -> None:
     """Write the state of a training; the file is replaced whole, so that a kill cannot damage it."""
     state = {name: part.state_dict() for name, part in parts.items()}
-    temporary = path.with_suffix(".tmp")
-    torch.save({**state, "step": step}, temporary)
-    temporary.replace(path)
+    with whole_file(path) as new:
+        torch.save({**state, "step": step}, new)
 
 
 def load_state(path: Path, parts: dict[str, Any]) -> int:

@@ -116,7 +116,7 @@ def test_bank_is_cached(tmp_path) -> None:
         with pytest.raises(PixitError, match="not a cache of rooms"):
             RoomBank(2, 2, seed=5, cache=cache).prepare()
     with pytest.raises(PixitError, match="cannot be written"):
-        RoomBank(1, 1, cache=tmp_path / "missing" / "rooms.npz").prepare()
+        RoomBank(1, 1, cache=cache / "rooms.npz").prepare()
 
 
 @pytest.mark.parametrize("tilt", [0.0, 1.0, 2.0])

@@ -389,3 +389,6 @@ def test_settings_are_told_with_the_result(oracle: Any) -> None:
     result = oracle.separate(oracle.conversation(2, 5), batch_size=4)
     assert SeparationSettings(**result.settings["separation"]).batch_size == 4
     assert result.settings["source"] == "meeting"
+    request = result.settings["request"]
+    assert request["source_sha256"] is None  # no file
+    assert "batch_size" not in request["separation"]

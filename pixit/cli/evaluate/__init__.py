@@ -7,6 +7,8 @@ import click
 from pixit.cli.options import LazyGroup
 
 
-@click.group(cls=LazyGroup, package="pixit.cli.evaluate", names=[])
+@click.group(
+    cls=LazyGroup, package="pixit.cli.evaluate", names=["diarization", "separation", "transcript", "cpwer"]
+)
 def evaluate() -> None:
     """Score diarization, separation and transcripts of any system."""

@@ -1,0 +1,169 @@
+"""``pixit report``: a page to look at and listen to each result."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from pixit.cli.console import progress, say
+from pixit.types import PixitError
+
+if TYPE_CHECKING:
+    from pixit.transcripts import Utterance
+
+T = TypeVar("T")
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
+@click.option("--reference", type=click.Path(path_type=Path), metavar="RTTM", help="who really spoke when")
+@click.option(
+    "--scores",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="JSON",
+    help="a table that pixit evaluate wrote as .json; may be given again",
+)
+@click.option(
+    "--transcript",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="who said what: SegLST (.json), .stm, .ctm, .srt or .vtt",
+)
+@click.option(
+    "--audio",
+    type=click.Path(path_type=Path),
+    help="the recording  [default: the separated file if it is still there, or the sum of the tracks]",
+)
+@click.option(
+    "--sound",
+    type=click.Choice(["auto", "flac", "opus", "none"]),
+    default="auto",
+    show_default=True,
+    help="how sound is put into the page; auto: lossless up to 15 minutes, opus beyond",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="a file named .html for one result, or a folder  [default: NAME.html beside the result]",
+)
+@click.option("--quiet", is_flag=True, help="say nothing but errors")
+def report(
+    results: tuple[Path, ...],
+    reference: Path | None,
+    scores: tuple[Path, ...],
+    transcript: Path | None,
+    audio: Path | None,
+    sound: str,
+    output: Path | None,
+    quiet: bool,
+) -> None:
+    """Write a page to look at and listen to each result.
+
+    DIR is the folder of a result of pixit separate, or a folder of such folders. A page is one HTML file with
+    all in it, pictures and sound: it opens in any browser, without a network.
+    """
+    from pixit.evaluation.report import write_report
+    from pixit.results import Separation
+    from pixit.rttm import read_rttm
+
+    folders = find_results(results)
+    pages = name_pages(folders, output)
+    if audio is not None and len(folders) > 1:
+        raise PixitError(
+            f"--audio {audio}: is one recording, found {len(folders)} results; report each alone"
+        )
+    loaded = [Separation.load(folder) for folder in folders]
+    uris = [result.uri for result in loaded]
+    truth = None if reference is None else read_rttm(reference)
+    check_names(reference, truth or {}, uris)
+    words = None if transcript is None else read_sessions(transcript, uris)
+    for result, page in zip(loaded, pages, strict=True):
+        with progress(result.uri, quiet) as hook:
+            write_report(
+                result,
+                page,
+                audio=audio,
+                reference=of_recording(truth, result.uri),
+                scores=scores,
+                transcript=of_recording(words, result.uri),
+                sound=sound,
+                hook=hook,
+            )
+        say(f"{result.uri}: {page.stat().st_size / 1e6:.1f} MB → {page}", quiet)
+
+
+def read_sessions(path: Path, uris: list[str]) -> dict[str, list[Utterance]]:
+    """Read a transcript: recording -> utterances. One of one recording is that of a single result."""
+    from pixit.transcripts import read_transcript
+
+    sessions: dict[str, list[Utterance]] = {}
+    for utterance in read_transcript(path):
+        sessions.setdefault(utterance.session, []).append(utterance)
+    if len(sessions) == len(uris) == 1:  # subtitles know no recording: the name of the file says nothing
+        return dict(zip(uris, sessions.values(), strict=True))
+    check_names(path, sessions, uris)
+    return sessions
+
+
+def find_results(given: tuple[Path, ...]) -> list[Path]:
+    """Return the folders of results among `given` and in its folders, each once."""
+    found: dict[Path, Path] = {}
+    for folder in given:
+        inside = [folder]
+        if not is_result(folder) and folder.is_dir():
+            inside = [path for path in sorted(folder.iterdir()) if is_result(path)]
+        if not inside:
+            raise PixitError(f"{folder}: holds no results; expected folders that pixit separate wrote")
+        for path in inside:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a folder looks like one of a result."""
+    return (folder / f"{folder.resolve().name}.json").is_file()
+
+
+def name_pages(folders: list[Path], output: Path | None) -> list[Path]:
+    """Return the file of each page; its folder exists."""
+    names = [f"{folder.resolve().name}.html" for folder in folders]
+    if output is None:
+        pages = [folder.resolve().parent / name for folder, name in zip(folders, names, strict=True)]
+    elif output.suffix.lower() not in (".html", ".htm"):
+        pages = [output / name for name in names]
+    elif len(folders) == 1:
+        pages = [output]
+    else:
+        raise PixitError(f"{output}: is one page, found {len(folders)} results; give a folder as --output")
+    double = next((page for page in pages if pages.count(page) > 1), None)
+    if double is not None:
+        raise PixitError(f"{double}: would be the page of two results; report them into different --output")
+    for folder in {page.parent for page in pages}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PixitError(
+                f"{folder}: cannot be made ({error.strerror}); choose another --output"
+            ) from None
+    return pages
+
+
+def of_recording(items: dict[str, list[T]] | None, uri: str) -> list[T] | None:
+    """Return what a file has of a recording, by its name or as file names have it; None without a file."""
+    from pixit.results import file_name
+
+    return None if items is None else items.get(uri, items.get(file_name(uri), []))
+
+
+def check_names(path: Path | None, names: Collection[str], uris: list[str]) -> None:
+    """Raise a `PixitError` if a file that is not empty has nothing of any of the recordings."""
+    from pixit.results import file_name
+
+    if names and not any(uri in names or file_name(uri) in names for uri in uris):
+        found, expected = ", ".join(sorted(names)[:5]), ", ".join(uris[:5])
+        raise PixitError(f"{path}: has nothing of {expected}; it is of {found}")

@@ -1,0 +1,168 @@
+"""Audio files in: headers and samples, as libsndfile or the ffmpeg inside PyAV read them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from pixit.types import PixitError
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of an audio file says.
+
+    Parameters
+    ----------
+    num_samples
+        Length at `sample_rate_hz`; None where only decoding the file can tell (mp3, ogg, m4a, mkv …).
+    duration_s
+        Length in seconds, an estimate where `num_samples` is None, and None where nothing is known.
+    """
+
+    path: Path
+    sample_rate_hz: int
+    num_channels: int
+    num_samples: int | None
+    duration_s: float | None
+
+
+def read_info(path: str | Path) -> AudioInfo:
+    """Read the header of an audio file.
+
+    Raises
+    ------
+    PixitError
+        If the file is missing, a folder, empty, no audio, without samples, or (wav, aiff, rf64) more than
+        0.1 s shorter than its header promises. A truncated flac shows only when it is decoded.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
+    except OSError as error:
+        raise PixitError(f"{path}: cannot be read as an audio file ({error.strerror})") from None
+    if is_empty:
+        raise PixitError(f"{path}: is an empty file, expected audio")
+    return _soundfile_info(path) or _av_info(path)
+
+
+def _soundfile_info(path: Path) -> AudioInfo | None:
+    """Header as libsndfile reads it, or None where ffmpeg does better."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            # libsndfile guesses the length of an mp3, seeks wrongly near the end of an ogg, and cannot read
+            # a flac of unknown length in blocks
+            if file.format in ("MP3", "OGG") or file.frames >= 1 << 62:
+                return None
+            _check_complete(path, file)
+            if file.frames == 0:
+                raise PixitError(f"{path}: holds no samples")
+            duration_s = file.frames / file.samplerate
+            return AudioInfo(path, file.samplerate, file.channels, file.frames, duration_s)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw without a sample rate
+        return None
+
+
+def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
+    """Compare the length that the header promises with the length found, as libsndfile's log tells them."""
+    promised_samples = file.frames
+    if match := re.search(r"^ ?(?:data|SSND) ?: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
+        promised_bytes, found_bytes = int(match[1]), int(match[2])
+        # programs that write into a pipe put one of these sizes for "as much as there is"
+        is_stream = promised_bytes >= 0xFFFFF000 or 0x7FFFF000 <= promised_bytes <= 0x80000000
+        if found_bytes > 0 and not is_stream:
+            promised_samples = file.frames * promised_bytes // found_bytes
+    elif match := re.search(r"does not match value from 'ds64' chunk of (\d+)", file.extra_info):
+        promised_samples = int(match[1])
+    if promised_samples - file.frames > 0.1 * file.samplerate:  # less is a sloppy header, not a loss
+        raise _truncated(path, file.frames / file.samplerate, promised_samples / file.samplerate)
+
+
+def _truncated(path: Path, found_s: float, promised_s: float | None = None) -> PixitError:
+    promise = "" if promised_s is None else f" of the {promised_s:.2f} s that its header promises"
+    return PixitError(
+        f"{path}: is truncated or damaged after {found_s:.2f} s{promise}; "
+        "copy it again, or save what is left with ffmpeg -i"
+    )
+
+
+@contextmanager
+def _open_av(path: Path) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
+    options = {"protocol_whitelist": "file"}  # a playlist in disguise must not reach into the network
+    with av.open(f"file:{path.absolute()}", options=options, metadata_errors="ignore") as container:
+        stream = next(iter(container.streams.audio), None)
+        if stream is None or not stream.sample_rate or not stream.layout.nb_channels:
+            raise PixitError(f"{path}: holds no audio that can be decoded ({container.format.name})")
+        yield container, stream
+
+
+def _av_info(path: Path) -> AudioInfo:
+    try:
+        with _open_av(path) as (container, stream):
+            duration_s = None if container.duration is None else container.duration / 1e6
+            return AudioInfo(path, stream.sample_rate, stream.layout.nb_channels, None, duration_s)
+    except av.FFmpegError as error:
+        raise PixitError(f"{path}: is not audio in a known format ({error.strerror})") from None
+
+
+def decode_from(info: AudioInfo, start: int, block_samples: int) -> Iterator[Samples]:
+    """Yield (n, channels) blocks of a file of known length, from sample `start` to its end.
+
+    Raises
+    ------
+    PixitError
+        Where data is damaged or missing.
+    """
+    position, num_samples = start, info.num_samples or 0
+    with soundfile.SoundFile(info.path) as file:
+        while position < num_samples:
+            try:
+                file.seek(position)
+                block = file.read(block_samples, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError:
+                block = np.zeros((0, info.num_channels), np.float32)
+            if not len(block):
+                raise _truncated(info.path, position / info.sample_rate_hz, num_samples / info.sample_rate_hz)
+            position += len(block)
+            yield block
+
+
+def decode_whole(info: AudioInfo, block_samples: int) -> Iterator[Samples]:
+    """Yield (n, channels) blocks of the first audio stream of any file; ffmpeg's small frames are gathered.
+
+    Raises
+    ------
+    PixitError
+        Where data is damaged or missing, or the file holds no samples.
+    """
+    to_float = av.AudioResampler(format="fltp")
+    parts: list[Samples] = []
+    num_gathered = num_decoded = 0
+    try:
+        with _open_av(info.path) as (container, stream):
+            for frame in container.decode(stream):
+                if (frame.sample_rate, frame.layout.nb_channels) != (info.sample_rate_hz, info.num_channels):
+                    raise PixitError(f"{info.path}: changes its rate or channels midway; convert it to flac")
+                parts += [np.asarray(part.to_ndarray().T, np.float32) for part in to_float.resample(frame)]
+                num_gathered += frame.samples
+                if num_gathered >= block_samples:
+                    yield np.concatenate(parts)
+                    num_decoded += num_gathered
+                    parts, num_gathered = [], 0
+    except av.FFmpegError:
+        raise _truncated(info.path, (num_decoded + num_gathered) / info.sample_rate_hz) from None
+    if parts:
+        yield np.concatenate(parts)
+    elif not num_decoded:
+        raise PixitError(f"{info.path}: holds no samples")

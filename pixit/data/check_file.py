@@ -1,0 +1,203 @@
+"""Look for mistakes in one recording of a protocol: its audio and its annotation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pixit.audio import open_audio
+from pixit.data.database import OVERRUN_S, bad_input
+from pixit.types import PixitError
+
+if TYPE_CHECKING:
+    from pyannote.core import Annotation, Timeline
+    from pyannote.database import ProtocolFile
+
+ROUNDING_S = 0.02
+"""Annotation may outlast its audio by this much without being remarked on: times are rounded."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong or worth a look.
+
+    Parameters
+    ----------
+    severity
+        ``"error"``, ``"warning"`` or ``"info"``.
+    protocol, subset
+        Where.
+    uri
+        Recording; empty where the finding is about the subset.
+    message
+        What was found, and what was expected.
+    """
+
+    severity: str
+    protocol: str
+    subset: str
+    uri: str
+    message: str
+
+
+@dataclass(frozen=True)
+class AudioReport:
+    """What an audio file holds; `problem` says why it could not be read to its end, or what is odd in it."""
+
+    sample_rate_hz: int
+    num_channels: int
+    duration_s: float
+    severity: str = ""
+    problem: str = ""
+
+
+@dataclass
+class FileReport:
+    """What one recording holds; times in seconds, counted where there is audio and annotation."""
+
+    uri: str
+    database: str
+    scope: str | None
+    path: Path | None
+    audio: AudioReport | None
+    annotated_s: float = 0.0
+    speech_s: float = 0.0
+    overlap_s: float = 0.0
+    speakers: set[str] = field(default_factory=set)
+
+
+def check_audio(path: Path, full: bool) -> AudioReport:
+    """Read an audio file: all of it, or its header and its first and last second.
+
+    Raises
+    ------
+    PixitError
+        If not even its length can be told.
+    """
+    audio = open_audio(path)
+    found = AudioReport(audio.source_rate_hz, audio.num_channels, audio.duration_s)
+    ends = [(0, audio.sample_rate_hz), (audio.num_samples - audio.sample_rate_hz, audio.num_samples)]
+    stretches = [(0, audio.num_samples)] if full else ends
+    is_silent = full
+    try:
+        for start, stop in stretches:
+            for block in audio.blocks(start=max(0, start), stop=min(stop, audio.num_samples)):
+                is_silent = is_silent and not np.any(block)
+    except PixitError as error:
+        return AudioReport(found.sample_rate_hz, found.num_channels, found.duration_s, "error", str(error))
+    if is_silent:
+        problem = f"{path}: holds nothing but digital silence"
+        return AudioReport(found.sample_rate_hz, found.num_channels, found.duration_s, "warning", problem)
+    return found
+
+
+def check_file(
+    file: ProtocolFile,
+    where: tuple[str, str, str],
+    path: Path | None,
+    audio: AudioReport | None,
+    findings: list[Finding],
+) -> FileReport:
+    """Check what a protocol says of a recording; what is wrong goes to `findings`.
+
+    Parameters
+    ----------
+    file
+        As ``Protocol.train_iter`` yields it: with the annotation as it is written.
+    where
+        Protocol, subset and uri.
+    path, audio
+        What `check_audio` found in the file; None where there is none.
+    findings
+        Is added to.
+    """
+    report = FileReport(file["uri"], file["database"], file.get("scope"), path, audio)
+    if audio is not None and audio.problem:
+        findings.append(Finding(audio.severity, *where, audio.problem))
+    try:
+        with bad_input("annotation"):
+            annotation, annotated = file.get("annotation"), file.get("annotated")
+        if annotation is None:
+            raise PixitError("the protocol gives no 'annotation' (an RTTM file)")
+    except PixitError as error:
+        findings.append(Finding("error", *where, str(error)))
+        return report
+    if not _check_turns(annotation, where, findings):
+        return report
+    if annotated is not None and not annotated:
+        findings.append(Finding("error", *where, "no stretch of it is annotated: the UEM has no line of it"))
+    if audio is not None:
+        _check_ends(annotation, annotated, audio.duration_s, where, findings)
+    _measure(report, annotation, annotated, math.inf if audio is None else audio.duration_s, where, findings)
+    return report
+
+
+def _check_turns(annotation: Annotation, where: tuple[str, str, str], findings: list[Finding]) -> bool:
+    """Check the turns by themselves; return whether they can be measured."""
+    if not annotation:
+        findings.append(Finding("error", *where, "nobody speaks in it: the annotation has no turn of it"))
+        return True
+    turns = [(s.start, s.end, speaker) for s, _, speaker in annotation.itertracks(yield_label=True)]
+    if not all(math.isfinite(start_s + end_s) for start_s, end_s, _ in turns):
+        findings.append(Finding("error", *where, "a turn has a time that is no finite number"))
+        return False
+    if not all(isinstance(speaker, str) for *_, speaker in turns):
+        findings.append(Finding("error", *where, "a turn has no speaker"))
+        return False
+    first_s = min(start_s for start_s, *_ in turns)
+    if first_s < 0:
+        findings.append(Finding("error", *where, f"a turn begins at {first_s:.3f} s, before the recording"))
+    own_s = sum(end_s - start_s for start_s, end_s, _ in turns)
+    own_s -= sum(duration_s for _, duration_s in annotation.support().chart())
+    if own_s > ROUNDING_S:
+        told = f"speakers overlap with themselves, by {own_s:.3f} s; expected turns of one to be disjoint"
+        findings.append(Finding("warning", *where, told))
+    return True
+
+
+def _check_ends(
+    annotation: Annotation,
+    annotated: Timeline | None,
+    duration_s: float,
+    where: tuple[str, str, str],
+    findings: list[Finding],
+) -> None:
+    for what, timeline in (("annotation", annotation.get_timeline()), ("annotated stretch", annotated)):
+        overrun_s = timeline.extent().end - duration_s if timeline else 0.0
+        if overrun_s > ROUNDING_S:
+            severity = "error" if overrun_s > OVERRUN_S else "warning"
+            told = f"the {what} ends {overrun_s:.3f} s after the audio, which lasts {duration_s:.3f} s"
+            findings.append(Finding(severity, *where, told))
+
+
+def _measure(
+    report: FileReport,
+    annotation: Annotation,
+    annotated: Timeline | None,
+    duration_s: float,
+    where: tuple[str, str, str],
+    findings: list[Finding],
+) -> None:
+    """Count speech where it is annotated and there is audio, and remark on what lies outside."""
+    from pyannote.core import Segment, Timeline
+
+    whole = Timeline([Segment(0.0, duration_s)])
+    if annotated is not None and annotated:
+        outside_s = _total(annotation) - _total(annotation.crop(annotated.support()))
+        if outside_s > ROUNDING_S:
+            told = f"{outside_s:.3f} s of speech lie outside of what is annotated, and do not count"
+            findings.append(Finding("warning", *where, told))
+        whole = annotated.support().crop(whole)
+    inside = annotation.crop(whole).support()
+    report.annotated_s = whole.duration() if math.isfinite(whole.duration()) else 0.0
+    report.speech_s = inside.get_timeline().support().duration()
+    report.overlap_s = inside.get_overlap().duration()
+    report.speakers = {str(label) for label in inside.labels()}
+
+
+def _total(annotation: Annotation) -> float:
+    return float(sum(duration_s for _, duration_s in annotation.chart()))

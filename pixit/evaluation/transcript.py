@@ -1,0 +1,247 @@
+"""Word error rates of transcripts with speakers.
+
+MeetEval (von Neumann et al., CHiME 2023) does the arithmetic; here are the reading, the text normalisation,
+the rules for sessions that only one side has, and sums that nobody can average wrongly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pixit.evaluation.tables import Column, Table
+from pixit.evaluation.word_errors import METRICS, TIMED, ErrorCounts, SpeakerScore, count_errors, obstacle
+from pixit.transcripts import Utterance, read_transcript
+from pixit.types import PixitError
+
+NORMALIZERS = ("whisper-english", "none")
+"""Names of text normalisers; the first is the default."""
+
+Normalizer = Callable[[str], str]
+Transcript = Path | str | Iterable[Utterance]
+
+
+@dataclass(frozen=True)
+class SessionScore:
+    """A session under one metric.
+
+    Parameters
+    ----------
+    session
+        Its name.
+    counts
+        None if the session could not be scored under this metric; a note says why.
+    speakers
+        Under cpWER and tcpWER, the pairs of the best assignment.
+    """
+
+    session: str
+    counts: ErrorCounts | None
+    speakers: tuple[SpeakerScore, ...] = ()
+
+
+@dataclass(frozen=True)
+class TranscriptScores:
+    """What `evaluate_transcript` found.
+
+    Parameters
+    ----------
+    sessions
+        Metric -> its scores, a session each, ordered by name.
+    normalizer, collar_s
+        How the texts were normalised, and the collar of the time-constrained metrics.
+    notes
+        What the user should know: sessions on one side only, sessions that a metric could not score.
+    """
+
+    sessions: dict[str, tuple[SessionScore, ...]]
+    normalizer: str
+    collar_s: float
+    notes: tuple[str, ...] = ()
+
+    def total(self, metric: str) -> ErrorCounts | None:
+        """Return the summed counts of all sessions; None if one of them has no score."""
+        total = ErrorCounts()
+        for score in self.sessions[metric]:
+            if score.counts is None:
+                return None
+            total += score.counts
+        return total
+
+    def table(self, per_speaker: bool = True) -> Table:
+        """Return a row each session, each speaker of it, and a total, metric by metric; rates in percent."""
+        rows = []
+        for metric, scores in self.sessions.items():
+            for score in scores:
+                rows.append(_row(metric, score.session, score.counts))
+                pairs = score.speakers if per_speaker else ()
+                rows += [_row(metric, score.session, p.counts, p.speaker, p.stream) for p in pairs]
+            rows.append(_row(metric, "TOTAL", self.total(metric)))
+        timed = [METRICS[metric] for metric in self.sessions if metric in TIMED]
+        collar = f"; collar of {' and '.join(timed)}: {self.collar_s:g} s" if timed else ""
+        return Table(f"Word error rates in %; text normaliser: {self.normalizer}{collar}", COLUMNS, rows)
+
+
+COLUMNS = (
+    Column("session", "session"),
+    Column("metric", "metric"),
+    Column("speaker", "speaker"),
+    Column("stream", "hypothesis"),
+    Column("error_rate_percent", "%"),
+    Column("errors", "errors"),
+    Column("substitutions", "sub"),
+    Column("deletions", "del"),
+    Column("insertions", "ins"),
+    Column("length", "words"),
+)
+
+
+def _row(
+    metric: str,
+    session: str,
+    counts: ErrorCounts | None,
+    speaker: str | None = None,
+    stream: str | None = None,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "session": session,
+        "metric": METRICS[metric],
+        "speaker": speaker,
+        "stream": stream,
+    }
+    if counts is None:
+        return row
+    rate = counts.error_rate
+    return row | {
+        "error_rate_percent": None if rate is None else 100 * rate,
+        "errors": counts.errors,
+        "substitutions": counts.substitutions,
+        "deletions": counts.deletions,
+        "insertions": counts.insertions,
+        "length": counts.length,
+    }
+
+
+def evaluate_transcript(
+    reference: Transcript,
+    hypothesis: Transcript,
+    metrics: Sequence[str] = ("cpwer",),
+    collar_s: float = 5.0,
+    normalizer: str | Normalizer = NORMALIZERS[0],
+) -> TranscriptScores:
+    """Score a transcript against a reference.
+
+    Utterances of a session are put in the order of their starts (of the file where times are missing). All
+    streams of the hypothesis count: the words of one that matches no speaker are insertions. A session without
+    hypothesis is all deletions; a session without reference is left out; a note tells of both. To charge what
+    is recognised in a silent recording, give it a reference of one utterance without words.
+
+    Parameters
+    ----------
+    reference, hypothesis
+        A file or folder that `read_transcript` reads, or utterances.
+    metrics
+        Keys of `METRICS`. ``wer`` takes all words of a session as one stream in order of time, whoever speaks.
+    collar_s
+        Of tcpWER and tcORC-WER: how far a word may lie from its reference (MeetEval's ``--collar``).
+    normalizer
+        A name of `NORMALIZERS`, or a function of a text; applied to each utterance by itself.
+
+    Raises
+    ------
+    PixitError
+        If a transcript cannot be read, the reference is empty, no session is on both sides, times are
+        missing that a metric needs, or a metric, the normaliser or the collar is unknown or impossible.
+    """
+    unknown = [metric for metric in metrics if metric not in METRICS]
+    if unknown or not metrics:
+        raise PixitError(f"unknown metrics {unknown}; expected one or more of {', '.join(METRICS)}")
+    if not 0 <= collar_s < math.inf:
+        raise PixitError(f"collar of {collar_s} s; expected 0 or more")
+    timed = any(metric in TIMED for metric in metrics)
+    normalize = load_normalizer(normalizer)
+    references = read_sessions(reference, normalize, timed, "reference")
+    hypotheses = read_sessions(hypothesis, normalize, timed, "hypothesis")
+    notes = _compare_sessions(references, hypotheses)
+    sessions = {}
+    for metric in dict.fromkeys(metrics):
+        scores, unscored = [], defaultdict(list)
+        for session, utterances in references.items():
+            pair = utterances, hypotheses.get(session, [])
+            if reason := obstacle(metric, *pair):
+                unscored[reason].append(session)
+                scores.append(SessionScore(session, None))
+            else:
+                scores.append(SessionScore(session, *count_errors(metric, *pair, collar_s)))
+        notes += [f"no {METRICS[metric]} of {_names(names)}: {reason}" for reason, names in unscored.items()]
+        sessions[metric] = tuple(scores)
+    name = normalizer if isinstance(normalizer, str) else getattr(normalizer, "__name__", "custom")
+    return TranscriptScores(sessions, name, collar_s, tuple(notes))
+
+
+def load_normalizer(normalizer: str | Normalizer) -> Normalizer:
+    """Return the function of a text normaliser; a `PixitError` if the name is unknown."""
+    if not isinstance(normalizer, str):
+        return normalizer
+    if normalizer == "none":
+        return str
+    if normalizer == "whisper-english":
+        from whisper.normalizers import EnglishTextNormalizer
+
+        return EnglishTextNormalizer()
+    raise PixitError(f"unknown text normaliser {normalizer!r}; expected {' or '.join(NORMALIZERS)}")
+
+
+def read_sessions(
+    transcript: Transcript, normalize: Normalizer, need_times: bool, side: str
+) -> dict[str, list[Utterance]]:
+    """Return session -> its utterances, normalised and in order, sessions ordered by name.
+
+    An utterance that the normaliser leaves without words stays: its speaker is still one.
+
+    Raises
+    ------
+    PixitError
+        If the transcript cannot be read, lacks times that are needed, or is an empty reference.
+    """
+    if isinstance(transcript, str | Path):
+        name, utterances = str(transcript), read_transcript(transcript, need_times)
+    else:
+        name, utterances = f"the {side}", list(transcript)
+    if side == "reference" and not utterances:
+        raise PixitError(f"{name}: holds no utterances; expected a reference to score against")
+    if need_times and any(math.isnan(utterance.start_s) for utterance in utterances):
+        raise PixitError(f"{name}: holds utterances without times; {', '.join(TIMED)} need them")
+    sessions: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        words = " ".join(normalize(utterance.words).split())
+        sessions.setdefault(utterance.session, []).append(replace(utterance, words=words))
+    return {session: _in_order(sessions[session]) for session in sorted(sessions)}
+
+
+def _in_order(utterances: list[Utterance]) -> list[Utterance]:
+    """Order by start, or as the file has them if one has no times."""
+    if any(math.isnan(utterance.start_s) for utterance in utterances):
+        return utterances
+    return sorted(utterances, key=lambda utterance: utterance.start_s)
+
+
+def _compare_sessions(references: Iterable[str], hypotheses: Iterable[str]) -> list[str]:
+    """Return notes on sessions that one side lacks; an error if there is nothing in common."""
+    missing = sorted(set(references) - set(hypotheses))
+    surplus = sorted(set(hypotheses) - set(references))
+    if surplus and missing == sorted(references):
+        raise PixitError(
+            f"no session in common: the reference has {_names(missing)}, the hypothesis {_names(surplus)}; "
+            "expected the same names (of subtitles, the names of the files)"
+        )
+    notes = [f"not in the hypothesis, all words are deletions: {_names(missing)}"] if missing else []
+    return notes + ([f"not in the reference, left out: {_names(surplus)}"] if surplus else [])
+
+
+def _names(sessions: list[str]) -> str:
+    return ", ".join(sessions[:3]) + (f" and {len(sessions) - 3} more" if len(sessions) > 3 else "")

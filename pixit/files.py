@@ -1,0 +1,83 @@
+"""Files and folders that appear whole or not at all, and names that every file system takes."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pixit.types import PixitError
+
+
+def file_name(name: str) -> str:
+    """Make a name fit for files and RTTM: white space and what file systems refuse become underscores."""
+    safe = re.sub(r'[\s<>:"/\\|?*\x00-\x1f\x7f]', "_", name)
+    return re.sub(r"^\.+", "_", safe) or "_"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; its folder is made.
+
+    Raises
+    ------
+    PixitError
+        If it cannot be written.
+    """
+    with whole_file(path) as new:
+        new.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Give a hidden file to write, which takes the place of `target` at the end, or vanishes on an error.
+
+    Raises
+    ------
+    PixitError
+        If the file cannot be written.
+    """
+    new = target.with_name(f".pixit-{secrets.token_hex(4)}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield new
+            new.replace(target)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_be_written(target, error) from None
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give a hidden folder to fill, which takes the place of `target` at the end, or vanishes on an error.
+
+    Raises
+    ------
+    PixitError
+        If the folder cannot be written.
+    """
+    mark = secrets.token_hex(4)
+    new, old = (target.with_name(f".pixit-{mark}-{age}") for age in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    except OSError as error:
+        raise _cannot_be_written(target, error) from None
+    finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _cannot_be_written(target: Path, error: OSError) -> PixitError:
+    return PixitError(
+        f"{target}: cannot be written ({error.strerror or error}); free space or choose another place"
+    )
