@@ -155,14 +155,14 @@ def name_pages(folders: list[Path], output: Path | None) -> list[Path]:
 
 def of_recording(items: dict[str, list[T]] | None, uri: str) -> list[T] | None:
     """Return what a file has of a recording, by its name or as file names have it; None without a file."""
-    from pixit.results import file_name
+    from pixit.files import file_name
 
     return None if items is None else items.get(uri, items.get(file_name(uri), []))
 
 
 def check_names(path: Path | None, names: Collection[str], uris: list[str]) -> None:
     """Raise a `PixitError` if a file that is not empty has nothing of any of the recordings."""
-    from pixit.results import file_name
+    from pixit.files import file_name
 
     if names and not any(uri in names or file_name(uri) in names for uri in uris):
         found, expected = ", ".join(sorted(names)[:5]), ", ".join(uris[:5])

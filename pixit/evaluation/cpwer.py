@@ -1,6 +1,6 @@
 """Does separation help speech recognition? cpWER of the same recordings under several attributions.
 
-The paper's own evaluation (Kalda et al., "PixIT", Odyssey 2024, section 5): words recognised on the separated
+The paper's own evaluation (Kalda et al., "PixIT", Odyssey 2024): words recognised on the separated
 tracks, against words recognised on the mixture and attributed by diarization.
 """
 

@@ -13,7 +13,8 @@ import numpy as np
 from pyannote.core import Annotation, Segment
 from scipy.optimize import linear_sum_assignment
 
-from pixit.results import Separation, file_name
+from pixit.files import file_name
+from pixit.results import Separation
 from pixit.transcripts import Utterance
 from pixit.types import PixitError, Turn
 

@@ -133,7 +133,7 @@ class Scale:
         """Take it from a signal; a few clicks may stick out."""
         heard = levels[levels > 0]
         top = float(np.quantile(heard, 0.999)) if len(heard) else 255.0
-        return cls(float(np.quantile(np.abs(peaks), 0.995)) or 1.0, top)
+        return cls(float(np.quantile(np.abs(peaks), 0.999)) or 1.0, top)
 
 
 def pack_peaks(peaks: NDArray[np.float32], scale: Scale) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from pixit.evaluation.report import media
 from pixit.evaluation.report.content import Content, Lane, list_lanes, order_words, read_scores
 from pixit.evaluation.report.markup import MARK, fill_template
 from pixit.evaluation.report.mixture import find_mixture
+from pixit.files import whole_file
 from pixit.results import Separation
 from pixit.transcripts import Utterance
 from pixit.types import Hook, PixitError, Turn
@@ -93,15 +93,8 @@ def write_report(
     # in the order of the lanes that have sound; decoded when they are written
     tracks = [open_audio(track.path, sound_hz).blocks() for track in result.tracks.values()]
     streams = [mixture.blocks(), *tracks] if mixture.parts else []
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            _write_page(file, content, streams, sound_hz, hook)
-        temporary.replace(path)
-    except OSError as error:
-        raise PixitError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as new, new.open("w", encoding="utf-8", newline="\n") as file:
+        _write_page(file, content, streams, sound_hz, hook)
     return path
 
 

@@ -30,7 +30,7 @@ class Player {
   }
 
   audible(lane) {
-    return this.lanes.some((other) => other.solo) ? !lane.muted : !lane.muted;
+    return this.lanes.some((other) => other.solo) ? lane.solo : !lane.muted;
   }
 
   async play() {
