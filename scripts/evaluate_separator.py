@@ -28,10 +28,10 @@ from scipy.optimize import linear_sum_assignment
 
 from pixit.audio import AudioFile
 from pixit.data.simulate import Ingredients, MeetingSettings, SimulatedMeeting, simulate_meeting
+from pixit.evaluation.separation.metrics import si_sdr
+from pixit.evaluation.separation.score import MIN_SCORED_S
+from pixit.evaluation.separation.signals import TalkMasks
 from pixit.pipeline.separate import Separator
-from pixit.training.objective import si_sdr
-
-MIN_SCORED_S = 1.0
 
 
 def main() -> None:
@@ -164,7 +164,7 @@ def annotation(meeting: SimulatedMeeting) -> Annotation:
 def score_tracks(meeting: SimulatedMeeting, reference: Annotation, found: Any) -> dict[str, list[float]]:
     """Return SI-SDR where speakers overlap, its gain, and where one speaks alone: a value for each speaker."""
     rate_hz, labels = meeting.sample_rate_hz, found.diarization.labels()
-    talking = np.stack([mask(reference.label_timeline(s), meeting) for s in meeting.speakers])
+    talking = TalkMasks(meeting.turns, meeting.speakers, rate_hz).read(0, len(meeting.mixture))
     silence = np.zeros_like(meeting.mixture)
     tracks = [found.tracks[label].read() for label in labels] or [silence]
     heard = [mask(found.diarization.label_timeline(label), meeting) for label in labels]
@@ -182,10 +182,10 @@ def score_tracks(meeting: SimulatedMeeting, reference: Annotation, found: Any) -
         ):
             if where.sum() < MIN_SCORED_S * rate_hz:
                 continue
-            score = decibels(track[where], clean[where])
+            score = si_sdr(track[where], clean[where])
             scores[kind].append(score)
             if kind == "overlap":
-                scores["gain"].append(score - decibels(meeting.mixture[where], clean[where]))
+                scores["gain"].append(score - si_sdr(meeting.mixture[where], clean[where]))
     return scores
 
 
@@ -196,11 +196,6 @@ def mask(timeline: Timeline, meeting: SimulatedMeeting) -> np.ndarray[Any, np.dt
         start, end = (round(t * meeting.sample_rate_hz) for t in (segment.start, segment.end))
         samples[start:end] = True
     return samples
-
-
-def decibels(estimate: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> float:
-    """SI-SDR of two signals."""
-    return float(si_sdr(torch.from_numpy(estimate), torch.from_numpy(reference)))
 
 
 if __name__ == "__main__":
