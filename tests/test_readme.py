@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -59,11 +60,19 @@ def test_ci_runs_the_test_command() -> None:
 
 
 def test_options_that_readme_names_exist() -> None:
-    help_texts = "".join(
-        CliRunner().invoke(cli, [name, "--help"]).output for name in ("separate", "train", "simulate")
-    )
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):
-        assert option in help_texts, option
+    recipes = "".join(path.read_text(encoding="utf-8") for path in REPOSITORY.glob("recipes/*/*.py"))
+    known = options_of(cli) | set(re.findall(r"--[a-z][a-z-]+", recipes))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
+
+
+def options_of(command: click.Command) -> set[str]:
+    """Return the options of a command and of all commands below it."""
+    context = click.Context(command)
+    found = {option for parameter in command.get_params(context) for option in parameter.opts}
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            found |= options_of(command.get_command(context, name))
+    return found
 
 
 def test_files_that_readme_names_exist() -> None:
