@@ -166,6 +166,13 @@ def fit(trainer: pl.Trainer, module: PixITModule, data: PairData, checkpoint: Pa
         if trainer.interrupted:  # Lightning turns Ctrl-C into an exit
             raise KeyboardInterrupt from None
         raise
+    except RuntimeError as error:
+        if "parameters that were not used" not in str(error):
+            raise
+        raise PixitError(
+            "the network holds weights that the loss does not reach, as some maskers of asteroid do; "
+            "to train it on several devices set trainer.strategy=ddp_find_unused_parameters_true"
+        ) from None
 
 
 def build_trainer(settings: TrainerSettings, folder: Path, last: Path, progress: bool) -> pl.Trainer:

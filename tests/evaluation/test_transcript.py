@@ -277,7 +277,7 @@ def test_defaults_of_the_command_line(tmp_path: Path) -> None:
     done = run(tmp_path / "m.srt", tmp_path / "m.srt")
     assert done.exit_code == 0, done.output
     assert "text normaliser: whisper-english" in done.stdout
-    assert {line.split()[1] for line in done.stdout.splitlines()[4:]} == {"cpWER", "ORC-WER"}
+    assert {line.split()[1] for line in done.stdout.splitlines()[4:]} == {"cpWER"}
 
 
 def test_wrong_input_is_one_line_and_status_2(tmp_path: Path) -> None:

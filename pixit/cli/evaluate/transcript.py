@@ -21,7 +21,7 @@ from pixit.files import write_text
     "metrics",
     multiple=True,
     type=click.Choice(list(METRICS), case_sensitive=False),
-    default=("cpwer", "orcwer"),
+    default=("cpwer",),
     show_default=True,
     help="may be given several times",
 )

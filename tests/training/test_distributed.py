@@ -1,0 +1,90 @@
+"""WavLM fine-tuned by two processes, and networks with weights that no loss reaches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+import yaml
+
+from pixit.training.train import TrainSettings, build_model, fit
+from pixit.types import PixitError
+
+TINY_WAVLM: dict[str, Any] = {
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "conv_dim": [4] * 7,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+SCRIPT = """
+import sys
+from pathlib import Path
+from pixit.config import load_settings
+from pixit.training.train import TrainSettings, train
+
+if __name__ == "__main__":
+    settings = load_settings(TrainSettings, sys.argv[1])
+    train(settings, Path(sys.argv[2]), Path(sys.argv[3]), progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_wavlm(
+    settings: Callable[..., TrainSettings], database: Path, tmp_path: Path
+) -> None:
+    """Every weight of WavLM that a loss can reach learns, and DDP waits for no other."""
+    pytest.importorskip("transformers")
+    chosen = settings(
+        model={"wavlm": TINY_WAVLM, "encoder_decoder": {"n_filters": 8, "kernel_size": 32, "stride": 16}},
+        optimizer={"wavlm_learning_rate": 1e-3},
+        trainer={"max_steps": 3, "devices": 2, "strategy": "ddp"},
+    )
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(chosen.model_dump(mode="json")))
+    done = subprocess.run(
+        [sys.executable, "script.py", "config.yaml", "out", str(database)],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    saved = torch.load(tmp_path / "out" / "checkpoints" / "last.ckpt", weights_only=False)
+    torch.manual_seed(chosen.seed)
+    untrained = build_model(chosen, None, pretrained=False).wavlm.state_dict()
+    prefix = "model.wavlm."
+    trained = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
+    still = {name for name in untrained if torch.equal(untrained[name], trained[name])}
+    assert "masked_spec_embed" in still
+    assert not still - {"masked_spec_embed"} - {name for name in still if name.endswith("k_proj.bias")}
+
+
+def fake_trainer(error: Exception) -> Any:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return SimpleNamespace(fit=fail, interrupted=False)
+
+
+def test_weights_that_no_loss_reaches_are_told_with_the_remedy() -> None:
+    error = RuntimeError("It looks like your LightningModule has parameters that were not used in producing")
+    with pytest.raises(PixitError, match=r"trainer\.strategy=ddp_find_unused_parameters_true") as caught:
+        fit(fake_trainer(error), cast(Any, None), cast(Any, None), None)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_of_a_training_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(fake_trainer(RuntimeError("out of memory")), cast(Any, None), cast(Any, None), None)
