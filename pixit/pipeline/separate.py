@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from pyannote.core import Annotation, Segment
+from pyannote.core import Annotation
 from pydantic import Field
 
 from pixit.audio import Audio, open_audio
-from pixit.codecs import TrackWriter
 from pixit.config import Settings, read_yaml, settings_from_mapping
 from pixit.fingerprint import weights_hash
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
@@ -29,7 +25,7 @@ from pixit.pipeline.embed import EmbeddingSettings, embed_speakers
 from pixit.pipeline.local import Progress, run_windows
 from pixit.pipeline.provenance import describe, make_request
 from pixit.pipeline.spool import Geometry, Spool
-from pixit.pipeline.stitch import StitchingSettings, diarize, stitch_tracks
+from pixit.pipeline.stitch import StitchingSettings, annotate, diarize, stitch_tracks, write_tracks
 from pixit.results import Separation
 from pixit.tracks import Track
 from pixit.types import Embedder, Hook, LocalModel, PixitError
@@ -282,37 +278,6 @@ def window_geometry(model: LocalModel, num_samples: int, step_s: float) -> Geome
 def read_windows(recording: Audio, geometry: Geometry) -> Iterator[Window]:
     """Read the recording once, window by window."""
     return cut_windows(recording.blocks(), geometry.window_samples, geometry.step_samples)
-
-
-def write_tracks(
-    stretches: Iterable[NDArray[np.float32]], num_speakers: int, folder: Path, geometry: Geometry
-) -> dict[str, Track]:
-    """Write finished stretches (N, n) of all tracks as they come."""
-    rate_hz, length = geometry.sample_rate_hz, geometry.num_samples
-    paths = {speaker_name(number): folder / f"{speaker_name(number)}.w64" for number in range(num_speakers)}
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(TrackWriter(path, rate_hz, "w64", num_samples=length))
-            for path in paths.values()
-        ]
-        for stretch in stretches:
-            for writer, samples in zip(writers, stretch, strict=True):
-                writer.write(samples)
-    return {name: Track(path, rate_hz, length) for name, path in paths.items()}
-
-
-def annotate(turns: list[list[tuple[float, float]]], uri: str) -> Annotation:
-    """Return the turns of all speakers as an annotation."""
-    annotation = Annotation(uri=uri)
-    for number, own in enumerate(turns):
-        for start_s, end_s in own:
-            annotation[Segment(start_s, end_s), number] = speaker_name(number)
-    return annotation
-
-
-def speaker_name(number: int) -> str:
-    """Return the label of a speaker."""
-    return f"SPEAKER_{number:02d}"
 
 
 def _progress(hook: Hook | None, file: Any, step: str) -> Progress:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pyannote.core import Annotation, Segment
 from pydantic import Field
 
+from pixit.codecs import TrackWriter
 from pixit.config import Settings
 from pixit.pipeline.local import Progress
 from pixit.pipeline.spool import Geometry, Spool
+from pixit.tracks import Track
 from pixit.windows import OverlapAdd, Window, frame_centres_samples, intervals_from_frames
 
 Floats = NDArray[np.float32]
@@ -233,3 +238,37 @@ def gate(talking: Bools, start: int, length: int, geometry: Geometry, collar_s: 
     counts = np.convolve(open_frames, np.ones(2 * collar + 1), mode="same")
     samples = np.arange(start, start + length)
     return np.interp(samples, first_centre + frames * grid.step_samples, counts > 0).astype(np.float32)
+
+
+# --- what the user gets -------------------------------------------------------------------------------
+
+
+def write_tracks(
+    stretches: Iterable[Floats], num_speakers: int, folder: Path, geometry: Geometry
+) -> dict[str, Track]:
+    """Write finished stretches (N, n) of all tracks as they come."""
+    rate_hz, length = geometry.sample_rate_hz, geometry.num_samples
+    paths = {speaker_name(number): folder / f"{speaker_name(number)}.w64" for number in range(num_speakers)}
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(TrackWriter(path, rate_hz, "w64", num_samples=length))
+            for path in paths.values()
+        ]
+        for stretch in stretches:
+            for writer, samples in zip(writers, stretch, strict=True):
+                writer.write(samples)
+    return {name: Track(path, rate_hz, length) for name, path in paths.items()}
+
+
+def annotate(turns: list[list[tuple[float, float]]], uri: str) -> Annotation:
+    """Return the turns of all speakers as an annotation."""
+    annotation = Annotation(uri=uri)
+    for number, own in enumerate(turns):
+        for start_s, end_s in own:
+            annotation[Segment(start_s, end_s), number] = speaker_name(number)
+    return annotation
+
+
+def speaker_name(number: int) -> str:
+    """Return the label of a speaker."""
+    return f"SPEAKER_{number:02d}"
