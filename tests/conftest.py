@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # One thread for each process: xdist runs several, and torch 2.13.0 (CPU) crashes in the backward pass of
 # tiny convolutions on several threads. Set before torch is imported; subprocesses of tests inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("pixit", deadline=None)
+hypothesis.settings.load_profile("pixit")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

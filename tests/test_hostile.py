@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from pixit import PixitError, Separator
 from pixit.audio import open_audio
 from pixit.checkpoint import load_model, save_model
 from pixit.cli import cli
+from pixit.codecs.decode import read_info
 from pixit.models.speaker import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 
@@ -485,3 +487,15 @@ def test_telephone_conversation(shared_data: Path) -> None:
         inside = slice(round(turn.start * RATE_HZ), round(turn.end * RATE_HZ))
         error = np.square(tracks[inside] - mixture[inside]).sum() / np.square(mixture[inside]).sum()
         assert error < 0.1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.wav")
+    with pytest.raises(PixitError, match=r"x\.wav: is a pipe"):
+        read_info(tmp_path / "x.wav")
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PixitError, match=r"bad\\udcff\.wav': the name is not valid UTF-8"):
+        read_info(tmp_path / "bad\udcff.wav")

@@ -6,6 +6,7 @@ Everything heavy is imported by the command that needs it, so that ``pixit --hel
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from typing import Any, NoReturn
@@ -86,5 +87,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary folders are removed
+    # Threads of torch that wait by spinning take the very cores they wait for: on a busy machine that is many
+    # times slower. Read when torch is imported; who sets it keeps it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for name in ("SIGTERM", "SIGHUP"):  # end as after Ctrl-C, so that temporary folders are removed
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup stays nohup
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
     cli(prog_name="pixit")

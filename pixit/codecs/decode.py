@@ -43,10 +43,17 @@ def read_info(path: str | Path) -> AudioInfo:
     Raises
     ------
     PixitError
-        If the file is missing, a folder, empty, no audio, without samples, or (wav, aiff, rf64) more than
-        0.1 s shorter than its header promises. A truncated flac shows only when it is decoded.
+        If the file is missing, a folder, a pipe, of a name that is not UTF-8, empty, no audio, without samples,
+        or (wav, aiff, rf64) more than 0.1 s shorter than its header promises. A truncated flac shows only when
+        it is decoded.
     """
     path = Path(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise PixitError(f"{str(path)!a}: the name is not valid UTF-8; rename the file") from None
+    if path.is_fifo():  # opening it would wait for a writer, perhaps for ever
+        raise PixitError(f"{path}: is a pipe, expected an audio file; save it to one first")
     try:
         with path.open("rb") as file:
             is_empty = not file.read(1)
