@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,15 @@ def say(line: str, quiet: bool = False) -> None:
 def complain(error: PixitError | str) -> None:
     """Print an error as one line."""
     click.echo(f"pixit: error: {' '.join(str(error).split())}", err=True)
+
+
+def run(command: Callable[[], Any]) -> None:
+    """Run the command of a script; bad input ends it with one line and status 2, as `pixit` itself."""
+    try:
+        command()
+    except PixitError as error:
+        complain(error)
+        sys.exit(2)
 
 
 @contextmanager

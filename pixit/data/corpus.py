@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from pixit.codecs import TrackWriter
+from pixit.data.protocol import write_database
 from pixit.data.simulate import Ingredients, MeetingSettings, SimulatedMeeting, simulate_meeting
 from pixit.data.voices import Signal, SpeakerPool
 from pixit.rttm import rttm_line
@@ -174,11 +174,8 @@ def _write_database(corpus: Path, names: list[str]) -> None:
         }
         for name in names
     }
-    tree = {
-        "Databases": {DATABASE: "audio/{uri}.flac"},
-        "Protocols": {DATABASE: {"SpeakerDiarization": {PROTOCOL: {"scope": "database", **protocol}}}},
-    }
-    (corpus / "database.yml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    protocols = {f"{DATABASE}.SpeakerDiarization.{PROTOCOL}": protocol}
+    write_database(corpus / "database.yml", {DATABASE: "audio/{uri}.flac"}, protocols, scope="database")
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:

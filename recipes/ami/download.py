@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import complain, progress, say
+from pixit.cli.console import complain, progress, run, say
 from pixit.data.ami import MANUAL, MICROPHONES, audio_files
 from pixit.types import PixitError
 
@@ -123,8 +123,4 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except PixitError as problem:
-        complain(problem)
-        sys.exit(2)
+    run(main)

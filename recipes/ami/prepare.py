@@ -8,7 +8,6 @@ DATA is what download.py made. The README says what OUTPUT holds, and by what ru
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,7 @@ import click
 import numpy as np
 
 from pixit.audio import open_audio
-from pixit.cli.console import complain, progress, say
+from pixit.cli.console import progress, run, say
 from pixit.codecs import TrackWriter, read_info
 from pixit.data.ami import (
     MANUAL,
@@ -217,8 +216,4 @@ def write_protocols(output: Path, found: dict[str, dict[str, list[str]]]) -> Non
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except PixitError as problem:
-        complain(problem)
-        sys.exit(2)
+    run(main)

@@ -5,12 +5,11 @@ python recipes/dihard/prepare.py OUTPUT --development RELEASE --evaluation RELEA
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from pixit.cli.console import complain, progress, say
+from pixit.cli.console import progress, run, say
 from pixit.data.protocol import read_recording, write_database, write_subset
 from pixit.rttm import read_uem
 from pixit.types import Hook, PixitError, Recording
@@ -98,8 +97,4 @@ def split(found: dict[str, list[Recording]], train_share: float) -> dict[str, li
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except PixitError as problem:
-        complain(problem)
-        sys.exit(2)
+    run(main)

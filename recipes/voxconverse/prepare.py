@@ -5,12 +5,11 @@ python recipes/voxconverse/prepare.py ANNOTATIONS OUTPUT --development AUDIO --t
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from pixit.cli.console import complain, progress, say
+from pixit.cli.console import progress, run, say
 from pixit.data.protocol import read_recording, write_database, write_subset
 from pixit.types import Hook, PixitError, Recording
 
@@ -85,8 +84,4 @@ def read_set(audio: Path, rttms: Path, surplus: dict[str, float], hook: Hook) ->
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except PixitError as problem:
-        complain(problem)
-        sys.exit(2)
+    run(main)

@@ -191,7 +191,7 @@ def separate_recording(experiment: Experiment, recording: Recording) -> Separati
     """Separate and save a recording, or load the result if that is done."""
     from pixit.audio import open_audio
     from pixit.files import file_name
-    from pixit.pipeline.separate import make_request
+    from pixit.pipeline.provenance import make_request
     from pixit.results import Separation
 
     target = experiment.work / "separated" / file_name(recording.uri)
