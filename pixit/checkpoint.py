@@ -25,6 +25,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
 from pixit.files import whole_folder
+from pixit.fingerprint import file_hash
 from pixit.pyannote_checkpoint import read_pyannote, rename_like
 from pixit.types import PixitError
 
@@ -169,9 +170,7 @@ def _load_folder(folder: Path) -> nn.Module:
     description = _read_description(folder)
     weights = folder / WEIGHTS
     try:
-        with weights.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != description["sha256"]:
+        if file_hash(weights) != description["sha256"]:
             raise PixitError(
                 f"{weights}: damaged (not the file that {CONFIG} describes by sha256); fetch it again"
             )
