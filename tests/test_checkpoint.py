@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import huggingface_hub.constants  # a lazy module: there only once it was asked for
 import pytest
 import torch
 from torch import nn
