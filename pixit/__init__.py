@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pixit.checkpoint import load_model
+    from pixit.checkpoints import load_model
     from pixit.models.totatonet import ToTaToNet
     from pixit.pipeline.separate import Separator
     from pixit.results import Separation
@@ -24,7 +24,7 @@ _HOMES = {
     "Separation": "pixit.results",
     "Separator": "pixit.pipeline.separate",
     "ToTaToNet": "pixit.models.totatonet",
-    "load_model": "pixit.checkpoint",
+    "load_model": "pixit.checkpoints",
 }
 
 

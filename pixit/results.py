@@ -15,10 +15,9 @@ import numpy as np
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
 from pydantic import BaseModel, ValidationError
 
-from pixit.codecs import TrackWriter
+from pixit.audio import Track, TrackWriter
 from pixit.files import file_name, whole_folder
-from pixit.timeline import Lane, draw_timeline, render_html, render_png
-from pixit.tracks import Track
+from pixit.report.timeline import Lane, draw_timeline, render_html, render_png
 from pixit.types import PixitError
 
 if TYPE_CHECKING:

@@ -27,11 +27,11 @@ from pyannote.metrics.diarization import DiarizationErrorRate
 from scipy.optimize import linear_sum_assignment
 
 from pixit.audio import AudioFile
-from pixit.data.simulate import Ingredients, MeetingSettings, SimulatedMeeting, simulate_meeting
 from pixit.evaluation.separation.metrics import si_sdr
 from pixit.evaluation.separation.score import MIN_SCORED_S
 from pixit.evaluation.separation.signals import TalkMasks
 from pixit.pipeline.separate import Separator
+from pixit.simulation.simulate import Ingredients, MeetingSettings, SimulatedMeeting, simulate_meeting
 
 
 def main() -> None:

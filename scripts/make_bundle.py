@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from pixit.checkpoint import load_model, save_model
+from pixit.checkpoints import load_model, save_model
 from pixit.config import load_settings
 from pixit.pipeline.separate import SeparationSettings
 

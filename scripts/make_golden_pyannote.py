@@ -10,8 +10,8 @@ It writes, with small networks of random weights and without any download,
 - ``tests/models/golden/totatonet_*.safetensors``: the state_dict (``weights.*``), an ``input`` (1, 1, T) and, for
   each length in the metadata, ``scores.<length>`` (1, F, K) and ``sources.<length>`` (1, length, K) for
   the input's first samples; metadata: ``arguments`` (JSON) and ``versions`` (JSON);
-- ``tests/golden/pyannote_pytorch_model.bin.gz``: a checkpoint as a Lightning trainer of pyannote.audio saves it,
-  of the network in ``totatonet_wavlm.safetensors``.
+- ``tests/checkpoints/golden/pyannote_pytorch_model.bin.gz``: a checkpoint as a Lightning trainer of
+  pyannote.audio saves it, of the network in ``totatonet_wavlm.safetensors``.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def main() -> None:
         }
         print(f"{path.name}: {path.stat().st_size} bytes, standard deviations {summary}")
         if name == "wavlm":
-            checkpoint = TESTS / "golden" / "pyannote_pytorch_model.bin.gz"
+            checkpoint = TESTS / "checkpoints" / "golden" / "pyannote_pytorch_model.bin.gz"
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
             save_checkpoint(model, checkpoint)
             print(f"{checkpoint.name}: {checkpoint.stat().st_size} bytes")

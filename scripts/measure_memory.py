@@ -17,8 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pixit.audio import open_audio
-from pixit.codecs import TrackWriter
+from pixit.audio import TrackWriter, open_audio
 
 RATE_HZ = 16000
 

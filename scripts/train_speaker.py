@@ -19,20 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixit.audio import open_audio
-from pixit.checkpoint import save_model
+from pixit.checkpoints import save_model
 from pixit.config import load_settings
-from pixit.data.augment import NoiseBank, RoomBank
-from pixit.data.voices import SUFFIXES, SpeakerPool
-from pixit.models.speaker import SpeakerEncoder
-from pixit.training.crops import CropSampler, disguise
-from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder
-from pixit.training.verification import (
+from pixit.evaluation.verification import (
     Crops,
     draw_crops,
     embed_crops,
     mean_clustering_purity,
     trial_error_rate,
 )
+from pixit.models.embedders import SpeakerEncoder
+from pixit.simulation.acoustics import NoiseBank, RoomBank
+from pixit.simulation.voices import SUFFIXES, SpeakerPool
+from pixit.training.crops import CropSampler, disguise
+from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder
 from pixit.types import PixitError
 
 Signal = NDArray[np.float32]

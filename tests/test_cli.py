@@ -20,17 +20,15 @@ from click.testing import CliRunner, Result
 from pyannote.core import Annotation, Segment
 
 import pixit
-from pixit.audio import Audio
-from pixit.checkpoint import save_model
+from pixit.audio import Audio, Track, TrackWriter
+from pixit.checkpoints import save_model
 from pixit.cli import cli
 from pixit.cli.console import writable
 from pixit.cli.options import collect_overrides
-from pixit.codecs import TrackWriter
-from pixit.models.speaker import SpeakerEncoder
+from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.separate import SeparationSettings, Separator
 from pixit.results import Separation
-from pixit.tracks import Track
 from pixit.types import PixitError
 
 RATE_HZ = 8000

@@ -21,11 +21,10 @@ from pyannote.core import Annotation, Segment, Timeline
 
 import pixit
 from pixit import PixitError, Separator
-from pixit.audio import open_audio
-from pixit.checkpoint import load_model, save_model
+from pixit.audio import open_audio, read_info
+from pixit.checkpoints import load_model, save_model
 from pixit.cli import cli
-from pixit.codecs.decode import read_info
-from pixit.models.speaker import SpeakerEncoder
+from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 
 RATE_HZ = 16000

@@ -13,11 +13,9 @@ import pytest
 import soundfile
 from pyannote.core import Annotation, Segment
 
-from pixit.audio import Samples
-from pixit.codecs import TrackWriter
+from pixit.audio import Samples, Track, TrackWriter
+from pixit.report.timeline import clock
 from pixit.results import Separation
-from pixit.timeline import clock
-from pixit.tracks import Track
 from pixit.types import PixitError
 
 RATE_HZ = 8000

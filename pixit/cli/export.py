@@ -49,8 +49,9 @@ def export(
     uem       the whole recording, to be scored
     lab       start end speaker
     """  # noqa: D301 (\b keeps click from wrapping the table)
-    from pixit.export import attach_audio, is_file, read_labelled
-    from pixit.export import export as write
+    from pixit.formats.export import export as write
+    from pixit.formats.export import is_file
+    from pixit.formats.labelled import attach_audio, read_labelled
 
     folder = output.parent if is_file(output, to) else output
     recordings = read_labelled(inputs)

@@ -12,7 +12,7 @@ from pixit.cli.console import progress, say
 from pixit.types import PixitError
 
 if TYPE_CHECKING:
-    from pixit.transcripts import Utterance
+    from pixit.formats.transcripts import Utterance
 
 T = TypeVar("T")
 
@@ -67,9 +67,9 @@ def report(
     DIR is the folder of a result of pixit separate, or a folder of such folders. A page is one HTML file with
     all in it, pictures and sound: it opens in any browser, without a network.
     """
-    from pixit.evaluation.report import write_report
+    from pixit.formats.rttm import read_rttm
+    from pixit.report.page import write_report
     from pixit.results import Separation
-    from pixit.rttm import read_rttm
 
     folders = find_results(results)
     pages = name_pages(folders, output)
@@ -99,7 +99,7 @@ def report(
 
 def read_sessions(path: Path, uris: list[str]) -> dict[str, list[Utterance]]:
     """Read a transcript: recording -> utterances. One of one recording is that of a single result."""
-    from pixit.transcripts import read_transcript
+    from pixit.formats.transcripts import read_transcript
 
     sessions: dict[str, list[Utterance]] = {}
     for utterance in read_transcript(path):

@@ -100,7 +100,7 @@ def separate_one(job: Job, path: Path) -> None:
     from pixit.audio import open_audio
     from pixit.files import file_name
     from pixit.pipeline.provenance import make_request
-    from pixit.timeline import clock
+    from pixit.report.timeline import clock
 
     started_s = time.perf_counter()
     audio = open_audio(path, channel=job.channel)

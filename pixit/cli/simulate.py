@@ -13,7 +13,7 @@ from pixit.cli.options import SettingsCommand, collect_overrides, set_option
 
 @click.command(
     cls=SettingsCommand,
-    settings="pixit.data.simulate.MeetingSettings",
+    settings="pixit.simulation.simulate.MeetingSettings",
     fields={"duration_s": "--duration", "num_speakers": "--speakers"},
 )
 @click.option(
@@ -61,8 +61,8 @@ def simulate(
     import numpy as np
 
     from pixit.config import load_settings
-    from pixit.data.corpus import DATABASE, PROTOCOL, split_speakers, write_corpus
-    from pixit.data.simulate import Ingredients, MeetingSettings
+    from pixit.simulation.corpus import DATABASE, PROTOCOL, split_speakers, write_corpus
+    from pixit.simulation.simulate import Ingredients, MeetingSettings
 
     settings = load_settings(MeetingSettings, overrides=collect_overrides(overrides, **options))
     noises = find_recordings(noise) if noise else []

@@ -18,9 +18,9 @@ from pixit.types import PixitError, Turn
 
 if TYPE_CHECKING:
     from pixit.audio import AudioFile
+    from pixit.formats.transcripts import Utterance
     from pixit.results import Separation
     from pixit.transcription.transcribe import Transcriber
-    from pixit.transcripts import Utterance
 
 ATTRIBUTIONS = ("separation", "diarization")
 FORMATS = ("seglst", "stm", "srt", "vtt")
@@ -203,8 +203,8 @@ def transcribe_one(
     transcriber: Transcriber, job: Job, formats: tuple[str, ...], overwrite: bool, quiet: bool
 ) -> None:
     """Transcribe one recording, unless that is done, and write it in all formats."""
+    from pixit.formats.transcripts import write_transcript
     from pixit.transcription.journal import Journal
-    from pixit.transcripts import write_transcript
 
     started_s = time.perf_counter()
     targets = [job.output / f"{job.name}{ENDINGS.get(format, f'.{format}')}" for format in formats]
@@ -252,7 +252,7 @@ def prepare(transcriber: Transcriber, job: Job) -> tuple[dict[str, Any], Callabl
 
 def read_turns(job: Job) -> list[Turn] | None:
     """Return the turns of a recording in the RTTM file of a job, or None if there is no such file."""
-    from pixit.rttm import read_rttm
+    from pixit.formats.rttm import read_rttm
 
     if job.rttm is None:
         return None

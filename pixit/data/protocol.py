@@ -10,7 +10,7 @@ import yaml
 
 from pixit.audio import open_audio
 from pixit.files import write_text
-from pixit.rttm import read_rttm, rttm_line
+from pixit.formats.rttm import read_rttm, rttm_line
 from pixit.types import PixitError, Recording, Turn
 
 Entries = Mapping[str, Mapping[str, str]]

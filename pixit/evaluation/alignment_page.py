@@ -13,7 +13,7 @@ from typing import Any
 
 from pixit.evaluation.transcript import NORMALIZERS, Normalizer, Transcript, load_normalizer, read_sessions
 from pixit.evaluation.word_errors import MAX_SPEAKERS, hushed, obstacle, to_seglst
-from pixit.transcripts import Utterance
+from pixit.formats.transcripts import Utterance
 from pixit.types import PixitError
 
 PAGE = """<!DOCTYPE html>

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixit.evaluation.diarization_errors import CONVENTIONS, DiarizationCounts, count_errors, speaks_twice
-from pixit.evaluation.names import match_names, some
 from pixit.evaluation.tables import Column, Table
-from pixit.rttm import read_rttms, read_uems
+from pixit.formats.names import match_names, some
+from pixit.formats.rttm import read_rttms, read_uems
 from pixit.types import PixitError, Turn
 
 if TYPE_CHECKING:

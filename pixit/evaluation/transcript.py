@@ -15,7 +15,7 @@ from typing import Any
 
 from pixit.evaluation.tables import Column, Table
 from pixit.evaluation.word_errors import METRICS, TIMED, ErrorCounts, SpeakerScore, count_errors, obstacle
-from pixit.transcripts import Utterance, read_transcript
+from pixit.formats.transcripts import Utterance, read_transcript
 from pixit.types import PixitError
 
 NORMALIZERS = ("whisper-english", "none")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pixit.transcripts import Utterance
+from pixit.formats.transcripts import Utterance
 
 if TYPE_CHECKING:
     from meeteval.io import SegLST

@@ -17,7 +17,7 @@ import torch
 from pyannote.core import Annotation
 from pydantic import Field
 
-from pixit.audio import Audio, open_audio
+from pixit.audio import Audio, Track, open_audio
 from pixit.config import Settings, read_yaml, settings_from_mapping
 from pixit.fingerprint import weights_hash
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
@@ -27,7 +27,6 @@ from pixit.pipeline.provenance import describe, make_request
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.pipeline.stitch import StitchingSettings, annotate, diarize, stitch_tracks, write_tracks
 from pixit.results import Separation
-from pixit.tracks import Track
 from pixit.types import Embedder, Hook, LocalModel, PixitError
 from pixit.windows import Window, cut_windows, num_windows
 
@@ -121,7 +120,7 @@ class Separator:
         PixitError
             If a checkpoint is missing, damaged or of another kind.
         """
-        from pixit.checkpoint import load_model
+        from pixit.checkpoints import load_model
 
         bundled = Path(str(files("pixit") / BUNDLED))
         folder = bundled if name is None else Path(name)

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pyannote.core import Annotation, Segment
 from pydantic import Field
 
-from pixit.codecs import TrackWriter
+from pixit.audio import Track, TrackWriter
 from pixit.config import Settings
 from pixit.pipeline.local import Progress
 from pixit.pipeline.spool import Geometry, Spool
-from pixit.tracks import Track
 from pixit.windows import OverlapAdd, Window, frame_centres_samples, intervals_from_frames
 
 Floats = NDArray[np.float32]

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from pixit.config import Settings
-from pixit.data.augment import NoiseBank, RoomBank, change_speed, draw_channel
-from pixit.data.voices import SpeakerPool, Voice
-from pixit.models.speaker import STEP_S
+from pixit.models.embedders.resnet import STEP_S
+from pixit.simulation.acoustics import NoiseBank, RoomBank, change_speed, draw_channel
+from pixit.simulation.voices import SpeakerPool, Voice
 from pixit.types import PixitError
 
 Signal = NDArray[np.float32]

@@ -17,8 +17,8 @@ from pixit.config import Settings
 from pixit.data.database import load_recordings
 from pixit.data.dataset import ChunkShape, Item, PairDataset
 from pixit.data.pairs import PairSampler
-from pixit.data.simulate import Ingredients
-from pixit.data.simulated_pairs import PairSettings, SimulatedPairs
+from pixit.simulation.pairs import PairSettings, SimulatedPairs
+from pixit.simulation.simulate import Ingredients
 from pixit.types import LocalModel, PixitError
 
 

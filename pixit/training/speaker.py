@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pixit.config import Settings
 from pixit.files import whole_file
-from pixit.models.speaker import SpeakerEncoder
+from pixit.models.embedders import SpeakerEncoder
 from pixit.training.crops import CropSampler, CropSettings
 from pixit.types import PixitError
 

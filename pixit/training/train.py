@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks.weight_averaging import EMAWeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from pixit.checkpoint import load_model, save_model
+from pixit.checkpoints import load_model, save_model
 from pixit.config import Settings, read_yaml
 from pixit.models.totatonet import ToTaToNet
 from pixit.models.wavlm import load_pretrained_wavlm

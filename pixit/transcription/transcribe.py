@@ -11,15 +11,14 @@ from typing import Any
 
 from pydantic import Field
 
-from pixit.audio import Audio, AudioFile, open_audio
-from pixit.codecs import TrackWriter
+from pixit.audio import Audio, AudioFile, TrackWriter, open_audio
 from pixit.config import Settings
+from pixit.formats.subtitles import UNKNOWN
+from pixit.formats.transcripts import Utterance
 from pixit.results import Separation
-from pixit.subtitles import UNKNOWN
 from pixit.transcription.journal import Journal
 from pixit.transcription.recognizers import SAMPLE_RATE_HZ, Recognizer, Word
 from pixit.transcription.stretches import Stretch, active_intervals, split
-from pixit.transcripts import Utterance
 from pixit.types import Hook, PixitError, Turn
 
 OVERRUN_S = 0.5  # a diarization may begin a turn this much after the end of its recording (rounded times)

@@ -15,9 +15,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from pixit.audio import open_audio
+from pixit.audio import TrackWriter, open_audio, read_info
 from pixit.cli.console import progress, run, say
-from pixit.codecs import TrackWriter, read_info
 from pixit.data.ami import (
     MANUAL,
     MICROPHONES,
@@ -31,7 +30,7 @@ from pixit.data.ami import (
     uem_line,
 )
 from pixit.data.protocol import write_database, write_lines
-from pixit.transcripts import Utterance, write_transcript
+from pixit.formats.transcripts import Utterance, write_transcript
 from pixit.types import PixitError
 
 LISTS = Path(__file__).resolve().parent / "lists"

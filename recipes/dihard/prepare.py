@@ -11,7 +11,7 @@ import click
 
 from pixit.cli.console import progress, run, say
 from pixit.data.protocol import read_recording, write_database, write_subset
-from pixit.rttm import read_uem
+from pixit.formats.rttm import read_uem
 from pixit.types import Hook, PixitError, Recording
 
 CONDITIONS = ("full", "core")

@@ -20,7 +20,7 @@ from pixit.data.ami import (
     rttm_line,
     uem_line,
 )
-from pixit.transcripts import read_transcript, write_transcript
+from pixit.formats.transcripts import read_transcript, write_transcript
 from pixit.types import PixitError, Turn
 
 NAN = math.nan

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from pixit.cli import cli
 from pixit.evaluation.alignment_page import alignment_page
-from pixit.transcripts import Utterance, write_transcript
+from pixit.formats.transcripts import Utterance, write_transcript
 from pixit.types import PixitError
 
 pytest.importorskip("meeteval.viz")

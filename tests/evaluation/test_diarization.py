@@ -24,7 +24,7 @@ from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
 
 from pixit.cli import cli
 from pixit.evaluation.diarization import DiarizationCounts, evaluate_diarization
-from pixit.rttm import read_rttms, rttm_line
+from pixit.formats.rttm import read_rttms, rttm_line
 from pixit.types import PixitError, Turn
 
 pytestmark = pytest.mark.filterwarnings("ignore:'uem' was approximated")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pixit.cli import cli
 from pixit.evaluation.transcript import TranscriptScores, evaluate_transcript
 from pixit.evaluation.word_errors import METRICS, ErrorCounts
-from pixit.transcripts import Utterance, read_transcript, write_transcript
+from pixit.formats.transcripts import Utterance, read_transcript, write_transcript
 from pixit.types import PixitError
 
 meeteval_wer = pytest.importorskip("meeteval.wer")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixit.checkpoint import load_model, save_model
+from pixit.checkpoints import load_model, save_model
 from pixit.models.maskers import build_masker
 from pixit.models.totatonet import ToTaToNet
 

@@ -23,8 +23,8 @@ from click.testing import CliRunner, Result
 from pixit.data.ami import MANUAL, audio_files
 from pixit.data.check import check_database
 from pixit.data.database import load_recordings
-from pixit.rttm import rttm_line
-from pixit.transcripts import read_transcript
+from pixit.formats.rttm import rttm_line
+from pixit.formats.transcripts import read_transcript
 from pixit.types import PixitError, Turn
 
 pytest.importorskip("pyannote.database")

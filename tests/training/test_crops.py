@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pixit.data.augment import Filter, NoiseBank, RoomBank
-from pixit.data.voices import SpeakerPool
+from pixit.simulation.acoustics import Filter, NoiseBank, RoomBank
+from pixit.simulation.voices import SpeakerPool
 from pixit.training.crops import CropSampler, CropSettings, at_level, disguise, draw_activity
 from pixit.types import PixitError
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pixit.data.augment import NoiseBank
-from pixit.data.voices import SpeakerPool
-from pixit.models.speaker import SpeakerEncoder
+from pixit.models.embedders import SpeakerEncoder
+from pixit.simulation.acoustics import NoiseBank
+from pixit.simulation.voices import SpeakerPool
 from pixit.training.crops import CropSampler
 from pixit.training.speaker import (
     AdditiveAngularMargin,

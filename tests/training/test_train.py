@@ -20,7 +20,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from pixit.checkpoint import load_model, save_model
+from pixit.checkpoints import load_model, save_model
 from pixit.models.totatonet import ToTaToNet
 from pixit.training.module import PixITModule
 from pixit.training.train import TrainSettings, provenance_of, train
@@ -444,7 +444,7 @@ def test_an_unwritable_folder(settings: Settings, database: Path, tmp_path: Path
 
 
 def test_a_model_of_another_kind_is_no_beginning(settings: Settings, database: Path, tmp_path: Path) -> None:
-    from pixit.models.speaker import SpeakerEncoder
+    from pixit.models.embedders import SpeakerEncoder
 
     save_model(SpeakerEncoder(), tmp_path / "speaker", {})
     message = message_of(settings(), tmp_path / "run", database, init=str(tmp_path / "speaker"))

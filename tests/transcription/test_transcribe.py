@@ -10,11 +10,11 @@ import soundfile
 from pyannote.core import Annotation, Segment
 
 from pixit.audio import MemoryAudio, Samples
+from pixit.formats.transcripts import Utterance
 from pixit.results import Separation, Track
 from pixit.transcription.journal import Journal
 from pixit.transcription.recognizers import Word
 from pixit.transcription.transcribe import Transcriber, TranscriptionSettings, break_up, check_words
-from pixit.transcripts import Utterance
 from pixit.types import PixitError, Turn
 
 RATE = 16000

@@ -11,8 +11,8 @@ from pyannote.core import Annotation, Segment
 
 from pixit.audio import Samples
 from pixit.cli import cli
+from pixit.formats.transcripts import read_transcript
 from pixit.results import Separation, Track
-from pixit.transcripts import read_transcript
 
 RATE = 16000
 

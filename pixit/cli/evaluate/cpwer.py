@@ -16,11 +16,11 @@ from pixit.cli.transcribe import ATTRIBUTIONS
 from pixit.types import PixitError
 
 if TYPE_CHECKING:
-    from pixit.evaluation.cpwer import Comparison
+    from pixit.experiments.cpwer import Comparison
+    from pixit.formats.transcripts import Utterance
     from pixit.pipeline.separate import Separator
     from pixit.results import Separation
     from pixit.transcription.transcribe import Transcriber
-    from pixit.transcripts import Utterance
     from pixit.types import Recording
 
 
@@ -94,9 +94,9 @@ def cpwer(
     transcription.padding_s=0.1.
     """
     from pixit.data.database import load_recordings
-    from pixit.evaluation.cpwer import compare_attributions, select_references
     from pixit.evaluation.transcript import load_normalizer
-    from pixit.transcripts import read_transcript
+    from pixit.experiments.cpwer import compare_attributions, select_references
+    from pixit.formats.transcripts import read_transcript
 
     check_output(output)
     import_module("meeteval")  # missing packages are told before the work, not after it
@@ -221,9 +221,9 @@ def transcribe_recording(
 ) -> list[Utterance]:
     """Transcribe a recording and write the transcript; what was recognised before is not recognised again."""
     from pixit.files import file_name
+    from pixit.formats.transcripts import write_transcript
     from pixit.transcription.journal import Journal
     from pixit.transcription.transcribe import turns_of
-    from pixit.transcripts import write_transcript
 
     name, folder = file_name(recording.uri), experiment.work / attribution
     folder.mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixit.files import file_name
-from pixit.rttm import read_rttm
+from pixit.formats.rttm import read_rttm
 from pixit.types import PixitError, Turn
 
 ENDINGS = (".wav", ".flac")

@@ -1,0 +1,36 @@
+"""Sound: any recording as a stream of blocks, and tracks on disk; the only place that knows libsndfile and ffmpeg.
+
+Lossless formats (wav, flac, aiff …) are decoded by libsndfile, everything else (mp3, ogg, m4a, mp4, mkv …) by
+the ffmpeg inside PyAV. `recording` makes of it what the rest of the library reads.
+"""
+
+from pixit.audio.clips import OPUS_RATES_HZ, encode_clip
+from pixit.audio.decode import AudioInfo, Samples, read_info
+from pixit.audio.encode import TrackWriter
+from pixit.audio.recording import (
+    BLOCK_SAMPLES,
+    Audio,
+    AudioFile,
+    MemoryAudio,
+    open_audio,
+    read_blocks,
+    resample_blocks,
+)
+from pixit.audio.tracks import Track
+
+__all__ = [
+    "BLOCK_SAMPLES",
+    "OPUS_RATES_HZ",
+    "Audio",
+    "AudioFile",
+    "AudioInfo",
+    "MemoryAudio",
+    "Samples",
+    "Track",
+    "TrackWriter",
+    "encode_clip",
+    "open_audio",
+    "read_blocks",
+    "read_info",
+    "resample_blocks",
+]

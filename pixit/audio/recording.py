@@ -1,0 +1,289 @@
+"""Audio in: any format, any rate, any number of channels, one block at a time.
+
+Whatever the source, what comes out is mono float32 at the asked rate, in step with the source, and
+``max(1, round(num_source_samples * rate / source_rate))`` samples long.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from pixit.audio.decode import Samples, decode_from, decode_whole, read_info
+from pixit.types import PixitError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK_SAMPLES = 1 << 18
+RESAMPLER_MARGIN_S = 0.1  # longer than soxr's filter: what lies farther away has no effect on a sample
+
+
+def resampled_length(num_samples: int, source_hz: int, target_hz: int) -> int:
+    """Return the length after resampling: rounded, and at least one sample of a recording of any."""
+    return max(min(num_samples, 1), round(num_samples * target_hz / source_hz))
+
+
+def resample_blocks(blocks: Iterable[Samples], source_hz: int, target_hz: int) -> Iterator[Samples]:
+    """Resample a stream of mono blocks (n,) without delay, to `resampled_length` in all.
+
+    soxr's own end may lie a sample off that length: it is trimmed, or padded with zeros.
+    """
+    if source_hz == target_hz:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(source_hz, target_hz, 1, dtype="float32")
+    num_in = num_out = 0
+    for block in blocks:
+        num_in += len(block)
+        resampled = resampler.resample_chunk(np.ascontiguousarray(block))
+        num_out += len(resampled)
+        if len(resampled):
+            yield resampled
+    rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    missing = resampled_length(num_in, source_hz, target_hz) - num_out
+    yield np.pad(rest[:missing], (0, max(0, missing - len(rest))))
+
+
+def _cut(blocks: Iterable[Samples], start: int, stop: int | None) -> Iterator[Samples]:
+    """Keep the stretch [start, stop) of a stream of blocks."""
+    position = 0
+    for block in blocks:
+        kept = block[max(0, start - position) : None if stop is None else stop - position]
+        position += len(block)
+        if len(kept):
+            yield kept
+        if stop is not None and position >= stop:
+            return
+
+
+class Audio(ABC):
+    """A recording as mono float32 at `sample_rate_hz`: the mean of its channels, or `channel`.
+
+    `open_audio` makes one: `AudioFile` stays on disk, `MemoryAudio` holds an array.
+
+    Parameters
+    ----------
+    source_rate_hz, num_channels, num_source_samples
+        Of the recording as it is stored; the length is None where only decoding tells.
+    sample_rate_hz
+        Rate to resample to; None keeps the stored rate.
+    channel
+        0-based channel to read; None for the mean of all.
+    uri
+        Name of the recording.
+    """
+
+    def __init__(
+        self,
+        source_rate_hz: int,
+        num_channels: int,
+        num_source_samples: int | None,
+        sample_rate_hz: int | None,
+        channel: int | None,
+        uri: str,
+    ) -> None:
+        self.source_rate_hz = source_rate_hz
+        self.num_channels = num_channels
+        self.uri = uri
+        self._num_source_samples = num_source_samples
+        self._configure(sample_rate_hz or source_rate_hz, channel)
+
+    def _configure(self, sample_rate_hz: int, channel: int | None) -> None:
+        if min(self.source_rate_hz, sample_rate_hz) <= 0:
+            raise PixitError(f"{self.uri}: expected sample rates above 0, found {sample_rate_hz} Hz")
+        if channel is not None and not 0 <= channel < self.num_channels:
+            raise PixitError(
+                f"{self.uri}: has no channel {channel}; expected one of 0 to {self.num_channels - 1}"
+            )
+        self.sample_rate_hz = sample_rate_hz
+        self.channel = channel
+
+    def at(self, sample_rate_hz: int | None = None, channel: int | None = None) -> Audio:
+        """Return the same recording at another rate or of another channel; None keeps what it has."""
+        twin = copy.copy(self)
+        twin._configure(sample_rate_hz or self.sample_rate_hz, self.channel if channel is None else channel)
+        return twin
+
+    @abstractmethod
+    def _decode(self, start: int, block_samples: int) -> Iterator[Samples]:
+        """Yield (n, channels) blocks as stored, from sample `start` to the end."""
+
+    @property
+    def num_samples(self) -> int:
+        """Length in samples at `sample_rate_hz`; the first call decodes a file that does not tell."""
+        if self._num_source_samples is None:
+            self._num_source_samples = sum(len(block) for block in self._decode(0, BLOCK_SAMPLES))
+        return resampled_length(self._num_source_samples, self.source_rate_hz, self.sample_rate_hz)
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.num_samples / self.sample_rate_hz
+
+    def blocks(
+        self, block_samples: int = BLOCK_SAMPLES, start: int = 0, stop: int | None = None
+    ) -> Iterator[Samples]:
+        """Stream the samples [start, stop) as float32 blocks (n,); memory holds one block.
+
+        Parameters
+        ----------
+        block_samples
+            Stored samples to decode at a time; the blocks that come out are about as long in time.
+        start, stop
+            In samples at `sample_rate_hz`; `stop` None for the end.
+
+        Raises
+        ------
+        PixitError
+            Where the stream meets damaged or missing data, or NaN or infinite samples.
+        """
+        source_hz, target_hz = self.source_rate_hz, self.sample_rate_hz
+        margin = 0 if source_hz == target_hz else math.ceil(RESAMPLER_MARGIN_S * source_hz)
+        # Begin where a stored and a resampled sample coincide, so that the phase is that of the whole
+        # recording; twice the common period, so that round(), half to even, gives the same end.
+        period = 2 * source_hz // math.gcd(source_hz, target_hz)
+        first = max(0, start * source_hz // target_hz - margin) // period * period
+        offset = first * target_hz // source_hz
+        last = None if stop is None else math.ceil(stop * source_hz / target_hz) + margin - first
+        stored = _cut(self._decode(first, block_samples), 0, last)
+        resampled = resample_blocks(self._to_mono(stored, first), source_hz, target_hz)
+        yield from _cut(resampled, start - offset, None if stop is None else stop - offset)
+
+    def _to_mono(self, blocks: Iterable[Samples], position: int) -> Iterator[Samples]:
+        for block in blocks:
+            mono = block.mean(axis=1) if self.channel is None else block[:, self.channel]
+            if not np.isfinite(mono).all():
+                at_s = (position + int(np.argmin(np.isfinite(mono)))) / self.source_rate_hz
+                raise PixitError(
+                    f"{self.uri}: holds NaN or infinite samples, first at {at_s:.3f} s; repair it"
+                )
+            position += len(mono)
+            yield mono
+
+    def read(self, start: int = 0, stop: int | None = None) -> Samples:
+        """Read the samples [start, stop) at once: float32 (stop - start,).
+
+        Only the stretch is decoded, but for mp3, ogg, m4a, mkv …, which are decoded from their beginning.
+
+        Raises
+        ------
+        PixitError
+            As `blocks`, and if the stretch is not inside the recording.
+        """
+        stop = self.num_samples if stop is None else stop
+        if not 0 <= start <= stop <= self.num_samples:
+            start_s, stop_s = start / self.sample_rate_hz, stop / self.sample_rate_hz
+            raise PixitError(
+                f"{self.uri}: lasts {self.duration_s:.3f} s, asked for {start_s:.3f} to {stop_s:.3f} s; "
+                "does its annotation outlast it?"
+            )
+        num_stored = math.ceil((stop - start) / self.sample_rate_hz * self.source_rate_hz)
+        block_samples = min(num_stored + self.source_rate_hz, BLOCK_SAMPLES)
+        blocks = self.blocks(block_samples, start, stop) if start < stop else ()
+        return np.concatenate([np.zeros(0, np.float32), *blocks])
+
+
+class AudioFile(Audio):
+    """A recording on disk; `uri` is the file's stem by default. See `Audio` and `read_info`."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        sample_rate_hz: int | None = None,
+        channel: int | None = None,
+        uri: str | None = None,
+    ) -> None:
+        self.info = info = read_info(path)
+        stored = info.sample_rate_hz, info.num_channels, info.num_samples
+        super().__init__(*stored, sample_rate_hz, channel, uri or info.path.stem)
+
+    def _decode(self, start: int, block_samples: int) -> Iterator[Samples]:
+        if self.info.num_samples is not None:
+            return decode_from(self.info, start, block_samples)
+        return _cut(decode_whole(self.info, block_samples), start, None)
+
+
+class MemoryAudio(Audio):
+    """A recording in memory: `waveform` (channel, time), floating point, NumPy or torch. See `Audio`."""
+
+    def __init__(
+        self,
+        waveform: NDArray[Any] | Tensor,
+        source_rate_hz: int,
+        sample_rate_hz: int | None = None,
+        channel: int | None = None,
+        uri: str = "waveform",
+    ) -> None:
+        if hasattr(waveform, "detach"):
+            waveform = waveform.detach().cpu()
+            waveform = (waveform.float() if waveform.is_floating_point() else waveform).numpy()
+        array = np.asarray(waveform)
+        if array.ndim != 2 or not array.size or not np.issubdtype(array.dtype, np.floating):
+            raise PixitError(
+                f"{uri}: expected a floating point waveform (channel, time), "
+                f"found {array.dtype} of shape {array.shape}"
+            )
+        self.waveform: Samples = array.astype(np.float32, copy=False)
+        num_channels, num_samples = array.shape
+        super().__init__(int(source_rate_hz), num_channels, num_samples, sample_rate_hz, channel, uri)
+
+    def _decode(self, start: int, block_samples: int) -> Iterator[Samples]:
+        for first in range(start, self.waveform.shape[1], block_samples):
+            yield self.waveform[:, first : first + block_samples].T
+
+
+def open_audio(
+    source: str | Path | Mapping[str, Any] | Audio,
+    sample_rate_hz: int | None = None,
+    channel: int | None = None,
+) -> Audio:
+    """Open a path, a mapping as pyannote.audio takes it, or what is open already.
+
+    Parameters
+    ----------
+    source
+        A mapping has ``audio`` (a path), or ``waveform`` (channel, time) and ``sample_rate``; it may have
+        ``uri`` and ``channel`` (0-based).
+    sample_rate_hz, channel
+        As for `Audio`; a `channel` given here goes before the mapping's.
+    """
+    if isinstance(source, Audio):
+        return source.at(sample_rate_hz, channel)
+    if isinstance(source, (str, Path)):
+        return AudioFile(source, sample_rate_hz, channel)
+    keys = set(source) if isinstance(source, Mapping) else set()
+    channel = source["channel"] if channel is None and "channel" in keys else channel
+    uri = source["uri"] if "uri" in keys else None
+    if {"waveform", "sample_rate"} <= keys:
+        return MemoryAudio(
+            source["waveform"], source["sample_rate"], sample_rate_hz, channel, uri or "waveform"
+        )
+    if "audio" in keys and isinstance(source["audio"], (str, Path)):
+        return AudioFile(source["audio"], sample_rate_hz, channel, uri)
+    raise PixitError(
+        f"expected a path, or a mapping with 'audio' (a path) or 'waveform' and 'sample_rate'; "
+        f"found {type(source).__name__} {sorted(keys) or ''}".rstrip()
+    )
+
+
+def read_blocks(
+    path: str | Path,
+    sample_rate_hz: int | None = None,
+    channel: int | None = None,
+    block_samples: int = BLOCK_SAMPLES,
+    start_s: float = 0.0,
+    stop_s: float | None = None,
+) -> Iterator[Samples]:
+    """Stream a file, or the stretch [start_s, stop_s) of it, as mono blocks. See `Audio.blocks`."""
+    audio = AudioFile(path, sample_rate_hz, channel)
+    stop = None if stop_s is None else round(stop_s * audio.sample_rate_hz)
+    return audio.blocks(block_samples, round(start_s * audio.sample_rate_hz), stop)

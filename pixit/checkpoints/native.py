@@ -1,0 +1,242 @@
+"""A model on disk: a folder with its weights, its whole configuration, and where it came from.
+
+    model.safetensors    the weights
+    config.json          {"format": 1, "architecture": "ToTaToNet", "config": {every constructor argument},
+                          "sha256": of model.safetensors, "provenance": {…}}
+
+Nothing that is loaded here can run code: neither such a folder, nor a pickled checkpoint of pyannote.audio.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import huggingface_hub
+import safetensors.torch
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from torch import Tensor, nn
+
+from pixit.checkpoints.pyannote import read_pyannote, rename_like
+from pixit.files import whole_folder
+from pixit.fingerprint import file_hash
+from pixit.types import PixitError
+
+if TYPE_CHECKING:
+    from pixit.models.totatonet import ToTaToNet
+
+FORMAT = 1
+WEIGHTS, CONFIG, PYANNOTE = "model.safetensors", "config.json", "pytorch_model.bin"
+ARCHITECTURES = {"ToTaToNet": "pixit.models.totatonet", "SpeakerEncoder": "pixit.models.embedders.resnet"}
+"""Class -> module that holds it, imported when a checkpoint asks for it."""
+
+# The base of the hub's own errors is that of its HTTP client: another one in each major version.
+_HUB_ERRORS: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
+
+
+def save_model(
+    model: nn.Module, folder: Path | str, provenance: dict[str, Any], dtype: torch.dtype | None = None
+) -> Path:
+    """Write a model; the folder appears whole or not at all, and takes the place of an older model there.
+
+    Parameters
+    ----------
+    model
+        One of `ARCHITECTURES`; its ``config`` holds every constructor argument.
+    folder
+        Where to write.
+    provenance
+        What is worth knowing of the model's origin: data, settings, versions, results.
+    dtype
+        Store floating point weights in this type, such as `torch.float16`; loading turns them back into float32.
+
+    Raises
+    ------
+    PixitError
+        If the folder cannot be written, or holds something that is no model.
+    """
+    architecture = type(model).__name__
+    if architecture not in ARCHITECTURES:
+        raise PixitError(f"{architecture}: cannot be saved; expected one of {', '.join(ARCHITECTURES)}")
+    folder = Path(folder).absolute()
+    _check_replaceable(folder)
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    if dtype is not None:
+        state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
+    weights = safetensors.torch.save(state)
+    description = {
+        "format": FORMAT,
+        "architecture": architecture,
+        "config": model.config,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "provenance": provenance,
+    }
+    with whole_folder(folder) as new:
+        (new / WEIGHTS).write_bytes(weights)
+        (new / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def load_model(
+    path_or_name: Path | str,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | str | None = None,
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """Read a model, in evaluation mode.
+
+    Parameters
+    ----------
+    path_or_name
+        A folder written by `save_model`; a checkpoint of pyannote.audio (``pytorch_model.bin``, ``*.ckpt``);
+        or the name of either on the Hugging Face hub, as ``"organisation/name"`` or
+        ``"organisation/name@revision"``. Only such a name, of which there is no file here, uses the network.
+    revision, token, cache_dir
+        Of the hub: branch, tag or commit; access token; folder of downloads.
+    device
+        Where the model goes.
+
+    Raises
+    ------
+    PixitError
+        If nothing is found, or what is found is damaged, of another kind, or does not fit its configuration.
+    """
+    source = _find(str(path_or_name), revision, token, cache_dir)
+    if source.is_dir() and not (source / CONFIG).exists() and (source / PYANNOTE).exists():
+        source = source / PYANNOTE
+    model: nn.Module = _load_folder(source) if source.is_dir() else import_pyannote(source)
+    try:
+        return model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise PixitError(f"device {str(device)!r}: cannot be used ({_one_line(error)}); try cpu") from None
+
+
+def import_pyannote(path: Path | str) -> ToTaToNet:
+    """Read a ToTaToNet that pyannote.audio 3 or 4 saved, without pyannote.audio; see `read_pyannote`.
+
+    Raises
+    ------
+    PixitError
+        If the file is missing, damaged, no ToTaToNet, or asks for code to be run.
+    """
+    path = Path(path)
+    config, state = read_pyannote(path)
+    model = cast("ToTaToNet", _build("ToTaToNet", config, path))
+    _fill(model, rename_like(state, model.state_dict()), path)
+    return model
+
+
+def _check_replaceable(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= {WEIGHTS, CONFIG}):
+        raise PixitError(f"{folder}: exists and is no model's folder; expected a new one, or one to replace")
+
+
+def _find(name: str, revision: str | None, token: str | None, cache_dir: Path | str | None) -> Path:
+    """Return the local path of a model, downloading it if it is named as on the hub."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    named = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)(?:@([\w./-]+))?", name)
+    if named is None or Path(named[1]).is_dir():  # beside things that are here, it is a path with an error
+        raise PixitError(
+            f"{name}: no such model; expected a folder with {CONFIG} and {WEIGHTS}, a {PYANNOTE} of pyannote.audio, "
+            "or a name on the hub, as organisation/name"
+        )
+    repository, revision = f"{named[1]}/{named[2]}", revision or named[3]
+    try:
+        for wanted in ([CONFIG, WEIGHTS], [PYANNOTE]):
+            snapshot = huggingface_hub.snapshot_download(
+                repository, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=wanted
+            )
+            if any((Path(snapshot) / file).exists() for file in wanted):
+                break
+    except _HUB_ERRORS as error:
+        raise PixitError(
+            f"{name}: no such file here, and the hub does not give it ({_one_line(error)}); check the name, "
+            "the network, HF_HUB_OFFLINE, and for a gated model accept its terms and set HF_TOKEN"
+        ) from None
+    return Path(snapshot)
+
+
+def _load_folder(folder: Path) -> nn.Module:
+    description = _read_description(folder)
+    weights = folder / WEIGHTS
+    try:
+        if file_hash(weights) != description["sha256"]:
+            raise PixitError(
+                f"{weights}: damaged (not the file that {CONFIG} describes by sha256); fetch it again"
+            )
+        state = safetensors.torch.load_file(weights)
+    except OSError as error:
+        raise PixitError(
+            f"{weights}: cannot be read ({error.strerror}); expected the model's weights"
+        ) from None
+    except safetensors.SafetensorError as error:
+        raise PixitError(f"{weights}: is no safetensors file ({_one_line(error)}); fetch it again") from None
+    model = _build(description["architecture"], description["config"], folder / CONFIG)
+    return _fill(model, state, weights)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PixitError(f"{path}: cannot be read ({error.strerror}); expected a model's folder") from None
+    except ValueError as error:
+        raise PixitError(f"{path}: is not valid JSON ({_one_line(error)}); fetch the model again") from None
+    needed = {"format": int, "architecture": str, "config": dict, "sha256": str}
+    for key, kind in needed.items():
+        if not isinstance(description, dict) or not isinstance(description.get(key), kind):
+            raise PixitError(f"{path}: lacks {key!r}; expected the {CONFIG} of a pixit model")
+    if description["format"] != FORMAT:
+        raise PixitError(
+            f"{path}: format {description['format']}, this pixit reads format {FORMAT}; update pixit-audio"
+        )
+    return description
+
+
+def _build(architecture: str, config: dict[str, Any], source: Path) -> nn.Module:
+    """Construct a model; `source` is the file to name in errors."""
+    if architecture not in ARCHITECTURES:
+        raise PixitError(
+            f"{source}: unknown architecture {architecture!r}; expected one of {', '.join(ARCHITECTURES)}"
+        )
+    kind = getattr(importlib.import_module(ARCHITECTURES[architecture]), architecture)
+    known = list(inspect.signature(kind).parameters)
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5) or known
+            raise PixitError(f"{source}: {architecture} takes no {key!r}; did you mean {near[0]!r}?")
+    try:
+        model: nn.Module = kind(**config)
+    except (PixitError, TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise PixitError(f"{source}: its {architecture} cannot be built ({_one_line(error)})") from None
+    return model
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> nn.Module:
+    """Load weights, every one of them; `source` is the file to name in errors."""
+    expected = model.state_dict()
+    for name in sorted(set(expected) | set(state)):
+        if name not in state or name not in expected:
+            raise PixitError(f"{source}: {'lacks' if name in expected else 'has an unknown'} weight {name!r}")
+        if expected[name].shape != state[name].shape:
+            raise PixitError(
+                f"{source}: weight {name!r} has shape {tuple(state[name].shape)}, "
+                f"its configuration asks for {tuple(expected[name].shape)}"
+            )
+    model.load_state_dict(state)
+    return model
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

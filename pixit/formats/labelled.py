@@ -1,0 +1,174 @@
+"""What can be exported: RTTM files, results of ``pixit separate``, transcripts, and folders of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pixit.audio import open_audio
+from pixit.files import file_name
+from pixit.formats.rttm import read_rttm
+from pixit.formats.subtitles import UNKNOWN
+from pixit.formats.transcripts import READERS, Utterance, read_transcript
+from pixit.results import Separation
+from pixit.types import PixitError
+
+UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+"""Characters that no text file of people should have, nor XML may."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A recording and who spoke when in it.
+
+    Parameters
+    ----------
+    uri
+        Name of the recording.
+    utterances
+        In order of time, in whole milliseconds; without words if there is only a diarization.
+    duration_s
+        Length of the recording, None where nothing tells.
+    audio
+        The recording itself, None where nothing tells.
+    tracks
+        The separated track of each speaker.
+    """
+
+    uri: str
+    utterances: tuple[Utterance, ...]
+    duration_s: float | None = None
+    audio: Path | None = None
+    tracks: tuple[Path, ...] = ()
+
+    @property
+    def end_s(self) -> float:
+        """End of the recording; where that is unknown, of the last turn."""
+        return max([self.duration_s or 0.0, *(utterance.end_s for utterance in self.utterances)])
+
+
+def read_labelled(paths: Iterable[Path | str]) -> list[Labelled]:
+    """Read the recordings of RTTM files, result folders, transcripts (as `read_transcript`) and folders of these.
+
+    Times are rounded to milliseconds: turns that vanish by it are left out, utterances keep one millisecond. A
+    file without any turn is one recording of its name, in which nobody speaks. A folder that holds no RTTM is
+    read as one of transcripts.
+
+    Raises
+    ------
+    PixitError
+        If nothing can be read, a turn begins before 0, or a recording stands in two places.
+    """
+    found: dict[str, tuple[Path, Labelled]] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise PixitError(f"{path}: does not exist; expected a file or folder to export")
+        for place, recording in _read(path):
+            if recording.uri in found:
+                raise PixitError(
+                    f"{place}: has the recording {recording.uri!r}, which stands in "
+                    f"{found[recording.uri][0]} too; give one of them"
+                )
+            found[recording.uri] = place, _in_milliseconds(place, recording)
+    return [recording for _, recording in found.values()]
+
+
+def attach_audio(recordings: list[Labelled], files: list[Path]) -> list[Labelled]:
+    """Add the audio file of each recording, and its length: the file of its name, or the only one.
+
+    Raises
+    ------
+    PixitError
+        If a recording has no file, or that is no audio.
+    """
+    by_name = {file_name(file.stem): file for file in reversed(files)}
+    if len(recordings) == len(files) == 1:
+        by_name = {file_name(recordings[0].uri): files[0]}
+    attached = []
+    for recording in recordings:
+        file = by_name.get(file_name(recording.uri))
+        if file is None:
+            raise PixitError(f"{recording.uri}: has no audio file of its name among {len(files)}; add it")
+        attached.append(replace(recording, audio=file, duration_s=open_audio(file).duration_s))
+    return attached
+
+
+def _read(path: Path) -> Iterator[tuple[Path, Labelled]]:
+    """Yield where a recording stands, and the recording."""
+    if _is_result(path):
+        yield path, _from_result(path)
+    elif path.is_dir():
+        rttms = [p for p in sorted(path.rglob("*.rttm")) if not _is_hidden(p.relative_to(path))]
+        for rttm in rttms:
+            yield from _read(rttm.parent) if _is_result(rttm.parent) else _from_rttm(rttm)
+        if not rttms:
+            yield from _from_transcripts(path)
+    elif path.suffix.lower() == ".rttm":
+        yield from _from_rttm(path)
+    else:
+        yield from _from_transcripts(path)
+
+
+def _is_result(folder: Path) -> bool:
+    name = folder.resolve().name
+    return all((folder / f"{name}{ending}").is_file() for ending in (".rttm", ".json"))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _from_result(folder: Path) -> Labelled:
+    result = Separation.load(folder)
+    turns = result.diarization.itertracks(yield_label=True)
+    utterances = (Utterance(result.uri, str(who), s.start, s.end, "") for s, _, who in turns)
+    source = Path(str(result.settings.get("source", "")))
+    audio = source if source.is_file() else None  # it may have moved since
+    tracks = tuple(track.path for track in result.tracks.values())
+    return Labelled(result.uri, tuple(utterances), result.duration_s, audio, tracks)
+
+
+def _from_rttm(path: Path) -> Iterator[tuple[Path, Labelled]]:
+    recordings = read_rttm(path)
+    for uri, turns in (recordings or {path.stem: []}).items():
+        yield path, Labelled(uri, tuple(Utterance(uri, t.speaker, t.start_s, t.end_s, "") for t in turns))
+
+
+def _from_transcripts(path: Path) -> Iterator[tuple[Path, Labelled]]:
+    names = [p.name.lower() for p in path.rglob("*")] if path.is_dir() else [path.name.lower()]
+    if not any(name.endswith(tuple(READERS)) for name in names):
+        kinds = ", ".join(READERS)
+        raise PixitError(
+            f"{path}: is nothing to export; expected .rttm, the folder of a result, or a transcript ({kinds})"
+        )
+    sessions: dict[str, list[Utterance]] = {}
+    for utterance in read_transcript(path):
+        sessions.setdefault(utterance.session, []).append(utterance)
+    name = path.name if path.is_dir() else re.sub(r"(\.seglst)?\.\w+$", "", path.name)
+    for session, utterances in (sessions or {name: []}).items():
+        yield path, Labelled(session, tuple(utterances))
+
+
+def _in_milliseconds(place: Path, recording: Labelled) -> Labelled:
+    """Round times, clean texts, and order by time."""
+    rounded = []
+    for utterance in recording.utterances:
+        start_ms, end_ms = (round(time_s * 1000) for time_s in (utterance.start_s, utterance.end_s))
+        if start_ms < 0:
+            raise PixitError(
+                f"{place}: a turn of {utterance.speaker!r} in {recording.uri!r} begins at "
+                f"{utterance.start_s:.3f} s, expected 0 or later; repair it"
+            )
+        speaker, words = _clean(utterance.speaker) or UNKNOWN, _clean(utterance.words)
+        if words:
+            end_ms = max(end_ms, start_ms + 1)
+        if start_ms < end_ms:
+            rounded.append(Utterance(recording.uri, speaker, start_ms / 1000, end_ms / 1000, words))
+    rounded.sort(key=lambda utterance: (utterance.start_s, utterance.end_s))
+    return replace(recording, utterances=tuple(rounded))
+
+
+def _clean(text: str) -> str:
+    return " ".join(UNFIT.sub(" ", text).split())

@@ -1,0 +1,5 @@
+"""Networks that tell voices apart."""
+
+from pixit.models.embedders.resnet import SpeakerEncoder
+
+__all__ = ["SpeakerEncoder"]

@@ -1,0 +1,225 @@
+"""What a report says beside its sound: speakers and their reference, scores, settings, words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyannote.core import Annotation, Segment
+from scipy.optimize import linear_sum_assignment
+
+from pixit.files import file_name
+from pixit.formats.transcripts import Utterance
+from pixit.results import Separation
+from pixit.types import PixitError, Turn
+
+TOTAL = ("total", "overall", "all", "mean", "average")
+"""Names of rows of scores that are of no single recording."""
+
+NAMES = ("recording", "session", "session_id", "uri", "file")
+"""Columns that say of which recording a row of scores is."""
+
+Stretches = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A row of the page.
+
+    Parameters
+    ----------
+    name
+        Of the speaker; of a reference speaker whom no track matches; or "Mixture".
+    kind
+        ``"mixture"``, ``"track"``, or ``"reference"``, which has no sound.
+    turns, reference
+        Where the speaker, and the one of the reference, talks: (start_s, end_s).
+    reference_name
+        Who of the reference this is, if anyone.
+    """
+
+    name: str
+    kind: str
+    turns: Stretches
+    reference: Stretches
+    reference_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A table of scores as it is shown; a row whose place is in `totals` is of several recordings."""
+
+    title: str
+    headings: list[str]
+    rows: list[list[str]]
+    totals: set[int]
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a page shows but its sound and the pictures of it.
+
+    Parameters
+    ----------
+    result
+        The separated recording.
+    lanes
+        The rows of the page, those that have sound first.
+    origin
+        What the mixture is.
+    sound
+        ``"flac"``, ``"opus"`` or ``"none"``.
+    scores
+        Tables of scores.
+    words
+        The transcript, ordered by time.
+    has_reference
+        Whether a reference is given; it may be empty.
+    """
+
+    result: Separation
+    lanes: list[Lane]
+    origin: str
+    sound: str
+    scores: list[Scores]
+    words: list[Utterance]
+    has_reference: bool
+
+    def lane_of(self, speaker: str) -> int:
+        """Return the place of a speaker's lane, by its name, in files or in the reference; -1 without one."""
+        for index, lane in enumerate(self.lanes):
+            if lane.kind != "mixture" and speaker in (lane.name, file_name(lane.name)):
+                return index
+        names = [lane.reference_name for lane in self.lanes]
+        return names.index(speaker) if speaker in names else -1
+
+
+def list_lanes(result: Separation, reference: Iterable[Turn] | None, with_mixture: bool = True) -> list[Lane]:
+    """Return the mixture, the tracks with their speakers of the reference, and the other ones of these."""
+    truth = Annotation(uri=result.uri)
+    for turn in reference or ():
+        truth[Segment(turn.start_s, turn.end_s), turn.speaker] = turn.speaker
+    pairs = match_speakers(result.diarization, truth)
+    lanes = [Lane("Mixture", "mixture", [], [])] if with_mixture else []
+    for speaker in result.speakers:
+        name = pairs.get(speaker)
+        known = stretches(truth, name) if name is not None else []
+        lanes.append(Lane(speaker, "track", stretches(result.diarization, speaker), known, name))
+    others = [name for name in truth.labels() if name not in pairs.values()]
+    return lanes + [Lane(str(name), "reference", [], stretches(truth, name), str(name)) for name in others]
+
+
+def match_speakers(found: Annotation, truth: Annotation) -> dict[str, str]:
+    """Pair speakers found with those of the reference so that they talk together for the longest time.
+
+    That is the pairing that the diarization error rate is counted with. Who never talk together are no pair.
+    """
+    names, true_names = found.labels(), truth.labels()
+    together_s = np.asarray(found * truth).reshape(len(names), len(true_names))
+    rows, columns = linear_sum_assignment(together_s, maximize=True)
+    return {
+        names[row]: true_names[column]
+        for row, column in zip(rows, columns, strict=True)
+        if together_s[row, column] > 0
+    }
+
+
+def stretches(annotation: Annotation, speaker: str) -> Stretches:
+    """Return where a speaker talks, in whole milliseconds, ordered and disjoint."""
+    support = annotation.label_timeline(speaker, copy=False).support()
+    return [(round(segment.start, 3), round(segment.end, 3)) for segment in support]
+
+
+def summarise(result: Separation) -> dict[str, str]:
+    """Return name and value of what is to be known of the whole recording."""
+    overlap_s = result.diarization.get_overlap().duration()
+    speech_s = result.diarization.get_timeline().support().duration()
+    return {
+        "speakers": str(len(result.speakers)),
+        "speech": share(speech_s, result.duration_s),
+        "overlap": share(overlap_s, result.duration_s),
+        "sample rate": f"{result.sample_rate_hz / 1000:g} kHz",
+    }
+
+
+def share(part_s: float, whole_s: float) -> str:
+    """Write a part of a time as per cent."""
+    return f"{part_s / whole_s:.0%}" if whole_s else "–"
+
+
+def read_scores(path: Path, uri: str) -> Scores | None:
+    """Read a table that ``pixit evaluate … --output scores.json`` wrote, or a JSON object of any scores.
+
+    Where rows are named by recordings, only those of `uri` and the totals are kept.
+
+    Parameters
+    ----------
+    path
+        JSON: ``{"title": …, "rows": [{…}, …]}``, a list of rows, or one row.
+    uri
+        The recording.
+
+    Returns
+    -------
+    Scores or None
+        None if the table is of other recordings only.
+
+    Raises
+    ------
+    PixitError
+        If the file cannot be read, or holds anything else.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise PixitError(f"{path}: cannot be read as scores ({error.strerror})") from None
+    except ValueError:
+        raise PixitError(f"{path}: is no JSON; expected scores that pixit evaluate wrote as .json") from None
+    title = str(tree.get("title") or path.stem) if isinstance(tree, dict) else path.stem
+    rows = tree.get("rows", [tree]) if isinstance(tree, dict) else tree
+    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+        raise PixitError(f'{path}: expected scores as {{"title": …, "rows": [{{…}}, …]}} or a list of rows')
+    rows = [flatten(row) for row in rows]
+    headings = list(dict.fromkeys(key for row in rows for key in row))
+    column = next((name for name in NAMES if name in headings), None)
+    if column is not None:
+        names = (uri, file_name(uri))
+        if not any(row.get(column) in names for row in rows):
+            return None
+        rows = [row for row in rows if row.get(column) in names or _is_total(row, headings)]
+    totals = {index for index, row in enumerate(rows) if _is_total(row, headings)}
+    return Scores(title, headings, [[_written(row.get(key)) for key in headings] for row in rows], totals)
+
+
+def _is_total(row: Mapping[str, Any], headings: Sequence[str]) -> bool:
+    return bool(headings) and str(row.get(headings[0])).strip().lower() in TOTAL
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3f}"
+    return str(value)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def order_words(utterances: Iterable[Utterance]) -> list[Utterance]:
+    """Return the utterances that have words and times, ordered by time."""
+    shown = [u for u in utterances if u.words.strip() and not math.isnan(u.start_s)]
+    return sorted(shown, key=lambda utterance: (utterance.start_s, utterance.end_s))

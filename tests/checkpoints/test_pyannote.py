@@ -1,0 +1,239 @@
+"""Import of pyannote.audio's checkpoints; its trainer saved the golden one (scripts/make_golden_pyannote.py)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from pixit.checkpoints import load_model, save_model
+from pixit.checkpoints.native import import_pyannote
+from pixit.checkpoints.pyannote import STAND_INS, Problem, Resolution, Specifications, rename_like
+from pixit.models.totatonet import ToTaToNet
+from pixit.types import PixitError
+
+GOLDEN = Path(__file__).parent / "golden" / "pyannote_pytorch_model.bin.gz"
+EXPECTED = Path(__file__).parents[1] / "models" / "golden" / "totatonet_wavlm.safetensors"
+TINY: dict[str, Any] = {
+    "encoder_decoder": {"fb_name": "free", "kernel_size": 32, "n_filters": 8, "stride": 16},
+    "linear": {"hidden_size": 64, "num_layers": 1},
+    "diar": {"frames_per_second": 125},
+}
+TINY_DPRNN = {"n_repeats": 1, "bn_chan": 6, "hid_size": 4, "chunk_size": 10}
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    pytest.importorskip("transformers")
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(gzip.decompress(GOLDEN.read_bytes()))
+    return path
+
+
+@pytest.fixture
+def as_pyannote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Save what pyannote.audio 3 would, and changes of it; its classes are stand-ins under their real names."""
+    module = types.ModuleType("pyannote.audio.core.task")
+    for stand_in in STAND_INS:
+        setattr(module, stand_in.__name__, stand_in)
+    for name in ("pyannote.audio", "pyannote.audio.core", "pyannote.audio.core.task"):
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def save(model: ToTaToNet, **changes: Any) -> Path:
+        first, second = Specifications(), Specifications()
+        first.__dict__ |= {"problem": Problem.MULTI_LABEL_CLASSIFICATION, "resolution": Resolution.FRAME}
+        first.__dict__ |= {"duration": 5.0, "warm_up": (0.0, 0.0), "classes": ["speaker#1"]}
+        second.__dict__ |= first.__dict__ | {"problem": Problem.MONO_LABEL_CLASSIFICATION}
+        versions = {"torch": torch.torch_version.TorchVersion("2.0.0"), "pyannote.audio": "3.3.2"}
+        module_name = "pyannote.audio.models.separation.ToTaToNet"
+        content = {
+            "epoch": 1,
+            "pytorch-lightning_version": "1.8.6",
+            "hparams_name": "kwargs",
+            "hyper_parameters": {"sample_rate": 16000, "num_channels": 1, **TINY, "dprnn": TINY_DPRNN},
+            "pyannote.audio": {
+                "versions": versions,
+                "architecture": {"module": module_name, "class": "ToTaToNet"},
+                "specifications": (first, second),
+            },
+            "state_dict": model.state_dict(),
+        }
+        path = tmp_path / "pyannote3.ckpt"
+        torch.save(content | changes, path)
+        return path
+
+    return save
+
+
+def tiny(**changes: Any) -> ToTaToNet:
+    return ToTaToNet(**TINY | {"masker": {"name": "dprnn"} | TINY_DPRNN} | changes).eval()
+
+
+def told(path: Path) -> str:
+    with pytest.raises(PixitError) as error:
+        load_model(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+def test_golden_checkpoint_computes_what_pyannote_does(golden: Path) -> None:
+    model = load_model(golden)
+    assert isinstance(model, ToTaToNet)
+    assert not model.training
+    assert model.num_speakers == 2
+    assert model.window_samples == 80000
+    assert model.config["wavlm"]["num_hidden_layers"] == 2
+    with safe_open(EXPECTED, "pt") as file:
+        length = json.loads(file.metadata()["arguments"])["lengths"][0]
+        with torch.inference_mode():
+            output = model(file.get_tensor("input")[..., :length])
+        sources, scores = file.get_tensor(f"sources.{length}"), file.get_tensor(f"scores.{length}")
+    torch.testing.assert_close(output.sources.transpose(1, 2), sources, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.activities.transpose(1, 2), scores, atol=1e-5, rtol=0)
+
+
+def test_golden_checkpoint_becomes_ours(golden: Path, tmp_path: Path) -> None:
+    model = import_pyannote(golden)
+    again = load_model(save_model(model, tmp_path / "model", {"imported": golden.name}))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+    folder = load_model(golden.parent)  # as in a snapshot from the hub
+    assert isinstance(folder, ToTaToNet)
+
+
+def test_pyannote_is_not_needed(golden: Path) -> None:
+    code = (
+        "import sys; from pixit.checkpoints import load_model; load_model(sys.argv[1]); "
+        "assert not [m for m in sys.modules if m.startswith(('pyannote.audio', 'lightning', 'torchaudio'))]"
+    )
+    subprocess.run([sys.executable, "-c", code, str(golden)], check=True)
+
+
+@pytest.mark.parametrize("n_sources", [1, 2, 4])
+def test_version_3_without_wavlm(as_pyannote: Callable[..., Path], n_sources: int) -> None:
+    model = tiny(n_sources=n_sources)
+    loaded = import_pyannote(as_pyannote(model)).eval()
+    assert loaded.config == model.config
+    waveforms = torch.randn(1, 1, 900)
+    assert torch.equal(loaded(waveforms).sources, model(waveforms).sources)
+
+
+def test_names_of_weight_norm_map_both_ways(golden: Path) -> None:
+    new = import_pyannote(golden).state_dict()
+    names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    old = {}
+    for name, tensor in new.items():
+        suffix = next((suffix for suffix in names if name.endswith(suffix)), None)
+        old[name.removesuffix(suffix) + names[suffix] if suffix else name] = tensor
+    assert set(old) != set(new)
+    for there, back in ((old, new), (new, old)):
+        renamed = rename_like(there, back)
+        assert set(renamed) == set(back)
+        assert all(torch.equal(renamed[name], back[name]) for name in back)
+
+
+def test_version_3_with_old_weight_norm(golden: Path, as_pyannote: Callable[..., Path]) -> None:
+    model = import_pyannote(golden)
+    state = {
+        name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): tensor
+        for name, tensor in model.state_dict().items()
+    }
+    hyper = {k: model.config[k] for k in ("encoder_decoder", "linear", "diar")}
+    hyper["encoder_decoder"] = {k: v for k, v in hyper["encoder_decoder"].items() if k != "center"}
+    hyper["dprnn"] = {k: v for k, v in model.config["masker"].items() if k != "name"}
+    loaded = import_pyannote(as_pyannote(model, state_dict=state, hyper_parameters=hyper))
+    assert loaded.config == model.config
+    assert all(torch.equal(a, loaded.state_dict()[name]) for name, a in model.state_dict().items())
+
+
+def test_frame_rates_that_pyannote_rounds(as_pyannote: Callable[..., Path]) -> None:
+    hyper = {**TINY, "dprnn": TINY_DPRNN, "diar": {"frames_per_second": 130}}  # 7.69 encoder frames: 7
+    assert import_pyannote(as_pyannote(tiny(), hyper_parameters=hyper)).pooling == 7
+
+
+class Evil:
+    """Runs a command when it is unpickled in the ordinary way."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("place", ["state_dict", "hyper_parameters", "epoch", "all"])
+@pytest.mark.parametrize("way", ["system", "eval", "touch"])
+def test_code_in_a_pickle_is_refused_and_does_not_run(
+    as_pyannote: Callable[..., Path], tmp_path: Path, place: str, way: str
+) -> None:
+    marker = tmp_path / "owned"
+    evil = {
+        "system": Evil(os.system, f"touch {marker}"),
+        "eval": Evil(eval, f"open({str(marker)!r}, 'w')"),
+        "touch": Evil(Path.touch, marker),
+    }[way]
+    if place == "all":
+        path = tmp_path / "evil.bin"
+        path.write_bytes(pickle.dumps(evil))
+    else:
+        path = as_pyannote(tiny(), **{place: evil})
+    message = told(path)
+    assert "refused" in message or "cannot be loaded" in message
+    assert not marker.exists()
+
+
+def test_the_marker_of_the_test_above_would_appear(tmp_path: Path) -> None:
+    marker = tmp_path / "owned"
+    pickle.loads(pickle.dumps(Evil(os.system, f"touch {marker}")))
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 30, 1000, 20_000, -1])
+def test_truncated_files_are_told(golden: Path, kept: int) -> None:
+    golden.write_bytes(golden.read_bytes()[:kept])
+    assert "expected a whole checkpoint" in told(golden)
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(100)])
+def test_other_files_are_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "meeting.wav"
+    path.write_bytes(content)
+    told(path)
+
+
+def test_other_content_is_told(as_pyannote: Callable[..., Path]) -> None:
+    model = tiny()
+    other = {"architecture": {"module": "x", "class": "PyanNet"}, "specifications": ()}
+    assert "holds a PyanNet" in told(as_pyannote(model, **{"pyannote.audio": other}))
+    assert "is no ToTaToNet" in told(as_pyannote(model, **{"pyannote.audio": None}))
+    assert "is no ToTaToNet" in told(as_pyannote(model, state_dict={}))
+    assert "tensors only" in told(as_pyannote(model, state_dict={"a": 1}))
+    state = model.state_dict()
+    state.pop("classifier.bias")
+    assert "lacks weight 'classifier.bias'" in told(as_pyannote(model, state_dict=state))
+    hyper = {**TINY, "dprnn": TINY_DPRNN | {"use_mulcat": True}}
+    assert "use_mulcat" in told(as_pyannote(model, hyper_parameters=hyper))
+
+
+def test_safe_globals_are_left_as_they_were(golden: Path) -> None:
+    import_pyannote(golden)  # what transformers and torch register when they are first imported is not ours
+    before = torch.serialization.get_safe_globals()
+    import_pyannote(golden)
+    assert set(torch.serialization.get_safe_globals()) == set(before)

@@ -1,0 +1,157 @@
+"""Speed, rooms, noise and channels against closed forms and pyroomacoustics' own measurements."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pixit.simulation.acoustics import (
+    EARLY_S,
+    LEAD_SAMPLES,
+    Filter,
+    NoiseBank,
+    RoomBank,
+    change_speed,
+    coloured_noise,
+    convolve,
+    draw_channel,
+)
+from pixit.types import PixitError
+
+RATE_HZ = 16000
+
+
+@pytest.fixture(scope="module")
+def bank() -> RoomBank:
+    return RoomBank(num_rooms=6, positions_per_room=3, seed=1)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+def test_speed_scales_time_and_pitch(factor: float) -> None:
+    time_s = np.arange(RATE_HZ) / RATE_HZ
+    tone = np.sin(2 * np.pi * 440 * time_s).astype(np.float32)
+    changed = change_speed(tone, factor)
+    assert abs(len(changed) - RATE_HZ / factor) <= 1
+    peak_hz = np.abs(np.fft.rfft(changed)).argmax() * RATE_HZ / len(changed)
+    assert peak_hz == pytest.approx(440 * factor, abs=1.5)
+    assert changed.dtype == np.float32
+
+
+def test_unit_speed_changes_nothing() -> None:
+    signal = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    np.testing.assert_array_equal(change_speed(signal, 1.0), signal)
+
+
+@pytest.mark.parametrize("num_samples", [1, 30, 1000])
+def test_convolve_is_the_aligned_sum_of_delayed_copies(num_samples: int) -> None:
+    rng = np.random.default_rng(0)
+    signal = rng.standard_normal(num_samples).astype(np.float32)
+    response = rng.standard_normal(50).astype(np.float32)
+    expected = np.zeros(num_samples + 100)
+    for delay, tap in enumerate(response):
+        expected[delay : delay + num_samples] += tap * signal
+    np.testing.assert_allclose(convolve(signal, response, 7), expected[7 : 7 + num_samples], atol=1e-5)
+
+
+def test_filters_in_a_row_are_one_filter() -> None:
+    rng = np.random.default_rng(0)
+    signal = np.pad(rng.standard_normal(500), 100).astype(np.float32)
+    first = Filter(rng.standard_normal(30).astype(np.float32), 5)
+    second = Filter(rng.standard_normal(20).astype(np.float32), 3)
+    np.testing.assert_allclose(first.then(second)(signal), second(first(signal)), atol=1e-4)
+    assert first.then(None) is first
+
+
+def test_direct_sound_is_first_and_strongest_and_early_part_has_unit_energy(bank: RoomBank) -> None:
+    for room in bank.prepare():
+        for path in room:
+            assert path.lead_samples == LEAD_SAMPLES
+            assert np.abs(path.response[: LEAD_SAMPLES - 1]).max() < np.abs(path.response).max()
+            early = path.response[: LEAD_SAMPLES + round(EARLY_S * RATE_HZ)]
+            assert np.sum(early**2) == pytest.approx(1, rel=1e-4)
+    nearest = [path.response.argmax() for room in bank.prepare() for path in room]
+    assert np.median(nearest) == pytest.approx(LEAD_SAMPLES, abs=1)
+
+
+def test_reverberation_time_is_what_was_asked() -> None:
+    experimental = pytest.importorskip("pyroomacoustics.experimental")
+    for wanted_s in (0.2, 0.5):
+        rooms = RoomBank(num_rooms=3, positions_per_room=1, seed=3, rt60_s=(wanted_s, wanted_s)).prepare()
+        measured_s = [experimental.measure_rt60(room[0].response, RATE_HZ, decay_db=30) for room in rooms]
+        assert np.median(measured_s) == pytest.approx(wanted_s, rel=0.2)
+
+
+def test_room_leaves_timing_and_level_of_a_source(bank: RoomBank) -> None:
+    click = np.zeros(4000, dtype=np.float32)
+    click[1000] = 1
+    image = bank.draw(1, np.random.default_rng(0))[0](click)
+    assert len(image) == len(click)
+    assert np.sum(image[:1000] ** 2) < 0.1 * np.sum(image**2)
+    assert np.sum(image[990 : 1000 + round(EARLY_S * RATE_HZ)] ** 2) == pytest.approx(1, abs=0.1)
+
+
+def test_bank_depends_on_its_seed_only() -> None:
+    one, same, other = (RoomBank(2, 2, seed=seed).prepare()[1][1].response for seed in (5, 5, 6))
+    np.testing.assert_array_equal(one, same)
+    assert len(one) != len(other) or not np.array_equal(one, other)
+
+
+def test_speakers_of_a_room_sit_at_different_places(bank: RoomBank) -> None:
+    drawn = bank.draw(3, np.random.default_rng(0))
+    assert len({id(path) for path in drawn}) == 3
+    assert len(bank.draw(5, np.random.default_rng(0))) == 5  # more than places: shared
+
+
+def test_bank_is_cached(tmp_path) -> None:
+    cache = tmp_path / "rooms.npz"
+    computed = RoomBank(2, 2, seed=5, cache=cache).prepare()
+    read = RoomBank(2, 2, seed=5, cache=cache).prepare()
+    for room, same in zip(computed, read, strict=True):
+        for path, same_path in zip(room, same, strict=True):
+            np.testing.assert_array_equal(path.response, same_path.response)
+    with pytest.raises(PixitError, match="other settings"):
+        RoomBank(3, 2, seed=5, cache=cache).prepare()
+    for damaged in (b"no archive", cache.read_bytes()[:500], b""):
+        cache.write_bytes(damaged)
+        with pytest.raises(PixitError, match="not a cache of rooms"):
+            RoomBank(2, 2, seed=5, cache=cache).prepare()
+    with pytest.raises(PixitError, match="cannot be written"):
+        RoomBank(1, 1, cache=cache / "rooms.npz").prepare()
+
+
+@pytest.mark.parametrize("tilt", [0.0, 1.0, 2.0])
+def test_coloured_noise_has_its_tilt(tilt: float) -> None:
+    noise = coloured_noise(1 << 16, tilt, np.random.default_rng(0))
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    frequencies = np.fft.rfftfreq(len(noise))
+    low, high = (power[(frequencies > f) & (frequencies < 1.2 * f)].mean() for f in (0.01, 0.4))
+    assert 10 * np.log10(low / high) == pytest.approx(tilt * 10 * np.log10(40), abs=1.0)
+
+
+def test_noises_have_unit_level_and_wrap_around() -> None:
+    recorded = np.array([0.1, -0.1, 0.1, -0.1, 0.1], dtype=np.float32)
+    bank = NoiseBank([recorded, np.zeros(9, dtype=np.float32)], num_generated=0)
+    long, short = bank.draw([12, 3], np.random.default_rng(0))
+    assert len(long) == 12
+    assert len(short) == 3
+    np.testing.assert_allclose(np.abs(long), 1, rtol=1e-5)
+    np.testing.assert_array_equal(long[5:], long[:-5])
+    with pytest.raises(PixitError, match="no noise"):
+        NoiseBank([np.zeros(9, dtype=np.float32)], num_generated=0)
+
+
+def test_channels_are_linear_and_aligned() -> None:
+    rng = np.random.default_rng(0)
+    one, two = rng.standard_normal((2, 4000)).astype(np.float32)
+    for _ in range(10):
+        channel = draw_channel(RATE_HZ, rng)
+        np.testing.assert_allclose(channel(one) + channel(two), channel(one + two), atol=1e-4)
+        lag = np.correlate(channel(one), one, mode="full").argmax() - (len(one) - 1)
+        assert lag == 0
+
+
+def test_channels_fit_any_sample_rate() -> None:
+    rng = np.random.default_rng(0)
+    for rate_hz in (8000, 48000):
+        for _ in range(10):
+            assert np.isfinite(draw_channel(rate_hz, rng).response).all()

@@ -1,0 +1,169 @@
+"""Pairs made on the fly obey the contract of training items."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from pixit.data.dataset import ChunkShape
+from pixit.simulation.pairs import PairSettings, SimulatedPairs
+from pixit.simulation.simulate import Ingredients
+from pixit.types import FrameGrid, PixitError
+
+SHAPE = ChunkShape(8000, 24000, FrameGrid(80, 160), 299, 3)
+DRY = {
+    "reverb_probability": 0,
+    "noise_probability": 0,
+    "channel_probability": 0,
+    "full_overlap_probability": 0,
+}
+
+
+def _pairs(ingredients: Ingredients, count: int = 40, seed: int = 0, **settings) -> SimulatedPairs:
+    return SimulatedPairs(ingredients, PairSettings(**settings), SHAPE, count, seed)
+
+
+def test_items_are_as_promised(ingredients: Ingredients) -> None:
+    for item in (_pairs(ingredients)[i] for i in range(40)):
+        assert item["mixtures"].shape == (2, 24000)
+        assert item["activities"].shape == (2, 3, 299)
+        assert item["references"].shape == (2, 3, 24000)
+        assert item["mixtures"].dtype == item["activities"].dtype == item["references"].dtype == torch.float32
+        assert item["has_references"].item() is True
+        assert set(item["activities"].unique().tolist()) <= {0.0, 1.0}
+        present = item["references"].abs().amax(-1) > 0
+        assert 1 <= present.sum() <= 3
+        assert (present == (item["activities"].amax(-1) > 0)).all()
+        assert (present.int().diff(dim=1) <= 0).all()  # speakers first, then zeros
+
+
+def test_noiseless_mixtures_are_the_sum_of_their_references(ingredients: Ingredients) -> None:
+    pairs = _pairs(ingredients, noise_probability=0, reverb_probability=1, channel_probability=1)
+    for i in range(20):
+        torch.testing.assert_close(pairs[i]["references"].sum(1), pairs[i]["mixtures"], atol=1e-6, rtol=0)
+
+
+def test_both_chunks_have_noise_of_one_level(ingredients: Ingredients) -> None:
+    pairs = _pairs(ingredients, noise_probability=1, channel_probability=0)
+    for i in range(20):
+        noise = pairs[i]["mixtures"] - pairs[i]["references"].sum(1)
+        level_db = 10 * noise.square().mean(-1).log10()
+        assert abs(level_db[0] - level_db[1]) < 3
+
+
+def test_peak_of_the_mixture_of_mixtures_is_in_range(ingredients: Ingredients) -> None:
+    pairs = _pairs(ingredients, peak_dbfs=(-12, -6))
+    peaks_db = [20 * np.log10(pairs[i]["mixtures"].sum(0).abs().max().item()) for i in range(30)]
+    assert min(peaks_db) > -12.01
+    assert max(peaks_db) < -5.99
+    assert np.std(peaks_db) > 1
+
+
+def test_chunks_of_a_pair_share_no_speaker(ingredients: Ingredients, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pixit.simulation import pairs as module
+
+    heard = []
+    perform = module.perform
+
+    def spy(voice, *args):
+        heard.append(voice.speaker)
+        return perform(voice, *args)
+
+    monkeypatch.setattr(module, "perform", spy)
+    pairs = _pairs(ingredients, count=100)
+    seen = set()
+    for i in range(100):
+        heard.clear()
+        _ = pairs[i]
+        assert len(heard) == len(set(heard)) <= 3
+        seen.update(heard)
+    assert len(seen) == 6
+
+
+def test_activities_follow_the_sound(ingredients: Ingredients) -> None:
+    pairs = _pairs(ingredients, **DRY)
+    for i in range(20):
+        item = pairs[i]
+        for reference, activity in zip(
+            item["references"].flatten(0, 1), item["activities"].flatten(0, 1), strict=True
+        ):
+            if not activity.any():
+                continue
+            power = reference.unfold(0, 160, 80).square().mean(-1)
+            assert power[activity == 0].sum() < 0.02 * power.sum()
+
+
+def test_speaker_counts_come_as_often_as_asked(ingredients: Ingredients) -> None:
+    pairs = _pairs(ingredients, count=200, speaker_counts=((1, 1, 1), (2, 0, 3), (1, 2, 0)), **DRY)
+    present = torch.stack([pairs[i]["activities"].amax(-1).sum(-1) for i in range(200)])
+    assert (present.sum(1) == 2).all()
+    assert (present[:, 0] == 1).float().mean() == pytest.approx(0.25, abs=0.1)
+    assert (present[:, 0] == 2).float().mean() == pytest.approx(0.375, abs=0.1)  # either chunk comes first
+
+
+def test_full_overlap_lets_all_talk_all_the_time(ingredients: Ingredients) -> None:
+    counts = ((2, 0, 1.0),)
+    always = _pairs(ingredients, speaker_counts=counts, **{**DRY, "full_overlap_probability": 1})
+    never = _pairs(ingredients, speaker_counts=counts, **DRY)
+    overlap = [
+        np.mean([(p[i]["activities"].sum(1) == 2).float().mean() for i in range(30)]) for p in (always, never)
+    ]
+    assert overlap[0] > 2 * overlap[1] > 0
+
+
+def test_items_depend_on_seed_epoch_and_index_only(ingredients: Ingredients) -> None:
+    one, same, other = _pairs(ingredients), _pairs(ingredients), _pairs(ingredients, seed=1)
+    _ = same[0]
+    assert torch.equal(one[5]["mixtures"], same[5]["mixtures"])
+    assert not torch.equal(one[5]["mixtures"], other[5]["mixtures"])
+    assert not torch.equal(one[5]["mixtures"], one[6]["mixtures"])
+    before = one[5]["mixtures"]
+    one.set_epoch(1)
+    assert not torch.equal(one[5]["mixtures"], before)
+    one.set_epoch(0)
+    assert torch.equal(one[5]["mixtures"], before)
+    assert torch.equal(pickle.loads(pickle.dumps(one))[5]["mixtures"], before)
+
+
+def test_workers_see_the_epoch(ingredients: Ingredients) -> None:
+    pairs = _pairs(ingredients, count=4)
+    loader = DataLoader(pairs, batch_size=2, num_workers=1, persistent_workers=True)
+    for epoch in (0, 1):
+        pairs.set_epoch(epoch)
+        batches = list(loader)
+        assert batches[0]["mixtures"].shape == (2, 2, 24000)
+        assert batches[0]["has_references"].tolist() == [True, True]
+        assert torch.equal(batches[1]["references"][1], pairs[3]["references"])
+
+
+def test_settings_that_cannot_work_are_told(ingredients: Ingredients) -> None:
+    for counts in (((2, 2, 1.0),), ((0, 0, 1.0),), ((1, 1, -1.0),), ((1, 1, 0.0),)):
+        with pytest.raises(PixitError, match="speaker_counts"):
+            _pairs(ingredients, speaker_counts=counts)
+    with pytest.raises(PixitError, match="found speech at 8000 Hz, expected 16000 Hz"):
+        SimulatedPairs(
+            ingredients, PairSettings(), ChunkShape(16000, 80000, FrameGrid(80, 160), 999, 3), 1, 0
+        )
+    with pytest.raises(IndexError):
+        _ = _pairs(ingredients)[40]
+
+
+@pytest.mark.real
+def test_real_speech_gives_pairs(shared_data: Path) -> None:
+    ingredients = Ingredients.from_folders(
+        shared_data / "librispeech" / "dev",
+        [shared_data / "ami" / "annotations" / "only_words" / "rttms" / "dev"],
+        [shared_data / "noise" / "kitchen.wav"],
+        num_rooms=2,
+    )
+    pairs = SimulatedPairs(
+        ingredients, PairSettings(), ChunkShape(16000, 80000, FrameGrid(128, 256), 624, 3), 20, 0
+    )
+    for i in range(20):
+        assert torch.isfinite(pairs[i]["mixtures"]).all()
+        assert pairs[i]["activities"].any()
