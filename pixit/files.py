@@ -1,13 +1,15 @@
-"""Files and folders that appear whole or not at all, and names that every file system takes."""
+"""Files and folders that appear whole or not at all, names that every file system takes, and hashes."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pixit.types import PixitError
 
@@ -81,3 +83,23 @@ def _cannot_be_written(target: Path, error: OSError) -> PixitError:
     return PixitError(
         f"{target}: cannot be written ({error.strerror or error}); free space or choose another place"
     )
+
+
+def file_hash(path: Path | str) -> str:
+    """Return the SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_hash(network: Any) -> str | None:
+    """Return the SHA-256 of a network's weights, wherever they lie; None if it is no `torch.nn.Module`."""
+    import torch
+
+    if not isinstance(network, torch.nn.Module):
+        return None
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        # as bytes, since NumPy does not know every type of number
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -4,9 +4,8 @@ Lossless formats (wav, flac, aiff …) are decoded by libsndfile, everything els
 the ffmpeg inside PyAV. `recording` makes of it what the rest of the library reads.
 """
 
-from pixit.audio.clips import OPUS_RATES_HZ, encode_clip
 from pixit.audio.decode import AudioInfo, Samples, read_info
-from pixit.audio.encode import TrackWriter
+from pixit.audio.encode import OPUS_RATES_HZ, TrackWriter, encode_clip
 from pixit.audio.recording import (
     BLOCK_SAMPLES,
     Audio,

@@ -14,31 +14,24 @@ import hashlib
 import importlib
 import inspect
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import huggingface_hub
 import safetensors.torch
 import torch
-from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
+from pixit.checkpoints.hub import CONFIG, PYANNOTE, WEIGHTS, find_model
 from pixit.checkpoints.pyannote import read_pyannote, rename_like
-from pixit.files import whole_folder
-from pixit.fingerprint import file_hash
+from pixit.files import file_hash, whole_folder
 from pixit.types import PixitError
 
 if TYPE_CHECKING:
     from pixit.models.totatonet import ToTaToNet
 
 FORMAT = 1
-WEIGHTS, CONFIG, PYANNOTE = "model.safetensors", "config.json", "pytorch_model.bin"
 ARCHITECTURES = {"ToTaToNet": "pixit.models.totatonet", "SpeakerEncoder": "pixit.models.embedders.resnet"}
 """Class -> module that holds it, imported when a checkpoint asks for it."""
-
-# The base of the hub's own errors is that of its HTTP client: another one in each major version.
-_HUB_ERRORS: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
 
 
 def save_model(
@@ -109,7 +102,7 @@ def load_model(
     PixitError
         If nothing is found, or what is found is damaged, of another kind, or does not fit its configuration.
     """
-    source = _find(str(path_or_name), revision, token, cache_dir)
+    source = find_model(str(path_or_name), revision, token, cache_dir)
     if source.is_dir() and not (source / CONFIG).exists() and (source / PYANNOTE).exists():
         source = source / PYANNOTE
     model: nn.Module = _load_folder(source) if source.is_dir() else import_pyannote(source)
@@ -137,33 +130,6 @@ def import_pyannote(path: Path | str) -> ToTaToNet:
 def _check_replaceable(folder: Path) -> None:
     if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= {WEIGHTS, CONFIG}):
         raise PixitError(f"{folder}: exists and is no model's folder; expected a new one, or one to replace")
-
-
-def _find(name: str, revision: str | None, token: str | None, cache_dir: Path | str | None) -> Path:
-    """Return the local path of a model, downloading it if it is named as on the hub."""
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
-    named = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)(?:@([\w./-]+))?", name)
-    if named is None or Path(named[1]).is_dir():  # beside things that are here, it is a path with an error
-        raise PixitError(
-            f"{name}: no such model; expected a folder with {CONFIG} and {WEIGHTS}, a {PYANNOTE} of pyannote.audio, "
-            "or a name on the hub, as organisation/name"
-        )
-    repository, revision = f"{named[1]}/{named[2]}", revision or named[3]
-    try:
-        for wanted in ([CONFIG, WEIGHTS], [PYANNOTE]):
-            snapshot = huggingface_hub.snapshot_download(
-                repository, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=wanted
-            )
-            if any((Path(snapshot) / file).exists() for file in wanted):
-                break
-    except _HUB_ERRORS as error:
-        raise PixitError(
-            f"{name}: no such file here, and the hub does not give it ({_one_line(error)}); check the name, "
-            "the network, HF_HUB_OFFLINE, and for a gated model accept its terms and set HF_TOKEN"
-        ) from None
-    return Path(snapshot)
 
 
 def _load_folder(folder: Path) -> nn.Module:

@@ -13,7 +13,7 @@ import click
 
 from pixit.cli.console import complain, find_recordings, progress, say, writable
 from pixit.cli.options import SettingsCommand, collect_overrides, set_option
-from pixit.fingerprint import file_hash
+from pixit.files import file_hash
 from pixit.types import PixitError, Turn
 
 if TYPE_CHECKING:

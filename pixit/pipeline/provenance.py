@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pixit.audio import Audio, AudioFile
-from pixit.fingerprint import file_hash
+from pixit.files import file_hash
 
 
 def make_request(

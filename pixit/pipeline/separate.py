@@ -19,13 +19,14 @@ from pydantic import Field
 
 from pixit.audio import Audio, Track, open_audio
 from pixit.config import Settings, read_yaml, settings_from_mapping
-from pixit.fingerprint import weights_hash
+from pixit.files import weights_hash
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
+from pixit.pipeline.diarize import StitchingSettings, annotate, diarize
 from pixit.pipeline.embed import EmbeddingSettings, embed_speakers
 from pixit.pipeline.local import Progress, run_windows
 from pixit.pipeline.provenance import describe, make_request
 from pixit.pipeline.spool import Geometry, Spool
-from pixit.pipeline.stitch import StitchingSettings, annotate, diarize, stitch_tracks, write_tracks
+from pixit.pipeline.stitch import stitch_tracks, write_tracks
 from pixit.results import Separation
 from pixit.types import Embedder, Hook, LocalModel, PixitError
 from pixit.windows import Window, cut_windows, num_windows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixit.audio import Audio, Samples, open_audio
-from pixit.fingerprint import file_hash
+from pixit.files import file_hash
 from pixit.results import Separation
 from pixit.types import PixitError
 

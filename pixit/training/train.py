@@ -25,11 +25,10 @@ from pixit.checkpoints import load_model, save_model
 from pixit.config import Settings, read_yaml
 from pixit.models.totatonet import ToTaToNet
 from pixit.models.wavlm import load_pretrained_wavlm
-from pixit.training.last_checkpoint import LastCheckpoint
+from pixit.training.callbacks import ExamplePictures, LastCheckpoint
 from pixit.training.loaders import DataSettings, PairData
 from pixit.training.module import OptimizerSettings, PixITModule
 from pixit.training.objective import ObjectiveSettings
-from pixit.training.pictures import ExamplePictures
 from pixit.types import LocalModel, PixitError
 
 

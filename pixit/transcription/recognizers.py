@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pixit.audio import Samples, resample_blocks
-from pixit.fingerprint import file_hash
+from pixit.files import file_hash
 from pixit.types import PixitError
 
 SAMPLE_RATE_HZ = 16000

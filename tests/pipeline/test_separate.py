@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment, Timeline
 
 from pixit.pipeline import separate as separate_module
+from pixit.pipeline.diarize import StitchingSettings
 from pixit.pipeline.separate import SeparationSettings, Separator
-from pixit.pipeline.stitch import StitchingSettings
 from pixit.types import LocalOutput, PixitError
 
 

@@ -1,0 +1,151 @@
+"""What happens beside the steps of a training: its last state is saved, and examples are drawn."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from pixit.training.objective import PairBatch, mixtures_of_mixtures, three_mixtures
+from pixit.types import LocalOutput
+
+
+class LastCheckpoint(pl.Callback):
+    """Save the whole state of a training (``last.ckpt``) every few steps, at its end, and on Ctrl-C or SIGTERM.
+
+    Ctrl-C (or SIGTERM) lets the running step end, saves, and then raises KeyboardInterrupt; a second one raises it
+    at once. A state at the end of an epoch is saved after the validation that belongs to it, so that a training
+    killed in between repeats this validation. This callback must stand behind those that change weights.
+
+    Parameters
+    ----------
+    path
+        The file; it is replaced in one move, so that there is always a whole one.
+    every_n_steps
+        Steps of the optimizer between two savings.
+    """
+
+    def __init__(self, path: Path, every_n_steps: int) -> None:
+        self.path, self.every_n_steps = path, every_n_steps
+        self._step = 0
+        self._due = False
+        self._stop_asked = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to signals; Lightning itself puts the old handlers back when it ends."""
+        self._step = trainer.global_step
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._ask_to_stop)
+
+    def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
+        if self._stop_asked:
+            raise KeyboardInterrupt
+        self._stop_asked = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save after a step of the optimizer, unless the epoch ends here."""
+        if trainer.global_step == self._step:  # gradients are being accumulated
+            return
+        self._step = trainer.global_step
+        finished = self._step >= trainer.max_steps
+        if finished:
+            trainer.should_stop = True  # makes Lightning validate the last weights, wherever in an epoch
+        self._due = finished or self._step % self.every_n_steps == 0
+        if not trainer.is_last_batch:
+            self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save what fell due at the last batch of the epoch."""
+        self._save_if_due(trainer)
+
+    def _save_if_due(self, trainer: pl.Trainer) -> None:
+        # The processes of a distributed training are not told of a signal at the same step, or at all.
+        stop = trainer.strategy.reduce_boolean_decision(self._stop_asked, all=False)
+        if stop or self._due:
+            self._due = False
+            self._save(trainer)
+        if stop:
+            raise KeyboardInterrupt
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        new = self.path.with_name(f"{self.path.name}.new")
+        trainer.save_checkpoint(new)
+        if trainer.is_global_zero:
+            new.replace(self.path)
+
+
+class ExamplePictures(pl.Callback):
+    """Draw the mixtures of mixtures of the first validation pairs, into `folder` and TensorBoard.
+
+    Parameters
+    ----------
+    folder
+        Where ``step-XXXXXXX-Y.png`` go.
+    count
+        How many pairs to draw.
+    """
+
+    def __init__(self, folder: Path, count: int = 2) -> None:
+        self.folder, self.count = folder, count
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw, if this is the first batch."""
+        if batch_idx > 0 or not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        pairs = PairBatch(**{name: value[: self.count] for name, value in batch.items()})
+        size = len(pairs.mixtures)
+        with torch.no_grad():
+            output = pl_module.model(three_mixtures(pairs))  # type: ignore[operator]
+        expected, _ = mixtures_of_mixtures(pairs.activities, pairs.references)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for i in range(size):
+            of_both = LocalOutput(output.activity_logits[2 * size + i], output.sources[2 * size + i])
+            figure = draw_example(three_mixtures(pairs)[2 * size + i, 0], of_both, expected[2 * size + i])
+            figure.savefig(self.folder / f"step-{trainer.global_step:07d}-{i}.png", dpi=70)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure(f"example-{i}", figure, trainer.global_step)
+
+
+def draw_example(mixture: Tensor, output: LocalOutput, expected: Tensor) -> Figure:
+    """Draw a mixture (T,) and its sources (K, T) as spectrograms, with activities (K, F) beneath."""
+    signals = [mixture, *output.sources]
+    figure = Figure(figsize=(8, 1.7 * len(signals) + 1.6), layout="constrained")
+    rows = figure.subplots(len(signals) + 1, 1)
+    for row, samples in zip(rows, signals, strict=False):
+        row.imshow(_spectrogram_db(samples), origin="lower", aspect="auto", vmin=-60, vmax=20, cmap="magma")
+        row.set(xticks=[], yticks=[])
+    rows[0].set_title("mixture, sources; then expected (grey) and estimated activity", fontsize=9)
+    for k, (probability, truth) in enumerate(zip(output.activities, expected, strict=True)):
+        offset = len(expected) - k
+        rows[-1].fill_between(np.arange(len(truth)), offset, offset + 0.8 * truth.cpu().numpy(), color="0.8")
+        rows[-1].plot(offset + 0.8 * probability.float().cpu().numpy(), linewidth=0.8)
+    rows[-1].set(xlim=(0, expected.shape[1] - 1), yticks=[])
+    return figure
+
+
+def _spectrogram_db(signal: Tensor) -> NDArray[np.float32]:
+    window = torch.hann_window(512, device=signal.device)
+    spectrum = torch.stft(signal.float(), 512, 256, window=window, return_complex=True)
+    return (20 * torch.log10(spectrum.abs() + 1e-4)).cpu().numpy()
