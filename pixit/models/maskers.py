@@ -249,7 +249,8 @@ class BandSplit(nn.Module):
             x = over_bands(over_time(x))
         x = self.to_sources(self.norm(x)).unflatten(-1, (self.num_sources, -1))  # (B, S, L, K, H)
         x = F.silu(x.permute(0, 3, 1, 2, 4))  # (B, K, S, L, H)
-        bands = [to_mask(x[:, :, s]) for s, to_mask in enumerate(self.to_masks)]  # each (B, K, L, 2·width)
+        # unbind: the gradients of slices taken one by one would each be as large as x
+        bands = [to_mask(band) for band, to_mask in zip(x.unbind(2), self.to_masks, strict=True)]
         halves = [band.chunk(2, dim=-1) for band in bands]
         masks = torch.cat([re for re, _ in halves] + [im for _, im in halves], dim=-1)
         return masks.transpose(2, 3), x.mean(2).transpose(2, 3)

@@ -10,12 +10,15 @@ import torch
 from pydantic import Field
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pixit.config import Settings
+from pixit.models.filterbank import full_precision
 from pixit.training.objective import (
     ObjectiveSettings,
     PairBatch,
     best_permutation,
+    heard_mixtures,
     mixtures_of_mixtures,
     pit_bce,
     pixit_loss,
@@ -23,6 +26,9 @@ from pixit.training.objective import (
     three_mixtures,
 )
 from pixit.types import LocalOutput
+
+MIN_SCORED_S = 0.25
+"""Shorter stretches of a window say little about the separation."""
 
 
 class OptimizerSettings(Settings):
@@ -75,8 +81,8 @@ class PixITModule(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """Return the loss of a batch of pairs."""
         pairs = PairBatch(**batch)
-        output = self._listen(pairs)
-        with self._full_precision():
+        output = self._listen(three_mixtures(pairs)[heard_mixtures(pairs, self.objective)])
+        with full_precision(output.sources):
             losses = pixit_loss(output, pairs, self.objective)
         values = {
             "train/loss": losses.total,
@@ -94,10 +100,12 @@ class PixITModule(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         """Sum up the counts of a batch; ratios are taken at the end, over the whole set."""
         pairs = PairBatch(**batch)
-        output = self._listen(pairs)
-        with self._full_precision():
-            loss = pixit_loss(output, pairs, self.objective).total
-            sums = frame_errors_and_gains(output, pairs)
+        output = self._listen(three_mixtures(pairs))
+        heard = heard_mixtures(pairs, self.objective)
+        judged = LocalOutput(output.activity_logits[heard], output.sources[heard])
+        with full_precision(output.sources):
+            loss = pixit_loss(judged, pairs, self.objective).total
+            sums = frame_errors_and_gains(output, pairs, self.model.sample_rate_hz)
         size = torch.tensor(len(pairs.mixtures), device=self.device, dtype=torch.float32)
         for name, value in (sums | {"count": size, "loss": loss * size}).items():
             self.validation_sums[name] = self.validation_sums.get(name, torch.zeros_like(value)) + value
@@ -136,14 +144,10 @@ class PixITModule(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _listen(self, pairs: PairBatch) -> LocalOutput:
-        """Return what the network says of the three mixtures, in full precision."""
-        output: LocalOutput = self.model(three_mixtures(pairs))
+    def _listen(self, mixtures: Tensor) -> LocalOutput:
+        """Return what the network says of mixtures (M, 1, T), in full precision."""
+        output: LocalOutput = self.model(mixtures)
         return LocalOutput(output.activity_logits.float(), output.sources.float())
-
-    def _full_precision(self) -> torch.autocast:
-        """Switch mixed precision off: a loss in decibels needs more than the 8 bits of bfloat16."""
-        return torch.autocast(self.device.type, enabled=False)
 
     def _wavlm_parameters(self) -> list[nn.Parameter]:
         wavlm = getattr(self.model, "wavlm", None)
@@ -159,33 +163,44 @@ class PixITModule(pl.LightningModule):
         return warmup * (settings.final_fraction + (1 - settings.final_fraction) * cosine)
 
 
-def frame_errors_and_gains(output: LocalOutput, batch: PairBatch) -> dict[str, Tensor]:
+def frame_errors_and_gains(output: LocalOutput, batch: PairBatch, sample_rate_hz: int) -> dict[str, Tensor]:
     """Return counts of diarization errors in frames, and sums of SI-SDR in dB, for a batch of pairs.
 
     Diarization is scored on each window by itself, under its best permutation, at a threshold of 0.5. Separation
-    is scored where references exist: where two or more speakers sound, as gain over the mixture, and where one does.
+    is scored where references exist: each speaker on the samples on which others speak too (``overlap``, and its gain
+    over the mixture) and on those on which nobody else does (``single``), if they last `MIN_SCORED_S` together.
     """
     activities, references = mixtures_of_mixtures(batch.activities, batch.references)
     _, permutation = pit_bce(output.activity_logits, activities)
     logits = torch.take_along_dim(output.activity_logits, permutation.unsqueeze(-1), 1)
     counts = frame_errors(logits > 0, activities > 0.5)
 
-    scores = [si_sdr(output.sources, reference.unsqueeze(1)) for reference in references.unbind(1)]
-    costs = -torch.stack(scores, dim=-1)  # (3B, K, K)
-    sounding = (references != 0).any(-1)  # (3B, K)
-    matched = batch.has_references.repeat(3)
-    _, permutation = best_permutation(costs * sounding.unsqueeze(1))
-    achieved = -torch.take_along_dim(costs, permutation.unsqueeze(1), 1).squeeze(1)  # (3B, K)
-    before = si_sdr(three_mixtures(batch), references)
-    overlap = (sounding & (sounding.sum(1, keepdim=True) > 1)) & matched[:, None]
-    single = (sounding & (sounding.sum(1, keepdim=True) == 1)) & matched[:, None]
-    return counts | {
-        "overlap_count": overlap.sum(),
-        "overlap_si_sdr": (achieved * overlap).sum(),
-        "overlap_gain": ((achieved - before) * overlap).sum(),
-        "single_count": single.sum(),
-        "single_si_sdr": (achieved * single).sum(),
-    }
+    matched = _match_sources(output.sources, references)
+    talking = F.interpolate(activities, references.shape[-1], mode="nearest") > 0.5  # (3B, K, T)
+    crowded = talking.sum(1, keepdim=True) > 1
+    names = ("overlap_count", "overlap_si_sdr", "overlap_gain", "single_count", "single_si_sdr")
+    sums = {name: torch.zeros((), device=references.device) for name in names}
+    mixtures = three_mixtures(batch).expand_as(references)
+    for kind, where in (("overlap", talking & crowded), ("single", talking & ~crowded)):
+        where = where & batch.has_references.repeat(3)[:, None, None]
+        for place in (where.sum(-1) >= MIN_SCORED_S * sample_rate_hz).nonzero().tolist():
+            index = tuple(place)
+            chosen = where[index]
+            reference = references[index][chosen]
+            score = si_sdr(matched[index][chosen], reference)
+            sums[f"{kind}_count"] += 1
+            sums[f"{kind}_si_sdr"] += score
+            if kind == "overlap":
+                sums["overlap_gain"] += score - si_sdr(mixtures[index][chosen], reference)
+    return counts | sums
+
+
+def _match_sources(sources: Tensor, references: Tensor) -> Tensor:
+    """Put sources (B, K, T) in the order of their references, by SI-SDR over the whole window."""
+    scores = [si_sdr(sources, reference.unsqueeze(1)) for reference in references.unbind(1)]
+    sounding = (references != 0).any(-1)  # a silent reference takes what is left
+    _, permutation = best_permutation(-torch.stack(scores, dim=-1) * sounding.unsqueeze(1))
+    return torch.take_along_dim(sources, permutation.unsqueeze(-1), dim=1)
 
 
 def frame_errors(estimate: Tensor, reference: Tensor) -> dict[str, Tensor]:

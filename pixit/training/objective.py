@@ -9,7 +9,9 @@ speakers together. The network hears three mixtures, ``x1``, ``x2`` and the mixt
 - **Separation, supervised** (simulated meetings): permutation-invariant SI-SDR against the references, on all
   three (`source_loss`). This goes beyond the paper.
 
-The loss is ``separation_weight · separation + (1 - separation_weight) · diarization`` (the paper's λ = 0.5).
+The loss is ``separation_weight · separation + (1 - separation_weight) · diarization`` (the paper's λ = 0.5), each
+the mean over the pairs of a batch; within a pair it is the mean over the mixtures that have such a term, so that a
+simulated pair weighs as much as a real one.
 Every function takes ``(estimate, reference)`` and returns one value for each item of the batch.
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -42,6 +45,9 @@ class ObjectiveSettings(Settings):
         0.3, ge=0, description="weight of a decibel left in a source that is silent"
     )
     silence_floor_db: float = Field(-20.0, lt=0, description="level below the mixture that counts as silent")
+    supervised_mixtures: Literal["all", "sum"] = Field(
+        "all", description="what the network hears of a simulated pair: x1, x2 and x1 + x2, or x1 + x2 alone"
+    )
 
 
 @dataclass(frozen=True)
@@ -81,14 +87,28 @@ def three_mixtures(batch: PairBatch) -> Tensor:
     return torch.cat((x1, x2, x1 + x2)).unsqueeze(1)
 
 
+def heard_mixtures(batch: PairBatch, settings: ObjectiveSettings) -> Tensor:
+    """Return which of `three_mixtures` the network is to hear, (3B,).
+
+    All of a real pair, for MixIT. The chunks of a simulated pair can be left out (``supervised_mixtures="sum"``):
+    the sum has references of its own, and a step then costs a third.
+    """
+    heard = torch.ones(3, len(batch.mixtures), dtype=torch.bool, device=batch.mixtures.device)
+    if settings.supervised_mixtures == "sum":
+        heard[:2] = ~batch.has_references
+    return heard.flatten()
+
+
 def pixit_loss(output: LocalOutput, batch: PairBatch, settings: ObjectiveSettings) -> Losses:
-    """Return the objective; `output` is what the network says of `three_mixtures` of the batch."""
+    """Return the objective; `output` is what the network says of the `heard_mixtures` of the batch."""
+    num_pairs, heard = len(batch.mixtures), heard_mixtures(batch, settings)
     activities, references = mixtures_of_mixtures(batch.activities, batch.references)
-    mixtures = three_mixtures(batch).squeeze(1)
-    supervised, unsupervised = batch.has_references.repeat(3), ~batch.has_references
+    activities, references, mixtures = activities[heard], references[heard], three_mixtures(batch)[heard, 0]
+    pair = torch.arange(num_pairs, device=heard.device).repeat(3)[heard]  # to which each mixture belongs
+    supervised, unsupervised = batch.has_references[pair], ~batch.has_references
     weight = settings.separation_weight
 
-    bce = pairwise_bce(output.activity_logits, activities)  # (3B, K, K)
+    bce = pairwise_bce(output.activity_logits, activities)  # (M, K, K), M mixtures heard
     with torch.no_grad():
         references, mixtures = references[supervised], mixtures[supervised]
         joint = (1 - weight) * bce
@@ -96,15 +116,24 @@ def pixit_loss(output: LocalOutput, batch: PairBatch, settings: ObjectiveSetting
             output.sources[supervised], references, mixtures, settings
         )
         _, permutation = best_permutation(joint)
-    diarization_loss = permuted_mean(bce, permutation).mean()
+    diarization_loss = mean_over_pairs(permuted_mean(bce, permutation), pair, num_pairs)
 
     matched = torch.take_along_dim(output.sources, permutation.unsqueeze(-1), dim=1)
     supervised_terms = source_loss(matched[supervised], references, mixtures, settings).mean(1)
-    of_both = output.sources[2 * len(batch.mixtures) :]
+    of_both = output.sources[-num_pairs:]
     unsupervised_terms, _ = mixit(of_both[unsupervised], batch.mixtures[unsupervised], settings)
-    separation_loss = torch.cat((supervised_terms, unsupervised_terms)).mean()
+    separation_loss = mean_over_pairs(
+        torch.cat((supervised_terms, unsupervised_terms)),
+        torch.cat((pair[supervised], unsupervised.nonzero().squeeze(1))),
+        num_pairs,
+    )
     total = weight * separation_loss + (1 - weight) * diarization_loss
     return Losses(total, separation_loss, diarization_loss)
+
+
+def mean_over_pairs(terms: Tensor, pair: Tensor, num_pairs: int) -> Tensor:
+    """Return the mean over pairs of the mean of each pair's terms; `pair` (M,) says whose a term (M,) is."""
+    return (terms / pair.bincount(minlength=num_pairs)[pair]).sum() / num_pairs
 
 
 def mixtures_of_mixtures(activities: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:

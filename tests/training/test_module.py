@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pixit.models.totatonet import ToTaToNet
-from pixit.training.module import OptimizerSettings, PixITModule, frame_errors, frame_errors_and_gains
+from pixit.training.module import (
+    MIN_SCORED_S,
+    OptimizerSettings,
+    PixITModule,
+    frame_errors,
+    frame_errors_and_gains,
+)
 from pixit.training.objective import ObjectiveSettings, PairBatch, pixit_loss, si_sdr
 from pixit.types import LocalOutput
 
@@ -100,40 +106,58 @@ def test_window_errors_are_those_of_pyannote_metrics(seed: int) -> None:
     silent = torch.full((3, 12), -9.0)
     output = LocalOutput(torch.stack((logits, silent, logits)), torch.zeros(3, 3, 50))
     batch = PairBatch(torch.zeros(1, 2, 50), activities, torch.zeros(1, 2, 3, 50), torch.tensor([False]))
-    found = frame_errors_and_gains(output, batch)
+    found = frame_errors_and_gains(output, batch, 16000)
     for ours, theirs in (("missed", "missed detection"), ("false_alarm", "false alarm"), ("speech", "total")):
         assert int(found[ours]) == 2 * detail[theirs]
     assert int(found["confusion"]) == 2 * detail["confusion"]
 
 
-def test_separation_is_scored_where_references_exist() -> None:
+def test_separation_is_scored_on_the_samples_where_speakers_overlap() -> None:
+    """x1: two speakers overlap in the second quarter only; x2: one, all the time; rate 400 Hz, 10 frames of 40."""
     generator = torch.Generator().manual_seed(3)
-    references = torch.zeros(2, 2, 3, 400)
-    references[:, 0, :2] = torch.randn(2, 2, 400, generator=generator)  # two speakers
-    references[:, 1, 2] = torch.randn(2, 400, generator=generator)  # one
-    batch = PairBatch(references.sum(2), torch.zeros(2, 2, 3, 5), references, torch.tensor([True, False]))
+    activities, references = torch.zeros(2, 2, 3, 10), torch.zeros(2, 2, 3, 400)
+    spoken = {(0, 0): (0, 6), (0, 1): (3, 10), (1, 2): (0, 10)}  # chunk, row -> frames
+    for (chunk, row), (start, end) in spoken.items():
+        activities[:, chunk, row, start:end] = 1
+        length = 40 * (end - start)
+        references[:, chunk, row, 40 * start : 40 * end] = torch.randn(2, length, generator=generator)
+    batch = PairBatch(references.sum(2), activities, references, torch.tensor([True, False]))
     estimates = torch.randn(6, 3, 400, generator=generator)
-    estimates[0, 2], estimates[0, 0] = references[0, 0, 0] + 0.1, references[0, 0, 1] * 3
-    estimates[0] += 0.1 * torch.randn(3, 400, generator=generator)
-    found = frame_errors_and_gains(LocalOutput(torch.zeros(6, 3, 5), estimates), batch)
-    assert found["overlap_count"] == 2 + 3  # x1, and x1 + x2, of the item with references
-    assert found["single_count"] == 1
-    best = -np.inf
-    for order in itertools.permutations(range(3)):
-        scores = [
-            si_sdr(estimates[4, order[k]], r).item()
-            for k, r in enumerate([*references[0, 0, :2], references[0, 1, 2]])
-        ]
-        best = max(best, sum(scores))
-    of_x1 = si_sdr(estimates[0, 2], references[0, 0, 0]) + si_sdr(estimates[0, 0], references[0, 0, 1])
-    assert found["overlap_si_sdr"].item() == pytest.approx(of_x1.item() + best, abs=1e-3)
-    x1, both = batch.mixtures[0, 0], batch.mixtures[0].sum(0)
-    before = sum(si_sdr(x1, r) for r in references[0, 0, :2])
-    before += sum(si_sdr(both, r) for r in (*references[0, 0, :2], references[0, 1, 2]))
-    assert found["overlap_gain"].item() == pytest.approx((of_x1 + best - before).item(), abs=1e-3)
-    assert found["single_si_sdr"].item() == pytest.approx(
-        max(si_sdr(e, references[0, 1, 2]).item() for e in estimates[2]), abs=1e-3
-    )
+    x1, x2 = references[0]
+    estimates[0, 2] = x1[0] + 0.1 * estimates[0, 2]  # perfect but for noise, in another order
+    estimates[0, 0] = 3 * x1[1] + 0.1 * estimates[0, 0]
+    estimates[0, 0, 120:240] += 3.5 * x1[0, 120:240]  # worse than the mixture where both speak
+    found = frame_errors_and_gains(LocalOutput(torch.zeros(6, 3, 10), estimates), batch, 400)
+    # x1: 120 samples of overlap for both; x1 + x2: the first two overlap with the third all the time
+    assert (found["overlap_count"], found["single_count"]) == (2 + 3, 2 + 1)
+
+    both = torch.stack((x1[0], x1[1], x2[2]))
+    orders = itertools.permutations(range(3))
+    best = max(orders, key=lambda order: sum(si_sdr(estimates[4, list(order)], both).tolist()))
+    overlap = [(estimates[0, 2], x1[0], x1.sum(0), 120, 240), (estimates[0, 0], x1[1], x1.sum(0), 120, 240)]
+    for row, (start, end) in zip(range(3), spoken.values(), strict=True):
+        overlap.append((estimates[4, best[row]], both[row], both.sum(0), 40 * start, 40 * end))
+    scores = [si_sdr(e[a:b], r[a:b]) for e, r, _, a, b in overlap]
+    before = [si_sdr(m[a:b], r[a:b]) for _, r, m, a, b in overlap]
+    assert found["overlap_si_sdr"].item() == pytest.approx(sum(scores).item(), abs=1e-3)
+    assert found["overlap_gain"].item() == pytest.approx((sum(scores) - sum(before)).item(), abs=1e-3)
+    assert scores[1] < before[1]  # though over the whole window that source is better than the mixture
+    assert si_sdr(estimates[0, 0], x1[1]) > si_sdr(x1.sum(0), x1[1])
+
+    single = [si_sdr(estimates[0, 2, :120], x1[0, :120]), si_sdr(estimates[0, 0, 240:], x1[1, 240:])]
+    single.append(max(si_sdr(e, x2[2]) for e in estimates[2]))
+    assert found["single_si_sdr"].item() == pytest.approx(sum(single).item(), abs=1e-3)
+
+
+def test_snippets_of_speech_are_not_scored() -> None:
+    references = torch.randn(1, 2, 3, 400, generator=torch.Generator().manual_seed(0))
+    references[:, 1] = references[:, :, 1:] = 0
+    activities = torch.zeros(1, 2, 3, 10)
+    activities[0, 0, 0, :2] = 1  # 80 samples
+    batch = PairBatch(references.sum(2), activities, references, torch.tensor([True]))
+    output = LocalOutput(torch.zeros(3, 3, 10), torch.randn(3, 3, 400))
+    assert frame_errors_and_gains(output, batch, round(79 / MIN_SCORED_S))["single_count"] == 2
+    assert frame_errors_and_gains(output, batch, round(81 / MIN_SCORED_S))["single_count"] == 0
 
 
 def test_ratios_are_taken_over_the_whole_set(monkeypatch: pytest.MonkeyPatch) -> None:

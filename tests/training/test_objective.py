@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ from pixit.training.objective import (
     ObjectiveSettings,
     PairBatch,
     best_permutation,
+    heard_mixtures,
     mixit,
     mixtures_of_mixtures,
     pairwise_bce,
@@ -36,6 +38,7 @@ from pixit.types import LocalOutput
 
 GOLDEN = Path(__file__).parent / "golden" / "mixit_asteroid.npz"
 PAPER = ObjectiveSettings()
+ONLY_SUMS = ObjectiveSettings(supervised_mixtures="sum")
 ALL_OPTIONS = ObjectiveSettings(max_si_sdr_db=30, level_weight=0.2, silence_weight=0.5, silence_floor_db=-25)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -307,18 +310,24 @@ def test_the_network_hears_both_chunks_and_their_sum() -> None:
 
 def slow_pixit_loss(output: LocalOutput, batch: PairBatch, settings: ObjectiveSettings) -> Losses:
     activities, references = mixtures_of_mixtures(batch.activities, batch.references)
-    heard, weight = three_mixtures(batch)[:, 0], settings.separation_weight
+    mixtures, weight = three_mixtures(batch)[:, 0], settings.separation_weight
     size, k = len(batch.mixtures), batch.activities.shape[2]
-    diarization, separation = [], []
+    terms: list[tuple[list[float], list[float]]] = [([], []) for _ in range(size)]  # of each pair
+    row = 0
     for i in range(3 * size):
+        separation, diarization = terms[i % size]
         supervised = bool(batch.has_references[i % size])
+        if supervised and settings.supervised_mixtures == "sum" and i < 2 * size:
+            continue
         options = []
         for order in itertools.permutations(range(k)):
-            logits, sources = output.activity_logits[i, list(order)], output.sources[i, list(order)]
+            logits, sources = output.activity_logits[row, list(order)], output.sources[row, list(order)]
             bce = F.binary_cross_entropy_with_logits(logits, activities[i]).item()
             rows = zip(sources, references[i], strict=True)
             apart = (
-                np.mean([slow_source_loss(s, r, heard[i], settings) for s, r in rows]) if supervised else 0.0
+                np.mean([slow_source_loss(s, r, mixtures[i], settings) for s, r in rows])
+                if supervised
+                else 0.0
             )
             options.append(((1 - weight) * bce + weight * apart, bce, apart))
         _, bce, apart = min(options)
@@ -327,9 +336,11 @@ def slow_pixit_loss(output: LocalOutput, batch: PairBatch, settings: ObjectiveSe
             separation.append(apart)
         elif i >= 2 * size:
             separation.append(
-                slow_mixit(output.sources[i], batch.mixtures[i % size], settings.max_si_sdr_db)[0]
+                slow_mixit(output.sources[row], batch.mixtures[i % size], settings.max_si_sdr_db)[0]
             )
-    parts = float(np.mean(separation)), float(np.mean(diarization))
+        row += 1
+    assert row == len(output.sources)
+    parts = tuple(float(np.mean([np.mean(term[part]) for term in terms])) for part in (0, 1))
     total = weight * parts[0] + (1 - weight) * parts[1]
     return Losses(*(torch.tensor(x, dtype=torch.float64) for x in (total, *parts)))
 
@@ -338,16 +349,35 @@ def slow_pixit_loss(output: LocalOutput, batch: PairBatch, settings: ObjectiveSe
 @given(
     seeds,
     st.sampled_from([[True] * 3, [False] * 3, [True, False, False, True], [True], [False]]),
-    st.sampled_from([PAPER, ALL_OPTIONS, ObjectiveSettings(separation_weight=0.05)]),
+    st.sampled_from([PAPER, ALL_OPTIONS, ONLY_SUMS, ObjectiveSettings(separation_weight=0.05)]),
 )
 def test_the_objective_is_that_of_slow_code(
     seed: int, supervised: list[bool], settings: ObjectiveSettings
 ) -> None:
     batch = make_batch(seed, supervised)
-    output = make_output(seed, batch)
+    output, heard = make_output(seed, batch), heard_mixtures(batch, settings)
+    output = LocalOutput(output.activity_logits[heard], output.sources[heard])
     found, expected = pixit_loss(output, batch, settings), slow_pixit_loss(output, batch, settings)
     for name in ("total", "separation", "diarization"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-3, rtol=1e-4)
+
+
+@given(seeds, st.sampled_from([[True, False], [False, True, True], [True, False, False, False]]))
+@hypothesis_settings(max_examples=10, deadline=None)
+def test_simulated_and_real_pairs_weigh_the_same(seed: int, supervised: list[bool]) -> None:
+    """A batch of both kinds is the mean of its pairs, each by itself: λ and ``real_share`` mean what they say."""
+    batch = make_batch(seed, supervised)
+    output, size = make_output(seed, batch), len(supervised)
+    whole = pixit_loss(output, batch, ALL_OPTIONS)
+    alone = []
+    for i in range(size):
+        rows = slice(i, None, size)
+        pair = PairBatch(*(getattr(batch, f.name)[i : i + 1] for f in dataclasses.fields(batch)))
+        own = LocalOutput(output.activity_logits[rows], output.sources[rows])
+        alone.append(pixit_loss(own, pair, ALL_OPTIONS))
+    for name in ("total", "separation", "diarization"):
+        expected = torch.stack([getattr(losses, name) for losses in alone]).mean()
+        torch.testing.assert_close(getattr(whole, name), expected)
 
 
 @given(seeds, st.booleans())
