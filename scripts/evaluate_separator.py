@@ -88,7 +88,7 @@ def overrides(pairs: list[str]) -> dict[str, Any]:
 def meetings(arguments: argparse.Namespace) -> Iterator[SimulatedMeeting]:
     """Make the meetings, always the same for a seed."""
     ingredients = Ingredients.from_folders(
-        arguments.speech, arguments.turns, arguments.noise, seed=arguments.seed
+        [arguments.speech], arguments.turns, arguments.noise, seed=arguments.seed
     )
     settings = MeetingSettings(duration_s=arguments.duration)
     for index in range(arguments.meetings):

@@ -66,7 +66,7 @@ def train(arguments: argparse.Namespace) -> None:
     """Train as the command line says."""
     settings = load_settings(SpeakerTrainingSettings, arguments.config, arguments.overrides)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    voices = SpeakerPool.from_folder(arguments.speech, SAMPLE_RATE_HZ)
+    voices = SpeakerPool.from_folders([arguments.speech], SAMPLE_RATE_HZ)
     noises = NoiseBank([read_signal(path) for path in arguments.noise], seed=settings.seed)
     rooms = RoomBank(seed=settings.seed, sample_rate_hz=SAMPLE_RATE_HZ, cache=arguments.rirs)
     sampler = CropSampler(voices, rooms, noises, settings.crops)

@@ -66,7 +66,7 @@ def simulate(
 
     settings = load_settings(MeetingSettings, overrides=collect_overrides(overrides, **options))
     noises = find_recordings(noise) if noise else []
-    ingredients = Ingredients.from_folders(speech, turns, noises, seed=seed)
+    ingredients = Ingredients.from_folders([speech], turns, noises, seed=seed)
     numbers = {"train": train, "development": development, "test": test}
     subsets = split_speakers(ingredients, numbers, settings.num_speakers[1], np.random.default_rng(seed))
     with progress(output.name, quiet) as hook:

@@ -6,7 +6,7 @@ microphone hears him, reverberation included: that is what MixIT separates in re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,16 @@ from pixit.audio import open_audio
 from pixit.config import Settings
 from pixit.simulation.acoustics import Filter, NoiseBank, RoomBank, change_speed, draw_channel
 from pixit.simulation.turntaking import TurnTaking
-from pixit.simulation.voices import SPEECH_DBFS, Intervals, Signal, SpeakerPool, Voice, clip_intervals, talk
+from pixit.simulation.voices import (
+    SPEECH_DBFS,
+    Intervals,
+    Signal,
+    SpeakerPool,
+    Voice,
+    clip_intervals,
+    find_audio,
+    talk,
+)
 from pixit.types import Turn
 
 
@@ -78,24 +87,26 @@ class Ingredients:
     @classmethod
     def from_folders(
         cls,
-        speech: Path | str,
+        speech: Sequence[Path | str],
         turns: Iterable[Path | str],
         noises: Iterable[Path | str] = (),
+        unlabelled_speech: Sequence[Path | str] = (),
         sample_rate_hz: int = 16000,
         num_rooms: int = 40,
         seed: int = 0,
         room_cache: Path | None = None,
     ) -> Ingredients:
-        """Read a folder of utterances per speaker, RTTM files or folders, and recordings of noise.
+        """Read folders of utterances per speaker, RTTM files or folders, and recordings of noise or folders of them.
 
         Raises
         ------
         PixitError
             If one of them is missing, unreadable or empty.
         """
-        recorded = [open_audio(path, sample_rate_hz).read() for path in noises]
+        files = [path for place in noises for path in find_audio(Path(place))]
+        recorded = [open_audio(path, sample_rate_hz).read() for path in files]
         return cls(
-            pool=SpeakerPool.from_folder(speech, sample_rate_hz),
+            pool=SpeakerPool.from_folders(speech, sample_rate_hz, unlabelled_speech),
             turn_taking=TurnTaking.from_rttms(turns),
             rooms=RoomBank(num_rooms, seed=seed, sample_rate_hz=sample_rate_hz, cache=room_cache),
             noises=NoiseBank(recorded, seed=seed),

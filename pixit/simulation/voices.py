@@ -21,7 +21,8 @@ FRAME_S = 0.01
 MAX_PAUSE_S = 0.3  # shorter pauses belong to the speech around them
 MIN_SPEECH_S = 0.06
 PADDING_S = 0.03  # onsets and releases are weaker than the threshold
-SUFFIXES = {".flac", ".wav"}
+SUFFIXES = {".flac", ".wav", ".opus", ".ogg", ".mp3"}
+"""Endings of the recordings that are taken from a folder."""
 
 
 def merge_close(intervals: Intervals, max_gap: int) -> Intervals:
@@ -205,28 +206,41 @@ class SpeakerPool:
         return cls([voice for voice in found if voice is not None], sample_rate_hz)
 
     @classmethod
-    def from_folder(cls, folder: Path | str, sample_rate_hz: int) -> SpeakerPool:
-        """Read ``<folder>/<speaker>/**.flac`` or ``.wav``.
+    def from_folders(
+        cls, folders: Sequence[Path | str], sample_rate_hz: int, unlabelled: Sequence[Path | str] = ()
+    ) -> SpeakerPool:
+        """Read ``<folder>/<speaker>/**`` of every folder, and every recording of `unlabelled` as a speaker of its own.
+
+        With several folders a speaker's name begins with that of the folder.
 
         Raises
         ------
         PixitError
-            If `folder` holds no such files, one cannot be read, or there is no speech in them.
+            If a folder holds no recordings, one cannot be read, or there is no speech in any.
         """
-        voices, num_files = [], 0
-        for speaker in sorted(path for path in Path(folder).glob("*") if path.is_dir()):
-            if len(speaker.name.split()) != 1:
+        speakers: dict[str, list[Path]] = {}
+        several = len(folders) + len(unlabelled) > 1
+        for folder in map(Path, folders):
+            prefix = f"{folder.name}-" if several else ""
+            found = {prefix + p.name: find_audio(p) for p in sorted(folder.glob("*")) if p.is_dir()}
+            if not any(found.values()):
                 raise PixitError(
-                    f"{speaker}: a speaker's name with spaces does not fit in RTTM; rename the folder"
+                    f"{folder}: found no utterances; expected <speaker>/*.flac or <speaker>/*.wav in it"
                 )
-            paths = sorted(path for path in speaker.rglob("*") if path.suffix.lower() in SUFFIXES)
-            num_files += len(paths)
+            speakers |= found
+        for folder in map(Path, unlabelled):
+            files = find_audio(folder)
+            if not files:
+                raise PixitError(f"{folder}: found no recordings in it; expected .flac, .wav or .opus files")
+            speakers |= {f"{folder.name}-{number}": [path] for number, path in enumerate(files)}
+        voices = []
+        for name, paths in speakers.items():
+            if len(name.split()) != 1:
+                raise PixitError(
+                    f"{name}: a speaker's name with spaces does not fit in RTTM; rename the folder"
+                )
             utterances = [open_audio(path, sample_rate_hz).read() for path in paths]
-            voices.append(Voice.from_utterances(speaker.name, utterances, sample_rate_hz))
-        if num_files == 0:
-            raise PixitError(
-                f"{folder}: found no utterances; expected <speaker>/*.flac or <speaker>/*.wav in it"
-            )
+            voices.append(Voice.from_utterances(name, utterances, sample_rate_hz))
         return cls([voice for voice in voices if voice is not None], sample_rate_hz)
 
     def __len__(self) -> int:
@@ -237,3 +251,10 @@ class SpeakerPool:
         if num_speakers > len(self):
             raise PixitError(f"{num_speakers} speakers asked for, but the pool has {len(self)}; add speakers")
         return [self.voices[i] for i in rng.choice(len(self), num_speakers, replace=False)]
+
+
+def find_audio(place: Path) -> list[Path]:
+    """Return the recordings of a folder at any depth, in order; a file stands for itself."""
+    if not place.is_dir():
+        return [place]
+    return sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)

@@ -23,14 +23,25 @@ from pixit.types import LocalModel, PixitError
 
 
 class SimulationSettings(Settings):
-    """Pairs made on the fly, in training and (from other speakers) in validation."""
+    """Pairs made on the fly, in training and, from other speakers, turns, noises and rooms, in validation."""
 
-    speech: Path = Field(description="folder of one folder of utterances per speaker")
-    validation_speech: Path = Field(description="the same, of speakers who are not in `speech`")
-    turn_taking: tuple[Path, ...] = Field(description="RTTM files or folders of real meetings")
-    noise: tuple[Path, ...] = Field((), description="recordings of noise")
-    num_rooms: int = Field(60, ge=1, description="rooms with simulated reverberation")
-    room_cache: Path | None = Field(None, description=".npz file that keeps the rooms between runs")
+    speech: tuple[Path, ...] = Field(
+        min_length=1, description="folders of one folder of utterances per speaker"
+    )
+    unlabelled_speech: tuple[Path, ...] = Field(
+        (), description="folders of recordings of one unknown speaker each"
+    )
+    validation_speech: tuple[Path, ...] = Field(
+        min_length=1, description="as `speech`, of speakers who are in neither of them"
+    )
+    turn_taking: tuple[Path, ...] = Field(min_length=1, description="RTTM files or folders of real meetings")
+    validation_turn_taking: tuple[Path, ...] = Field(min_length=1, description="the same, of other meetings")
+    noise: tuple[Path, ...] = Field((), description="recordings of noise, or folders of them")
+    validation_noise: tuple[Path, ...] = Field(
+        (), description="the same, of other noises; none: only generated noise is heard in validation"
+    )
+    num_rooms: int = Field(60, ge=1, description="rooms with simulated reverberation; validation has its own")
+    room_cache: Path | None = Field(None, description="folder that keeps the rooms between runs")
     pairs: PairSettings = PairSettings()
 
 
@@ -212,17 +223,19 @@ class PairData(pl.LightningDataModule):
         return MixedPairs(parts, weights, self._seed_of(subset))
 
     def _simulated(self, simulation: SimulationSettings, subset: str, count: int) -> SimulatedPairs:
-        speech = simulation.speech if subset == "train" else simulation.validation_speech
+        training, seed = subset == "train", self._seed_of(subset)
+        cache = simulation.room_cache
         ingredients = Ingredients.from_folders(
-            speech,
-            simulation.turn_taking,
-            simulation.noise,
+            simulation.speech if training else simulation.validation_speech,
+            simulation.turn_taking if training else simulation.validation_turn_taking,
+            simulation.noise if training else simulation.validation_noise,
+            simulation.unlabelled_speech if training else (),
             sample_rate_hz=self.shape.sample_rate_hz,
             num_rooms=simulation.num_rooms,
-            seed=self.seed,
-            room_cache=simulation.room_cache,
+            seed=seed,
+            room_cache=cache / f"{subset}.npz" if cache is not None else None,
         )
-        return SimulatedPairs(ingredients, simulation.pairs, self.shape, count, self._seed_of(subset))
+        return SimulatedPairs(ingredients, simulation.pairs, self.shape, count, seed)
 
     def _seed_of(self, subset: str) -> int:
         return self.seed if subset == "train" else self.seed + 1_000_003

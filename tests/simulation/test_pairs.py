@@ -156,7 +156,7 @@ def test_settings_that_cannot_work_are_told(ingredients: Ingredients) -> None:
 @pytest.mark.real
 def test_real_speech_gives_pairs(shared_data: Path) -> None:
     ingredients = Ingredients.from_folders(
-        shared_data / "librispeech" / "dev",
+        [shared_data / "librispeech" / "dev"],
         [shared_data / "ami" / "annotations" / "only_words" / "rttms" / "dev"],
         [shared_data / "noise" / "kitchen.wav"],
         num_rooms=2,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -143,10 +146,32 @@ def test_pool_draws_different_voices_and_leaves_out_the_silent() -> None:
 
 def test_folder_without_utterances_is_named(tmp_path) -> None:
     with pytest.raises(PixitError, match=r"expected <speaker>/\*\.flac"):
-        SpeakerPool.from_folder(tmp_path, RATE_HZ)
-    (tmp_path / "two words").mkdir()
+        SpeakerPool.from_folders([tmp_path], RATE_HZ)
+    write_speech(tmp_path / "two words" / "1.flac")
     with pytest.raises(PixitError, match="rename the folder"):
-        SpeakerPool.from_folder(tmp_path, RATE_HZ)
+        SpeakerPool.from_folders([tmp_path], RATE_HZ)
+
+
+def write_speech(path: Path, pitch_hz: float = 150) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time_s = np.arange(RATE_HZ) / RATE_HZ
+    soundfile.write(path, 0.1 * np.sin(2 * np.pi * pitch_hz * time_s), RATE_HZ)
+
+
+def test_speakers_of_several_folders_and_of_unlabelled_recordings(tmp_path) -> None:
+    for corpus, ending in (("one", "flac"), ("other", "ogg")):
+        for speaker in ("a", "b"):
+            write_speech(tmp_path / corpus / speaker / f"1.{ending}")
+    write_speech(tmp_path / "unknown" / "deep" / "x.wav")
+    write_speech(tmp_path / "unknown" / "y.wav")
+    folders = [tmp_path / "one", tmp_path / "other"]
+    pool = SpeakerPool.from_folders(folders, RATE_HZ, [tmp_path / "unknown"])
+    names = [voice.speaker for voice in pool.voices]
+    assert names == ["one-a", "one-b", "other-a", "other-b", "unknown-0", "unknown-1"]
+    assert [voice.speaker for voice in SpeakerPool.from_folders(folders[:1], RATE_HZ).voices] == ["a", "b"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PixitError, match="empty: found no recordings"):
+        SpeakerPool.from_folders(folders, RATE_HZ, [tmp_path / "empty"])
 
 
 @pytest.mark.real

@@ -187,9 +187,10 @@ def simulation(tmp_path_factory: pytest.TempPathFactory, database: Path) -> dict
     """Settings of a simulation of a few voices that take turns as in the tiny corpus."""
     folder = tmp_path_factory.mktemp("speech")
     return {
-        "speech": write_utterances(folder / "train", "t"),
-        "validation_speech": write_utterances(folder / "dev", "d"),
+        "speech": [write_utterances(folder / "train", "t")],
+        "validation_speech": [write_utterances(folder / "dev", "d")],
         "turn_taking": [database.parent / "train0.rttm"],
+        "validation_turn_taking": [database.parent / "train1.rttm"],
         "num_rooms": 2,
         "pairs": {"reverb_probability": 0.0},
     }
@@ -225,7 +226,41 @@ def test_simulation_names_what_it_needs() -> None:
         "speech",
         "validation_speech",
         "turn_taking",
+        "validation_turn_taking",
     }
+
+
+def test_validation_shares_nothing_with_the_training(
+    settings: Settings, simulation: dict[str, Any], tmp_path: Path
+) -> None:
+    """Voices, turns, noises and rooms: the figures would be too good."""
+    for name, tone_hz in (("hum", 50), ("hiss", 3000)):
+        signal = 0.1 * np.sin(2 * np.pi * tone_hz * np.arange(16000) / 16000)
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "noise.wav", signal, 16000)
+    (tmp_path / "other.rttm").write_text("SPEAKER x 1 0.5 2.5 <NA> <NA> A <NA> <NA>\n")
+    values = simulation | {
+        "validation_turn_taking": [tmp_path / "other.rttm"],
+        "noise": [tmp_path / "hum"],
+        "validation_noise": [tmp_path / "hiss"],
+        "room_cache": tmp_path / "rooms",
+        "pairs": {"reverb_probability": 1.0},
+    }
+    data = pair_data(settings(data={"simulation": values}), None)
+    training, validation = (part.parts[0].ingredients for part in (data.training_set, data.validation_set))
+    assert {v.speaker[0] for v in training.pool.voices} == {"t"}
+    assert {v.speaker[0] for v in validation.pool.voices} == {"d"}
+    assert len(training.turn_taking.meetings[0].starts_s) == 5
+    assert len(validation.turn_taking.meetings[0].starts_s) == 1
+    spectra = [np.abs(np.fft.rfft(part.noises.noises[0])).argmax() for part in (training, validation)]
+    assert spectra == [50, 3000]
+    rooms = [part.rooms.prepare() for part in (training, validation)]
+    for one in rooms[0]:
+        for other in rooms[1]:
+            assert not np.array_equal(one[0].response, other[0].response)
+    generated = [part.noises.noises[1] for part in (training, validation)]
+    assert not np.array_equal(*generated)
+    assert sorted(path.name for path in (tmp_path / "rooms").iterdir()) == ["development.npz", "train.npz"]
 
 
 # --- what does not fit ----------------------------------------------------------------------------------

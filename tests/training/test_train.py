@@ -452,7 +452,13 @@ def test_a_model_of_another_kind_is_no_beginning(settings: Settings, database: P
 
 
 def test_provenance_tells_no_folder_of_its_maker(tmp_path: Path) -> None:
-    simulation = {"speech": tmp_path / "s", "validation_speech": "~/v", "turn_taking": [tmp_path / "a.rttm"]}
+    turns = [tmp_path / "a.rttm"]
+    simulation = {
+        "speech": [tmp_path / "s"],
+        "validation_speech": ["~/v"],
+        "turn_taking": turns,
+        "validation_turn_taking": turns,
+    }
     chosen = TrainSettings.model_validate(
         {"data": {"simulation": simulation}, "wavlm_weights": str(tmp_path / "w")}
     )
