@@ -69,6 +69,8 @@ class Separation:
         How this was made, all of it fit for JSON.
     temporary
         Folder of the tracks, if it is to vanish with the last of them.
+    folder
+        Where it was loaded from, None for one that was not.
     """
 
     uri: str
@@ -78,6 +80,7 @@ class Separation:
     num_samples: int
     settings: dict[str, Any] = field(default_factory=dict)
     temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+    folder: Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.temporary is not None:
@@ -195,6 +198,7 @@ class Separation:
             description.sample_rate,
             description.num_samples,
             description.settings,
+            folder=folder,
         )
 
     def _turns(self) -> list[_TurnEntry]:

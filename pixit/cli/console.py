@@ -11,13 +11,8 @@ from typing import Any
 
 import click
 
+from pixit.formats.names import AUDIO_ENDINGS
 from pixit.types import PixitError
-
-RECORDINGS = (
-    ".aac .aif .aifc .aiff .amr .ape .au .avi .caf .flac .m4a .m4v .mka .mkv .mov .mp3 .mp4 .mpeg .mpg .oga "
-    ".ogg .opus .rf64 .snd .sph .w64 .wav .webm .wma .wv .3gp"
-)
-"""Endings of the files that are taken from a folder."""
 
 
 def say(line: str, quiet: bool = False) -> None:
@@ -73,12 +68,10 @@ def find_recordings(given: Iterable[Path]) -> list[Path]:
     for path in given:
         inside = [path]
         if path.is_dir():
-            inside = sorted(
-                p for p in path.iterdir() if p.suffix.lower() in RECORDINGS.split() and p.is_file()
-            )
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in AUDIO_ENDINGS and p.is_file())
             inside = [p for p in inside if not p.name.startswith(".")]
         if not inside:
-            raise PixitError(f"{path}: holds no recordings; expected files as {RECORDINGS}")
+            raise PixitError(f"{path}: holds no recordings; expected files as {' '.join(AUDIO_ENDINGS)}")
         for file in inside:
             found.setdefault(file.resolve(), file)
     return list(found.values())

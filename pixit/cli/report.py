@@ -67,6 +67,7 @@ def report(
     DIR is the folder of a result of pixit separate, or a folder of such folders. A page is one HTML file with
     all in it, pictures and sound: it opens in any browser, without a network.
     """
+    from pixit.formats.results_folder import find_results
     from pixit.formats.rttm import read_rttm
     from pixit.report.page import write_report
     from pixit.results import Separation
@@ -108,25 +109,6 @@ def read_sessions(path: Path, uris: list[str]) -> dict[str, list[Utterance]]:
         return dict(zip(uris, sessions.values(), strict=True))
     check_names(path, sessions, uris)
     return sessions
-
-
-def find_results(given: tuple[Path, ...]) -> list[Path]:
-    """Return the folders of results among `given` and in its folders, each once."""
-    found: dict[Path, Path] = {}
-    for folder in given:
-        inside = [folder]
-        if not is_result(folder) and folder.is_dir():
-            inside = [path for path in sorted(folder.iterdir()) if is_result(path)]
-        if not inside:
-            raise PixitError(f"{folder}: holds no results; expected folders that pixit separate wrote")
-        for path in inside:
-            found.setdefault(path.resolve(), path)
-    return list(found.values())
-
-
-def is_result(folder: Path) -> bool:
-    """Whether a folder looks like one of a result."""
-    return (folder / f"{folder.resolve().name}.json").is_file()
 
 
 def name_pages(folders: list[Path], output: Path | None) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import complain, find_recordings, progress, say, writable
+from pixit.cli.console import complain, progress, say, writable
 from pixit.cli.options import SettingsCommand, collect_overrides, set_option
 from pixit.files import file_hash
 from pixit.types import PixitError, Turn
@@ -157,6 +157,8 @@ def find_jobs(
     rttm: Path | None,
 ) -> list[Job]:
     """Return what there is to do, each once; a `PixitError` if an option does not fit an input."""
+    from pixit.formats.results_folder import find_results
+
     jobs: dict[Path, Job] = {}
     for given in inputs:
         is_folder = given.is_dir()
@@ -171,7 +173,7 @@ def find_jobs(
             )
         if not is_folder and attribution == "separation":
             raise PixitError(f"{given}: has no separated tracks; name the folder that pixit separate wrote")
-        for path in find_results(given) if is_folder else [given]:
+        for path in find_results([given]) if is_folder else [given]:
             own = attribution or ("separation" if is_folder else "diarization" if rttm else None)
             job = Job(path, output or path.resolve().parent, own, audio, rttm)
             target = job.output / job.name
@@ -183,20 +185,6 @@ def find_jobs(
     if audio is not None and audio.is_file() and len(jobs) > 1:
         raise PixitError(f"{audio}: is one recording for {len(jobs)} results; give a folder of recordings")
     return list(jobs.values())
-
-
-def find_results(folder: Path) -> list[Path]:
-    """Return a folder that `pixit separate` wrote, or all such folders in it."""
-    inside = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    results = [path for path in inside if (path / f"{path.resolve().name}.json").is_file()]
-    if folder in results:
-        return [folder]
-    if not results:
-        raise PixitError(
-            f"{folder}: holds no result of pixit separate (NAME/NAME.json); separate first, "
-            "or name a recording"
-        )
-    return results
 
 
 def transcribe_one(
@@ -270,26 +258,14 @@ def find_audio(job: Job, result: Separation) -> AudioFile:
     Raises
     ------
     PixitError
-        If it is not there, or not as long as the result.
+        If it is not there, or not the one that was separated.
     """
-    from pixit.audio import AudioFile
-    from pixit.files import file_name
+    from pixit.formats.results_folder import find_recording
 
-    path = job.audio or Path(str(result.settings.get("source", "")))
-    if path.is_dir():
-        files = [file for file in find_recordings([path]) if file_name(file.stem) == job.name]
-        if len(files) != 1:
-            raise PixitError(f"{path}: holds {len(files)} recordings named {job.name}, expected one")
-        path = files[0]
-    if not path.is_file():
-        raise PixitError(f"{path}: no such file, expected the recording of {job.path}; name it with --audio")
-    channel = result.settings.get("channel")
-    audio = AudioFile(path, result.sample_rate_hz, channel if isinstance(channel, int) else None)
-    if audio.num_samples != result.num_samples:
-        raise PixitError(
-            f"{path}: lasts {audio.duration_s:.3f} s and {job.path} {result.duration_s:.3f} s; "
-            "expected its recording, name it with --audio"
-        )
+    audio = find_recording(result, job.audio)
+    if audio is None:
+        source = result.settings.get("source", "its recording")
+        raise PixitError(f"{source}: no such file, the recording of {job.path}; name it with --audio")
     return audio
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pixit.audio import open_audio
 from pixit.files import file_name
+from pixit.formats.results_folder import find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
 from pixit.formats.transcripts import READERS, Utterance, read_transcript
@@ -32,21 +33,35 @@ class Labelled:
     duration_s
         Length of the recording, None where nothing tells.
     audio
-        The recording itself, None where nothing tells.
-    tracks
-        The separated track of each speaker.
+        The recording itself, if it was named.
+    result
+        What it was read from, if that is a result of ``pixit separate``.
     """
 
     uri: str
     utterances: tuple[Utterance, ...]
     duration_s: float | None = None
     audio: Path | None = None
-    tracks: tuple[Path, ...] = ()
+    result: Separation | None = None
 
     @property
     def end_s(self) -> float:
         """End of the recording; where that is unknown, of the last turn."""
         return max([self.duration_s or 0.0, *(utterance.end_s for utterance in self.utterances)])
+
+    def media(self) -> list[Path]:
+        """Return the files to listen to: the recording if it is at hand, and the separated tracks.
+
+        Raises
+        ------
+        PixitError
+            As `find_recording`.
+        """
+        if self.result is None:
+            return [self.audio] if self.audio is not None else []
+        found = find_recording(self.result, self.audio)
+        tracks = [track.path for track in self.result.tracks.values()]
+        return tracks if found is None else [found.info.path, *tracks]
 
 
 def read_labelled(paths: Iterable[Path | str]) -> list[Labelled]:
@@ -97,23 +112,18 @@ def attach_audio(recordings: list[Labelled], files: list[Path]) -> list[Labelled
 
 def _read(path: Path) -> Iterator[tuple[Path, Labelled]]:
     """Yield where a recording stands, and the recording."""
-    if _is_result(path):
+    if is_result(path):
         yield path, _from_result(path)
     elif path.is_dir():
         rttms = [p for p in sorted(path.rglob("*.rttm")) if not _is_hidden(p.relative_to(path))]
         for rttm in rttms:
-            yield from _read(rttm.parent) if _is_result(rttm.parent) else _from_rttm(rttm)
+            yield from _read(rttm.parent) if is_result(rttm.parent) else _from_rttm(rttm)
         if not rttms:
             yield from _from_transcripts(path)
     elif path.suffix.lower() == ".rttm":
         yield from _from_rttm(path)
     else:
         yield from _from_transcripts(path)
-
-
-def _is_result(folder: Path) -> bool:
-    name = folder.resolve().name
-    return all((folder / f"{name}{ending}").is_file() for ending in (".rttm", ".json"))
 
 
 def _is_hidden(path: Path) -> bool:
@@ -124,10 +134,7 @@ def _from_result(folder: Path) -> Labelled:
     result = Separation.load(folder)
     turns = result.diarization.itertracks(yield_label=True)
     utterances = (Utterance(result.uri, str(who), s.start, s.end, "") for s, _, who in turns)
-    source = Path(str(result.settings.get("source", "")))
-    audio = source if source.is_file() else None  # it may have moved since
-    tracks = tuple(track.path for track in result.tracks.values())
-    return Labelled(result.uri, tuple(utterances), result.duration_s, audio, tracks)
+    return Labelled(result.uri, tuple(utterances), result.duration_s, result=result)
 
 
 def _from_rttm(path: Path) -> Iterator[tuple[Path, Labelled]]:

@@ -7,9 +7,43 @@ import re
 from collections import Counter
 from collections.abc import Collection
 
+from pixit.files import file_name
 from pixit.types import PixitError
 
-AUDIO_ENDINGS = r"\.(aac|flac|m4a|mka|mkv|mov|mp3|mp4|ogg|opus|rttm|sph|wav|webm|wma)$"
+AUDIO_ENDINGS = (
+    *(
+        ".aac",
+        ".aif",
+        ".aifc",
+        ".aiff",
+        ".amr",
+        ".ape",
+        ".au",
+        ".avi",
+        ".caf",
+        ".flac",
+        ".m4a",
+        ".m4v",
+        ".mka",
+    ),
+    *(
+        ".mkv",
+        ".mov",
+        ".mp3",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".rf64",
+        ".snd",
+        ".sph",
+        ".w64",
+    ),
+    *(".wav", ".webm", ".wma", ".wv", ".3gp"),
+)
+"""Endings of the files that are taken from a folder as recordings."""
 
 
 def match_names(
@@ -74,9 +108,9 @@ def some(names: Collection[str], limit: int = 5) -> str:
 
 def _bare(name: str) -> str:
     """Return a name without folder and ending of audio, fit for RTTM."""
-    from pixit.files import file_name
-
-    return file_name(re.sub(AUDIO_ENDINGS, "", re.split(r"[/\\]", name)[-1], flags=re.IGNORECASE))
+    stem, dot, ending = re.split(r"[/\\]", name)[-1].rpartition(".")
+    is_file = f"{dot}{ending}".lower() in (*AUDIO_ENDINGS, ".rttm")
+    return file_name(stem if is_file else f"{stem}{dot}{ending}")
 
 
 def _goes_on(name: str, other: str) -> bool:

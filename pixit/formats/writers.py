@@ -102,7 +102,7 @@ def write_elan(recordings: Sequence[Labelled], path: Path) -> None:
 
     (recording,) = recordings
     document = Eaf(author="pixit")
-    for media in filter(None, (recording.audio, *recording.tracks)):
+    for media in recording.media():
         absolute = media.absolute()
         kind = AUDIO_KINDS.get(media.suffix.lower()) or mimetypes.guess_type(media.name)[0] or "unknown"
         relative = Path(os.path.relpath(absolute, path.parent.absolute())).as_posix()

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 from pixit.cli import cli
-from pixit.evaluation.separation.files import find_mixture, find_sources, pair_recordings, turns_of
+from pixit.evaluation.separation.files import find_mixtures, find_sources, pair_recordings, turns_of
 from pixit.evaluation.separation.metrics import LIMIT_DB, Products, bss_eval, pesq, ratio_db, si_sdr, stoi
 from pixit.evaluation.separation.score import RecordingScores, ScoringOptions, score_separation
 from pixit.evaluation.separation.signals import TalkMasks
@@ -397,14 +397,17 @@ def test_recordings_are_paired_by_name(tmp_path: Path) -> None:
 def test_a_mixture_is_found_by_its_name(tmp_path: Path) -> None:
     for name in ("m 1.flac", "m_1.txt", "n.wav"):
         (tmp_path / name).touch()
-    endings = [".wav", ".flac"]
-    assert find_mixture(tmp_path, "m_1", False, endings).name == "m 1.flac"
+    found, notes = find_mixtures(tmp_path, ["m_1"])
+    assert found == {"m_1": tmp_path / "m 1.flac"}
+    assert notes == [f"taken for the same recording, by the names in {tmp_path}: m_1 = m 1"]
     (tmp_path / "m_1.wav").touch()
-    assert find_mixture(tmp_path, "m_1", False, endings).name == "m_1.wav"
-    assert find_mixture(tmp_path / "n.wav", "any", True, endings).name == "n.wav"
-    (tmp_path / "m_1.flac").touch()
-    with pytest.raises(PixitError, match="holds more than one mixture of 'm_1'"):
-        find_mixture(tmp_path, "m_1", False, endings)
+    assert find_mixtures(tmp_path, ["m_1", "n"]) == (
+        {"m_1": tmp_path / "m_1.wav", "n": tmp_path / "n.wav"},
+        [],
+    )
+    assert find_mixtures(tmp_path / "n.wav", ["any"]) == ({"any": tmp_path / "n.wav"}, [])
+    with pytest.raises(PixitError, match="is one mixture, but there are more recordings"):
+        find_mixtures(tmp_path / "n.wav", ["n", "m_1"])
 
 
 def test_turns_are_found_by_name() -> None:
@@ -527,7 +530,7 @@ def test_recordings_on_one_side_are_told(corpus: Path) -> None:
             "expected a file in an existing folder, named .txt, .csv",
         ),
         (["{0}/ref", "{0}/est", "--mixture", "{0}/audio/m2.wav"], "is one mixture, but there are more"),
-        (["{0}/ref", "{0}/est", "--mixture", "{0}/ref"], "holds no mixture of 'm 1'"),
+        (["{0}/ref", "{0}/est", "--mixture", "{0}/ref"], "holds no recording 'm 1'"),
         (["{0}/ref", "{0}/est", "--rttm", "{0}/audio"], "holds no RTTM files"),
         (["{0}/ref", "{0}/est", "--rttm", "{0}/est/m2/m2.rttm"], "has no turns of 'm 1'; found 'm2'"),
         (["{0}/ref", "{0}/nothing"], "does not exist"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pixit.cli.console import RECORDINGS, progress, say
+from pixit.cli.console import progress, say
 from pixit.types import PixitError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def score(
 ) -> Table:
     """Score all recordings against their references."""
     from pixit.evaluation.separation.files import (
-        find_mixture,
+        find_mixtures,
         find_sources,
         pair_recordings,
         read_turns,
@@ -123,13 +123,23 @@ def score(
         if not pair.tracks:
             click.echo(f"{pair.recording}: has no tracks, every speaker is missing", err=True)
     turns = read_turns(rttm) if rttm is not None else None
+    mixtures, notes = find_mixtures(mixture, [p.recording for p in pairs]) if mixture else ({}, [])
+    for note in notes:
+        click.echo(f"pixit: warning: {note}", err=True)
     is_only, scores = len(pairs) == 1, []
     for pair in pairs:
-        source = find_mixture(mixture, pair.recording, is_only, RECORDINGS.split()) if mixture else None
         spoken = turns_of(turns, rttm, pair.recording, is_only) if turns is not None and rttm else None
         with progress(pair.recording, quiet) as hook:
             scores.append(
-                score_separation(pair.references, pair.tracks, source, spoken, options, pair.recording, hook)
+                score_separation(
+                    pair.references,
+                    pair.tracks,
+                    mixtures.get(pair.recording),
+                    spoken,
+                    options,
+                    pair.recording,
+                    hook,
+                )
             )
     title = f"Separation; the mixture is {'that of --mixture' if mixture else 'the sum of the references'}"
     return separation_table(scores, options.regions, title)
@@ -137,19 +147,21 @@ def score(
 
 def measure(mixture: Path, estimate: Path, rttm: Path | None, quiet: bool) -> Table:
     """Measure the tracks of all recordings against their mixtures."""
-    from pixit.evaluation.separation.files import find_mixture, find_sources, read_turns, turns_of
+    from pixit.evaluation.separation.files import find_mixtures, find_sources, read_turns, turns_of
     from pixit.evaluation.separation.statistics import measure_tracks, statistics_table
 
     estimates = find_sources(estimate)
+    mixtures, notes = find_mixtures(mixture, estimates.recordings)
+    for note in notes:
+        click.echo(f"pixit: warning: {note}", err=True)
     is_only, statistics = len(estimates.recordings) == 1, []
     for recording, tracks in estimates.recordings.items():
         folder = estimate if estimates.is_single else estimate / recording
-        source = find_mixture(mixture, recording, is_only, RECORDINGS.split())
         own = sorted(folder.glob("*.rttm"))
         turns_path = rttm or (own[0] if len(own) == 1 else None)
         turns = None
         if turns_path is not None and (found := read_turns(turns_path)):
             turns = turns_of(found, turns_path, recording, is_only=is_only or rttm is None)
         with progress(recording, quiet) as hook:
-            statistics.append(measure_tracks(source, tracks, turns, recording, hook))
+            statistics.append(measure_tracks(mixtures[recording], tracks, turns, recording, hook))
     return statistics_table(statistics)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pixit.files import file_name
+from pixit.formats.results_folder import find_by_name
 from pixit.formats.rttm import read_rttm
 from pixit.types import PixitError, Turn
 
@@ -127,27 +128,20 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(listed[:3]) + (" …" if len(listed) > 3 else "")
 
 
-def find_mixture(path: Path, recording: str, is_only: bool, endings: Sequence[str]) -> Path:
-    """Return the mixture of a recording: `path` itself, or the file of that name in it.
+def find_mixtures(path: Path, recordings: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
+    """Return the mixture of each recording: `path` itself if it is a file, or those in the folder `path`.
 
-    Parameters
-    ----------
-    is_only
-        Whether it is the only recording: then a file is its mixture, whatever its name.
-    endings
-        Endings of audio files.
+    Raises
+    ------
+    PixitError
+        If `path` is one file for more than one recording, or as `find_by_name`.
     """
     if path.is_dir():
-        files = [p for p in sorted(path.iterdir()) if p.suffix.lower() in endings]
-        name = same_name(recording, (p.stem for p in files))
-        found = [p for p in files if p.stem == name]
-        if len(found) != 1:
-            told = "no mixture" if not found else "more than one mixture"
-            raise PixitError(f"{path}: holds {told} of {recording!r}; expected one file as {recording}.wav")
-        return found[0]
-    if not is_only:
+        return find_by_name(path, recordings)
+    names = list(recordings)
+    if len(names) > 1:
         raise PixitError(f"{path}: is one mixture, but there are more recordings; expected a folder of them")
-    return path
+    return dict.fromkeys(names, path), []
 
 
 def read_turns(path: Path) -> dict[str, list[Turn]]:
