@@ -1,8 +1,9 @@
-"""What README promises is run word for word."""
+"""What README and the pages of docs/ promise is run word for word."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,11 +14,25 @@ from click.testing import CliRunner
 from pixit.cli import cli
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8")
+    for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+}
+README = PAGES["README.md"]
+RECIPES = {
+    path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(REPOSITORY.glob("recipes/*/README.md"))
+}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(page: str) -> list[str]:
+    """Return the command lines of a page's shell blocks."""
+    lines = "".join(blocks("bash", page)).splitlines()
+    return [command for line in lines for command in line.split(" && ")]
 
 
 @pytest.fixture
@@ -29,12 +44,20 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_python_examples_run(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    examples = blocks("python")
-    assert examples
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), {})
+    """Of README; those of a page of docs/ run below."""
+    (example,) = blocks("python")
+    exec(compile(example, "README.md", "exec"), {})
     assert "SPEAKER_00" in capsys.readouterr().out
     assert (clone / "separated" / "meeting" / "meeting.rttm").is_file()
+
+
+@pytest.mark.usefixtures("clone")
+@pytest.mark.parametrize(
+    "name", [name for name in PAGES if name != "README.md" and blocks("python", PAGES[name])]
+)
+def test_python_examples_of_the_docs_run(name: str) -> None:
+    for example in blocks("python", PAGES[name]):
+        exec(compile(example, name, "exec"), {})
 
 
 def test_the_main_command_runs(clone: Path) -> None:
@@ -59,10 +82,39 @@ def test_ci_runs_the_test_command() -> None:
     assert "\npytest" in script
 
 
-def test_options_that_readme_names_exist() -> None:
+@pytest.mark.parametrize("name", [*PAGES, *RECIPES])
+def test_the_commands_of_a_page_can_be_parsed(name: str) -> None:
+    """Every `pixit …` names a command that is there, with options that it has."""
+    for line in commands({**PAGES, **RECIPES}[name]):
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["pixit"]:
+            command, arguments = find_command(words[1:])
+            context = click.Context(command, resilient_parsing=True)
+            command.make_parser(context).parse_args(arguments)  # raises on an unknown option
+
+
+def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Return the command that a command line asks for, and its arguments."""
+    command: click.Command | None = cli
+    while isinstance(command, click.Group):
+        command = command.get_command(click.Context(command), words[0])
+        assert command is not None, words
+        words = words[1:]
+    assert command is not None
+    return command, words
+
+
+def test_a_wrong_option_is_found() -> None:
+    command, arguments = find_command(["separate", "meeting.wav", "--speakers", "2"])
+    with pytest.raises(click.NoSuchOption):
+        command.make_parser(click.Context(command)).parse_args(arguments)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_options_that_a_page_names_exist(name: str) -> None:
     recipes = "".join(path.read_text(encoding="utf-8") for path in REPOSITORY.glob("recipes/*/*.py"))
     known = options_of(cli) | set(re.findall(r"--[a-z][a-z-]+", recipes))
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGES[name])) <= known
 
 
 def options_of(command: click.Command) -> set[str]:
@@ -75,8 +127,24 @@ def options_of(command: click.Command) -> set[str]:
     return found
 
 
-def test_files_that_readme_names_exist() -> None:
-    for target in re.findall(r"\]\(((?!https?:)[^)#]+)\)", README):
-        assert (REPOSITORY / target).exists(), target
-    for name in re.findall(r"`((?:configs|scripts|tests|recipes|pixit)/[\w./-]+)`", README):
-        assert (REPOSITORY / name).exists(), name
+@pytest.mark.parametrize("name", PAGES)
+def test_files_that_a_page_names_exist(name: str) -> None:
+    folder = (REPOSITORY / name).parent
+    for target in re.findall(r"\]\(((?!https?:)[^)#]+)", PAGES[name]):
+        assert (folder / target).exists(), target
+    for path in re.findall(r"`((?:configs|scripts|tests|recipes|pixit)/[\w./-]+)`", PAGES[name]):
+        assert (REPOSITORY / path).exists(), path
+
+
+def test_the_picture_shows_what_is_in_the_package() -> None:
+    """Each file and folder of pixit/ has its line, and the files named there exist."""
+    (picture,) = re.findall(
+        r"^pixit/\n(.*?)^```", PAGES["docs/architecture.md"], flags=re.MULTILINE | re.DOTALL
+    )
+    package = REPOSITORY / "pixit"
+    lines = dict(re.findall(r"^[├└]── (\S+) +(.*)$", picture, flags=re.MULTILINE))
+    there = {path.name + "/" * path.is_dir() for path in package.iterdir() if not path.name.startswith("_")}
+    assert set(lines) == there
+    for entry, words in lines.items():
+        for path in re.findall(r"\w+(?:/|\.py)", words):
+            assert (package / entry / path).exists(), f"{entry}: {path}"
