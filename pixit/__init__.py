@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pixit.checkpoints import load_model
     from pixit.models.totatonet import ToTaToNet
+    from pixit.pipeline.batch import separate
     from pixit.pipeline.separate import Separator
     from pixit.results import Separation
     from pixit.types import PixitError
 
     __version__: str
 
-__all__ = ["PixitError", "Separation", "Separator", "ToTaToNet", "__version__", "load_model"]
+__all__ = ["PixitError", "Separation", "Separator", "ToTaToNet", "__version__", "load_model", "separate"]
 
 _HOMES = {
     "PixitError": "pixit.types",
@@ -25,6 +26,7 @@ _HOMES = {
     "Separator": "pixit.pipeline.separate",
     "ToTaToNet": "pixit.models.totatonet",
     "load_model": "pixit.checkpoints",
+    "separate": "pixit.pipeline.batch",
 }
 
 

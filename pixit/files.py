@@ -6,8 +6,9 @@ import hashlib
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,31 @@ def whole_folder(target: Path) -> Iterator[Path]:
             old.rename(target)
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Make a folder and try to write into it; if it is new and stays empty, remove it at the end.
+
+    Raises
+    ------
+    PixitError
+        If that cannot be done.
+    """
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(prefix=".pixit-", dir=folder).cleanup()
+    except OSError as error:
+        raise PixitError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder for the output"
+        ) from None
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def _cannot_be_written(target: Path, error: OSError) -> PixitError:

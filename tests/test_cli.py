@@ -23,10 +23,10 @@ import pixit
 from pixit.audio import Audio, Track, TrackWriter
 from pixit.checkpoints import save_model
 from pixit.cli import cli
-from pixit.cli.console import writable
 from pixit.cli.options import collect_overrides
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
+from pixit.pipeline.provenance import describe, make_request
 from pixit.pipeline.separate import SeparationSettings, Separator
 from pixit.results import Separation
 from pixit.types import PixitError
@@ -68,6 +68,7 @@ class FakeSeparator:
         if self.error is not None:
             raise self.error
         self.calls.append(call)
+        bounds = {name: value for name, value in call.items() if name != "channel"}
         for completed in range(3):
             hook("segmentation", None, file=audio, total=2, completed=completed)
         path = self.folder / f"{len(self.calls)}.w64"
@@ -77,7 +78,8 @@ class FakeSeparator:
         diarization = Annotation(uri=audio.uri)
         diarization[Segment(0, audio.duration_s)] = "SPEAKER_00"
         tracks = {"SPEAKER_00": Track.open(path)}
-        return Separation(audio.uri, diarization, tracks, audio.sample_rate_hz, audio.num_samples)
+        settings = describe(audio, 1, None) | {"request": make_request(self.fingerprint, audio, **bounds)}
+        return Separation(audio.uri, diarization, tracks, audio.sample_rate_hz, audio.num_samples, settings)
 
 
 @pytest.fixture
@@ -338,7 +340,7 @@ def test_command_and_python_give_the_same(separator_folder: Path, tmp_path: Path
     assert by_command.diarization == again.diarization
     np.testing.assert_array_equal(by_command.sources.data, again.sources.data)
     request = by_command.settings["request"]
-    assert request == again.settings["request"] | {"format": "wav"}
+    assert request == again.settings["request"]
     assert request["source_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert request["model_sha256"] != request["embedder_sha256"] != request["source_sha256"]
 
@@ -475,16 +477,3 @@ def test_simulate_writes_a_corpus_and_says_how_to_train_on_it(tmp_path: Path) ->
 )
 def test_collect_overrides(options: dict[str, Any], expected: list[str]) -> None:
     assert collect_overrides(["x=1"], **options) == expected
-
-
-def test_writable_removes_only_what_it_made_and_what_is_empty(tmp_path: Path) -> None:
-    with writable(tmp_path / "new"):
-        assert (tmp_path / "new").is_dir()
-    assert not (tmp_path / "new").exists()
-    with writable(tmp_path / "kept"):
-        (tmp_path / "kept" / "file").write_text("")
-    assert (tmp_path / "kept" / "file").exists()
-    (tmp_path / "old").mkdir()
-    with pytest.raises(PixitError), writable(tmp_path / "old"):
-        raise PixitError("x")
-    assert (tmp_path / "old").is_dir()

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixit.files import file_hash, file_name, weights_hash, whole_file, whole_folder, write_text
+from pixit.files import file_hash, file_name, weights_hash, whole_file, whole_folder, writable, write_text
 from pixit.types import PixitError
 
 
@@ -107,3 +107,16 @@ def test_a_layout_in_memory_is_no_change() -> None:
 
 def test_what_is_no_network_has_none() -> None:
     assert weights_hash(object()) is None
+
+
+def test_writable_removes_only_what_it_made_and_what_is_empty(tmp_path: Path) -> None:
+    with writable(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()
+    assert not (tmp_path / "new").exists()
+    with writable(tmp_path / "kept"):
+        (tmp_path / "kept" / "file").write_text("")
+    assert (tmp_path / "kept" / "file").exists()
+    (tmp_path / "old").mkdir()
+    with pytest.raises(PixitError), writable(tmp_path / "old"):
+        raise PixitError("x")
+    assert (tmp_path / "old").is_dir()

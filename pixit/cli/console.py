@@ -1,11 +1,10 @@
-"""What the commands say and show, and the files and folders that they are given."""
+"""What the commands say and show, and the files that they are given."""
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,31 +34,66 @@ def run(command: Callable[[], Any]) -> None:
         sys.exit(2)
 
 
+class Bars:
+    """Bars for the steps of work, as a hook in pyannote.audio's form; they vanish when the work is done.
+
+    Parameters
+    ----------
+    name
+        What is worked on; None for the name of the file that the hook is given.
+    is_shown
+        Whether to show them at all; where nobody looks they are not shown anyway.
+    """
+
+    def __init__(self, name: str | None, is_shown: bool) -> None:
+        self._name, self._is_shown = name, is_shown
+        self._progress: Any = None
+        self._bars: dict[str, Any] = {}
+
+    def __call__(
+        self,
+        step: str,
+        artifact: Any,
+        file: Any = None,
+        total: int | None = None,
+        completed: int | None = None,
+    ) -> None:
+        """Show how far a step is."""
+        if total is None:
+            return
+        if self._progress is None:
+            self._begin()
+        name = f"{self._name or getattr(file, 'uri', file)}: {step}"
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(name)
+        self._progress.update(self._bars[name], total=total, completed=completed)
+
+    def _begin(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        percent = TextColumn("{task.percentage:3.0f} %")
+        columns = (TextColumn("{task.description}"), BarColumn(), percent, TimeRemainingColumn())
+        console = Console(stderr=True)
+        is_disabled = not self._is_shown or not console.is_terminal
+        self._progress = Progress(*columns, console=console, transient=True, disable=is_disabled)
+        self._progress.start()
+
+    def clear(self) -> None:
+        """Remove the bars: what is printed next stands where they were."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress, self._bars = None, {}
+
+
 @contextmanager
-def progress(name: str, quiet: bool) -> Iterator[Any]:
-    """Show a bar for each step of a hook in pyannote.audio's form; none where nobody looks."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    bars: dict[str, TaskID] = {}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-
-        def hook(
-            step: str, artifact: Any, file: Any = None, total: int | None = None, completed: int | None = None
-        ) -> None:
-            if total is not None:
-                if step not in bars:
-                    bars[step] = bar.add_task(f"{name}: {step}")
-                bar.update(bars[step], total=total, completed=completed)
-
-        yield hook
+def progress(name: str | None, quiet: bool) -> Iterator[Bars]:
+    """Show bars while something is worked on."""
+    bars = Bars(name, not quiet)
+    try:
+        yield bars
+    finally:
+        bars.clear()
 
 
 def find_recordings(given: Iterable[Path]) -> list[Path]:
@@ -75,26 +109,3 @@ def find_recordings(given: Iterable[Path]) -> list[Path]:
         for file in inside:
             found.setdefault(file.resolve(), file)
     return list(found.values())
-
-
-@contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """Make a folder and try to write into it; if it is new and stays empty, remove it at the end.
-
-    Raises
-    ------
-    PixitError
-        If that cannot be done.
-    """
-    is_new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(prefix=".pixit-", dir=folder).cleanup()
-    except OSError as error:
-        raise PixitError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from None
-    try:
-        yield
-    finally:
-        if is_new:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import find_recordings, say, writable
+from pixit.cli.console import find_recordings, say
 
 FORMATS = ["audacity", "textgrid", "elan", "csv", "srt", "vtt", "table", "rttm", "uem", "lab"]
 
@@ -49,6 +49,7 @@ def export(
     uem       the whole recording, to be scored
     lab       start end speaker
     """  # noqa: D301 (\b keeps click from wrapping the table)
+    from pixit.files import writable
     from pixit.formats.export import export as write
     from pixit.formats.export import is_file
     from pixit.formats.labelled import attach_audio, read_labelled

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import complain, find_recordings, progress, say, writable
+from pixit.cli.console import Bars, complain, find_recordings, progress, say
 from pixit.cli.options import SettingsCommand, collect_overrides, set_option
-from pixit.types import PixitError
 
 if TYPE_CHECKING:
-    from pixit.audio import Audio
-    from pixit.pipeline.separate import Separator
+    from pixit.pipeline.batch import Outcome
+    from pixit.results import Separation
 
 
 @click.command(
@@ -60,98 +57,51 @@ def separate(
     SPEAKER_00.wav, SPEAKER_01.wav … (as long as the recording, at their true level) and timeline.png.
     """
     from pixit.config import load_settings
+    from pixit.files import writable
+    from pixit.pipeline.batch import name_recordings, separate_all
     from pixit.pipeline.separate import SeparationSettings, Separator
 
     paths = find_recordings(recordings)
-    check_names(paths)
+    name_recordings(paths)  # what cannot be done is said before the networks are loaded
     settings = load_settings(SeparationSettings, overrides=collect_overrides(overrides, **options))
-    call = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
-    failed = False
-    with writable(output):
+    with writable(output), progress(None, quiet) as bars:
         changes = settings.model_dump(exclude_unset=True)
         separator = Separator.from_pretrained(model, embedder, device, settings=changes)
-        job = Job(separator, separator.fingerprint, call, channel, output, format, overwrite, quiet)
-        for path in paths:
-            try:
-                separate_one(job, path)
-            except PixitError as error:
-                failed = True
-                complain(error)
-    if failed:
+        outcomes = separate_all(
+            separator,
+            paths,
+            output,
+            num_speakers=num_speakers,
+            min_speakers=min_speakers,
+            max_speakers=max_speakers,
+            channel=channel,
+            format=format,
+            overwrite=overwrite,
+            hook=bars,
+        )
+        succeeded = [show(outcome, bars, quiet) for outcome in outcomes]
+    if not all(succeeded):
         ctx.exit(2)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is the same for all recordings: how they are separated, and where the results go."""
+def show(outcome: Outcome, bars: Bars, quiet: bool) -> bool:
+    """Say what became of a recording; return whether there is a result."""
+    bars.clear()
+    if outcome.error is not None:
+        complain(outcome.error)
+    elif outcome.elapsed_s is None:
+        say(f"{outcome.path}: is done, see {outcome.folder}", quiet)
+    elif outcome.result is not None:
+        facts = f"{describe(outcome.result)}, {outcome.result.duration_s / outcome.elapsed_s:.3g} × real time"
+        say(f"{outcome.path}: {facts} → {outcome.folder}", quiet)
+    return outcome.error is None
 
-    separator: Separator
-    fingerprint: dict[str, Any]
-    call: dict[str, int | None]
-    channel: int | None
-    output: Path
-    format: str
-    overwrite: bool
-    quiet: bool
 
-
-def separate_one(job: Job, path: Path) -> None:
-    """Separate and save one recording, unless that is done."""
-    from pixit.audio import open_audio
-    from pixit.files import file_name
-    from pixit.pipeline.provenance import make_request
+def describe(result: Separation) -> str:
+    """Say how long a recording is, what of it was taken, and how many speakers were found."""
     from pixit.report.timeline import clock
 
-    started_s = time.perf_counter()
-    audio = open_audio(path, channel=job.channel)
-    request = make_request(job.fingerprint, audio, **job.call) | {"format": job.format}
-    target = job.output / file_name(audio.uri)
-    if target.exists() and not job.overwrite:
-        check_done(target, request)
-        say(f"{path}: is done, see {target}", job.quiet)
-        return
-    with progress(path.name, job.quiet) as hook:
-        result = job.separator(audio, hook=hook, channel=job.channel, **job.call)
-    result.settings["request"] = request
-    result.save(job.output, job.format, job.overwrite)
-    speed = result.duration_s / (time.perf_counter() - started_s)
-    number = f"{len(result.speakers)} speaker{'' if len(result.speakers) == 1 else 's'}"
-    told = f"{clock(result.duration_s)}, {channels(audio)}, {number}, {speed:.3g} × real time"
-    say(f"{path}: {told} → {target}", job.quiet)
-
-
-def check_done(target: Path, request: dict[str, Any]) -> None:
-    """Raise a `PixitError` if `target` is not a whole result of this very request."""
-    from pixit.results import Separation
-
-    found = Separation.load(target).settings.get("request", {})
-    changed = [key for key in request if found.get(key) != request[key]]
-    if changed:
-        raise PixitError(
-            f"{target}: exists, made from another file or with other settings ({', '.join(changed)}); "
-            "pass --overwrite to replace it, or another --output"
-        )
-
-
-def check_names(paths: list[Path]) -> None:
-    """Raise a `PixitError` if the results of two recordings would have the same name."""
-    from pixit.files import file_name
-
-    first: dict[str, Path] = {}
-    for path in paths:
-        name = file_name(path.stem)
-        if name in first:
-            raise PixitError(
-                f"{first[name]} and {path}: the results of both would be named {name}; rename one, "
-                "or separate it into another --output"
-            )
-        first[name] = path
-
-
-def channels(audio: Audio) -> str:
-    """Say what of a recording was taken."""
-    if audio.num_channels == 1:
-        return "mono"
-    if audio.channel is None:
-        return f"mean of {audio.num_channels} channels"
-    return f"channel {audio.channel} of {audio.num_channels} (from 0)"
+    number, channel = result.settings["source_channels"], result.settings["channel"]
+    taken = f"mean of {number} channels" if channel == "mean" else f"channel {channel} of {number} (from 0)"
+    speakers = f"{len(result.speakers)} speaker{'' if len(result.speakers) == 1 else 's'}"
+    return f"{clock(result.duration_s)}, {taken if number > 1 else 'mono'}, {speakers}"

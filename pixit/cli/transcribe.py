@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import complain, progress, say, writable
+from pixit.cli.console import complain, progress, say
 from pixit.cli.options import SettingsCommand, collect_overrides, set_option
-from pixit.files import file_hash
+from pixit.files import file_hash, writable
 from pixit.types import PixitError, Turn
 
 if TYPE_CHECKING:

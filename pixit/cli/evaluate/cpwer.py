@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import progress, say, writable
+from pixit.cli.console import progress, say
 from pixit.cli.evaluate.separation import check_output
 from pixit.cli.options import set_option
 from pixit.cli.transcribe import ATTRIBUTIONS
+from pixit.files import writable
 from pixit.types import PixitError
 
 if TYPE_CHECKING:

@@ -1,0 +1,276 @@
+"""Many recordings: each whole or not at all, none twice, and none stopped by another. And one, in one call."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pixit.audio import Audio, open_audio
+from pixit.files import file_name, writable
+from pixit.pipeline.provenance import make_request
+from pixit.pipeline.separate import Separator
+from pixit.results import Separation
+from pixit.types import Hook, PixitError, Recording
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one recording.
+
+    Parameters
+    ----------
+    uri
+        Name of the recording.
+    path
+        Its file.
+    folder
+        Where its result is, or would be.
+    result
+        The result as it lies in `folder`; None if there is none.
+    error
+        Why there is none; None if there is one.
+    elapsed_s
+        How long the separation took; None if the result was there already.
+    """
+
+    uri: str
+    path: Path
+    folder: Path
+    result: Separation | None = None
+    error: PixitError | None = None
+    elapsed_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for every recording of a batch.
+
+    Parameters
+    ----------
+    output
+        Folder of the results; that of a recording is ``output/NAME``.
+    format
+        ``"wav"`` or ``"flac"``.
+    overwrite
+        Replace what is there.
+    num_speakers, min_speakers, max_speakers, channel
+        As `Separator` is asked.
+    """
+
+    output: Path
+    format: str = "wav"
+    overwrite: bool = False
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    channel: int | None = None
+
+
+def separate_all(
+    separator: Separator,
+    recordings: Iterable[str | Path | Recording],
+    output: str | Path,
+    num_speakers: int | None = None,
+    min_speakers: int | None = None,
+    max_speakers: int | None = None,
+    channel: int | None = None,
+    format: str = "wav",
+    overwrite: bool = False,
+    hook: Hook | None = None,
+) -> Iterator[Outcome]:
+    """Separate recordings into ``output/NAME``, one after the other; what is done is not done again.
+
+    A result is done if it was made from the same file, by the same weights and with the same settings. One that
+    was made otherwise is an error, unless `overwrite` is given. A recording that fails does not stop the others.
+
+    Parameters
+    ----------
+    separator
+        Separates all of them.
+    recordings
+        Files, named by their stems, or `Recording` objects, named by their uri.
+    output
+        Folder of the results; made if need be, and removed again if nothing came of it.
+    num_speakers, min_speakers, max_speakers, channel
+        As for `Separator`, the same for all.
+    format
+        Of the tracks, ``"wav"`` or ``"flac"``.
+    overwrite
+        Do again what is done, and replace what was made otherwise.
+    hook
+        Progress callback, as in pyannote.audio; its ``file`` is the `pixit.audio.Audio` at work.
+
+    Yields
+    ------
+    Outcome
+        One each recording, in their order, as soon as it is known. Nothing is separated before it is asked for.
+
+    Raises
+    ------
+    PixitError
+        At once, if two results would have the same name, or `output` cannot be written.
+
+    Examples
+    --------
+    >>> separator = Separator.from_pretrained()                                     # doctest: +SKIP
+    >>> for done in separate_all(separator, ["monday.wav", "friday.mp3"], "out"):   # doctest: +SKIP
+    ...     print(done.uri, done.error or done.result.speakers)
+    """
+    named = name_recordings(recordings)
+    with writable(Path(output)):
+        pass
+    request = Request(Path(output), format, overwrite, num_speakers, min_speakers, max_speakers, channel)
+    return _run(separator, named, request, hook)
+
+
+def _run(
+    separator: Separator, recordings: Mapping[str, Path], request: Request, hook: Hook | None
+) -> Iterator[Outcome]:
+    with writable(request.output):
+        fingerprint = separator.fingerprint
+        for uri, path in recordings.items():
+            yield separate_one(separator, uri, path, request, fingerprint, hook)
+
+
+def name_recordings(recordings: Iterable[str | Path | Recording]) -> dict[str, Path]:
+    """Return uri -> file of recordings.
+
+    Raises
+    ------
+    PixitError
+        If the results of two of them would have the same name.
+    """
+    named: dict[str, Path] = {}
+    first: dict[str, Path] = {}
+    for recording in recordings:
+        if isinstance(recording, Recording):
+            uri, path = recording.uri, recording.audio
+        else:
+            uri, path = Path(recording).stem, Path(recording)
+        name = file_name(uri)
+        if name in first:
+            raise PixitError(
+                f"{first[name]} and {path}: the results of both would be named {name}; rename one, "
+                "or choose another folder for its output"
+            )
+        named[uri] = first[name] = path
+    return named
+
+
+def separate_one(
+    separator: Separator,
+    uri: str,
+    path: Path,
+    request: Request,
+    fingerprint: Mapping[str, Any] | None = None,
+    hook: Hook | None = None,
+) -> Outcome:
+    """Separate a recording and save the result, unless that is done; bad input is an outcome, not raised.
+
+    Parameters
+    ----------
+    uri, path
+        Its name and file.
+    request
+        What is asked.
+    fingerprint
+        `Separator.fingerprint`, to hash the weights once for many recordings.
+    hook
+        As for `separate_all`.
+    """
+    started_s = time.perf_counter()
+    folder = request.output / file_name(uri)
+    call = {
+        "num_speakers": request.num_speakers,
+        "min_speakers": request.min_speakers,
+        "max_speakers": request.max_speakers,
+    }
+    try:
+        audio = open_audio({"audio": path, "uri": uri}, channel=request.channel)
+        if folder.exists() and not request.overwrite:
+            asked = make_request(fingerprint or separator.fingerprint, audio, **call)
+            return Outcome(uri, path, folder, load_done(folder, asked, request.format))
+        found = separator(audio, hook=hook, channel=request.channel, **call)
+        found.save(request.output, request.format, request.overwrite)
+        result = Separation.load(folder)  # what it was saved from vanishes with `found`
+        return Outcome(uri, path, folder, result, elapsed_s=time.perf_counter() - started_s)
+    except PixitError as error:
+        return Outcome(uri, path, folder, error=error)
+
+
+def load_done(folder: Path, request: Mapping[str, Any], format: str) -> Separation:
+    """Load a result, if it is whole and of this very request (see `make_request`) and format.
+
+    Raises
+    ------
+    PixitError
+        If it is not.
+    """
+    result = Separation.load(folder)
+    found = result.settings.get("request", {})
+    changed = [key for key in request if found.get(key) != request[key]]
+    if any(track.path.suffix != f".{format}" for track in result.tracks.values()):
+        changed.append("format")
+    if changed:
+        raise PixitError(
+            f"{folder}: exists, made from another file or with other settings ({', '.join(changed)}); "
+            "pass --overwrite to replace it, or choose another folder for the output"
+        )
+    return result
+
+
+def separate(
+    audio: str | Path | Mapping[str, Any] | Audio,
+    num_speakers: int | None = None,
+    min_speakers: int | None = None,
+    max_speakers: int | None = None,
+    *,
+    channel: int | None = None,
+    model: str | Path | None = None,
+    embedder: str | Path | None = None,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    hook: Hook | None = None,
+) -> Separation:
+    """Separate one recording, with the bundled networks or others.
+
+    The networks are loaded at the first call, and again only when others, another device or other settings are
+    asked for; `Separator.from_pretrained` loads them anew, and keeps as many as you like.
+
+    Parameters
+    ----------
+    audio, num_speakers, min_speakers, max_speakers, channel, hook
+        As for `Separator`.
+    model, embedder, device, settings
+        As `name`, `embedder`, `device` and `settings` of `Separator.from_pretrained`.
+
+    Returns
+    -------
+    Separation
+        Who spoke when, and a track for each speaker.
+
+    Raises
+    ------
+    PixitError
+        If the recording or a network cannot be read, or the numbers of speakers contradict each other.
+
+    Examples
+    --------
+    >>> result = pixit.separate("examples/meeting.flac", num_speakers=2)
+    >>> result.speakers
+    ['SPEAKER_00', 'SPEAKER_01']
+    >>> result.save("separated")                                            # doctest: +SKIP
+    """
+    names = tuple(None if name is None else str(name) for name in (model, embedder))
+    separator = _load(*names, device, json.dumps(settings or {}, sort_keys=True))
+    return separator(audio, num_speakers, min_speakers, max_speakers, hook=hook, channel=channel)
+
+
+@lru_cache(maxsize=2)
+def _load(model: str | None, embedder: str | None, device: str, settings: str) -> Separator:
+    return Separator.from_pretrained(model, embedder, device, json.loads(settings))

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import pixit
+from pixit.checkpoints import save_model
+from pixit.models.embedders import SpeakerEncoder
+from pixit.models.totatonet import ToTaToNet
+from pixit.pipeline import batch
+from pixit.pipeline.batch import separate_all
+from pixit.pipeline.separate import Separator
+from pixit.results import Separation
+from pixit.types import PixitError, Recording
+
+RATE_HZ = 16000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole separator of tiny random networks, whose every local speaker always talks."""
+    place = tmp_path_factory.mktemp("separator")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        masker = {"name": "dprnn", "n_repeats": 1, "bn_chan": 8, "hid_size": 8}
+        model = ToTaToNet(2, {"n_filters": 16}, masker, window_s=1.0)
+        embedder = SpeakerEncoder(embedding_size=8, num_mels=16, base_channels=2, blocks_per_stage=1)
+    torch.nn.init.constant_(model.classifier.bias, 5.0)
+    save_model(model, place / "model", {})
+    save_model(embedder, place / "embedder", {})
+    (place / "separator.yaml").write_text("step_s: 0.5\nclustering: {min_speaker_s: 0.2}\n")
+    return place
+
+
+class Counting(Separator):
+    """Counts what it is asked."""
+
+    asked: list[str]
+
+    def __call__(self, audio: Any, *arguments: Any, **options: Any) -> Separation:
+        self.asked.append(audio.uri)
+        return super().__call__(audio, *arguments, **options)
+
+
+@pytest.fixture
+def separator(folder: Path) -> Counting:
+    counting = Counting.from_pretrained(folder, device="cpu")
+    assert isinstance(counting, Counting)
+    counting.asked = []
+    return counting
+
+
+def write(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.random.default_rng(seed).uniform(-0.1, 0.1, 2 * RATE_HZ), RATE_HZ)
+    return path
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_every_recording_has_its_outcome_as_soon_as_it_is_known(separator: Counting, tmp_path: Path) -> None:
+    paths = [write(tmp_path / "a.wav"), tmp_path / "missing.wav", write(tmp_path / "b c.wav")]
+    (tmp_path / "bad.wav").write_bytes(b"")
+    outcomes = separate_all(separator, [*paths, str(tmp_path / "bad.wav")], tmp_path / "out")
+    assert isinstance(outcomes, Iterator)
+    assert separator.asked == []
+    first = next(outcomes)
+    assert separator.asked == ["a"]
+    assert first.result is not None
+    assert first.result.speakers == Separation.load(tmp_path / "out" / "a").speakers
+    assert {track.path.parent for track in first.result.tracks.values()} == {tmp_path / "out" / "a"}
+    missing, second, bad = outcomes
+    for outcome, told in ((missing, "missing.wav: cannot be read"), (bad, "bad.wav: is an empty file")):
+        assert outcome.result is None
+        assert isinstance(outcome.error, PixitError)
+        assert told in str(outcome.error)
+    assert (second.uri, second.path, second.folder) == ("b c", paths[2], tmp_path / "out" / "b_c")
+    assert [outcome.elapsed_s is None for outcome in (first, missing, second, bad)] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b_c"]
+
+
+def test_what_is_done_is_not_done_again(separator: Counting, tmp_path: Path) -> None:
+    a, b, out = write(tmp_path / "a.wav"), write(tmp_path / "b.wav", seed=1), tmp_path / "out"
+    list(separate_all(separator, [a], out, num_speakers=2))
+    before = files_in(out)
+    again, new = separate_all(separator, [a, b], out, num_speakers=2)
+    assert separator.asked == ["a", "b"]
+    assert (again.elapsed_s, again.error) == (None, None)
+    assert again.result is not None
+    assert len(again.result.speakers) == 2
+    assert new.elapsed_s is not None
+    assert {name: files_in(out)[name] for name in before} == before
+    (replaced,) = separate_all(separator, [a], out, num_speakers=2, overwrite=True)
+    assert replaced.elapsed_s is not None
+
+
+def test_a_result_that_python_saved_is_done(separator: Counting, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav")
+    separator(pixit.audio.open_audio(path)).save(tmp_path / "out")
+    (outcome,) = separate_all(separator, [path], tmp_path / "out")
+    assert (outcome.error, outcome.elapsed_s) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"num_speakers": 1}, "(call)"),
+        ({"channel": 0}, "(call)"),
+        ({"format": "flac"}, "(format)"),
+        ({"settings": {"step_s": 0.25}}, "(separation)"),
+        ({"file": 1}, "(source_sha256)"),
+        ({"weights": 1}, "(model_sha256)"),
+    ],
+)
+def test_a_result_of_another_request_is_an_error_and_stays(
+    change: dict[str, Any], told: str, separator: Counting, folder: Path, tmp_path: Path
+) -> None:
+    path, out = write(tmp_path / "a.wav"), tmp_path / "out"
+    list(separate_all(separator, [path], out))
+    before = files_in(out)
+    other, options = separator, dict(change)
+    if "settings" in options:
+        other = Counting.from_pretrained(folder, device="cpu", settings=options.pop("settings"))  # type: ignore[assignment]
+        other.asked = []
+    if options.pop("file", None):
+        write(path, seed=1)
+    if options.pop("weights", None):
+        torch.nn.init.zeros_(next(other.model.parameters()))  # type: ignore[attr-defined]
+    (outcome,) = separate_all(other, [path], out, **options)
+    assert told in str(outcome.error)
+    assert files_in(out) == before
+    (outcome,) = separate_all(other, [path], out, overwrite=True, **options)
+    assert outcome.error is None
+
+
+def test_a_recording_may_have_another_name_than_its_file(separator: Counting, tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a" / "audio.wav"), write(tmp_path / "b" / "audio.wav", seed=1)
+    with pytest.raises(PixitError, match="would be named audio"):
+        separate_all(separator, [first, second], tmp_path / "out")
+    named = [Recording("monday", first), Recording("tuesday", second)]
+    found = [
+        outcome.result.uri for outcome in separate_all(separator, named, tmp_path / "out") if outcome.result
+    ]
+    assert found == ["monday", "tuesday"]
+
+
+def test_an_output_that_cannot_be_written_is_said_at_once(separator: Counting, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PixitError, match="cannot be written"):
+        separate_all(separator, [write(tmp_path / "a.wav")], tmp_path / "file" / "out")
+
+
+def test_nothing_stays_of_nothing(separator: Counting, tmp_path: Path) -> None:
+    list(separate_all(separator, [tmp_path / "missing.wav"], tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+    outcomes = separate_all(separator, [write(tmp_path / "a.wav")], tmp_path / "out")
+    del outcomes  # never asked
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_hook_hears_of_every_recording(separator: Counting, tmp_path: Path) -> None:
+    heard: set[tuple[str, str]] = set()
+
+    def hook(step: str, artifact: Any, file: Any = None, **progress: Any) -> None:
+        heard.add((file.uri, step))
+
+    paths = [write(tmp_path / "a.wav"), write(tmp_path / "b.wav", seed=1)]
+    list(separate_all(separator, paths, tmp_path / "out", hook=hook))
+    assert {("a", "segmentation"), ("b", "segmentation"), ("b", "separations")} <= heard
+
+
+# --- one recording in one call ----------------------------------------------------------------------------
+
+
+def test_separate_loads_a_separator_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Any] = []
+    load = Separator.from_pretrained
+
+    def count(*arguments: Any, **options: Any) -> Separator:
+        loaded.append(arguments)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(Separator, "from_pretrained", count)
+    batch._load.cache_clear()
+    path = write(tmp_path / "a.wav")
+    settings = {"step_s": 0.25, "clustering": {"threshold": 0.7}}
+    result = pixit.separate(path, num_speakers=2, model=folder, device="cpu", settings=settings)
+    assert len(result.speakers) == 2
+    assert (result.settings["separation"]["step_s"], result.uri) == (0.25, "a")
+    expected = load(folder, device="cpu", settings=settings)(path, num_speakers=2)
+    np.testing.assert_array_equal(result.sources.data, expected.sources.data)
+    pixit.separate(path, 1, model=str(folder), device="cpu", settings=settings)
+    assert len(loaded) == 1
+    pixit.separate(path, model=folder, device="cpu")
+    assert len(loaded) == 2
+    batch._load.cache_clear()
+
+
+def test_separate_takes_the_bundled_networks(tmp_path: Path) -> None:
+    examples = Path(__file__).resolve().parents[2] / "examples"
+    shutil.copy(examples / "meeting.flac", tmp_path / "meeting.flac")
+    result = pixit.separate(tmp_path / "meeting.flac", num_speakers=2, device="cpu", settings={"step_s": 5.0})
+    assert result.settings["model"] == "bundled"
+    assert result.speakers == ["SPEAKER_00", "SPEAKER_01"]
+    batch._load.cache_clear()
