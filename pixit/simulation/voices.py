@@ -209,7 +209,7 @@ class SpeakerPool:
     def from_folders(
         cls, folders: Sequence[Path | str], sample_rate_hz: int, unlabelled: Sequence[Path | str] = ()
     ) -> SpeakerPool:
-        """Read ``<folder>/<speaker>/**`` of all folders, and each recording of `unlabelled` as a speaker of its own.
+        """Read ``<folder>/<speaker>/**`` of every folder; a recording of `unlabelled` is a speaker of its own.
 
         With several folders a speaker's name begins with that of the folder.
 

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixit.config import Settings
+from pixit.training.spectral import spectral_losses
 from pixit.types import LocalOutput
 
 EPS = 1e-8
@@ -45,6 +46,9 @@ class ObjectiveSettings(Settings):
         0.3, ge=0, description="weight of a decibel left in a source that is silent"
     )
     silence_floor_db: float = Field(-20.0, lt=0, description="level below the mixture that counts as silent")
+    spectral_weight: float = Field(
+        0.0, ge=0, le=1, description="share of the distance of compressed spectra in supervised separation"
+    )
     supervised_mixtures: Literal["all", "sum"] = Field(
         "all", description="what the network hears of a simulated pair: x1, x2 and x1 + x2, or x1 + x2 alone"
     )
@@ -109,17 +113,18 @@ def pixit_loss(output: LocalOutput, batch: PairBatch, settings: ObjectiveSetting
     weight = settings.separation_weight
 
     bce = pairwise_bce(output.activity_logits, activities)  # (M, K, K), M mixtures heard
+    supervision = output.sources[supervised], references[supervised], mixtures[supervised]
+    spectral = spectral_costs(*supervision, settings)
     with torch.no_grad():
-        references, mixtures = references[supervised], mixtures[supervised]
         joint = (1 - weight) * bce
-        joint[supervised] += weight * source_losses(
-            output.sources[supervised], references, mixtures, settings
-        )
+        joint[supervised] += weight * (spectral + source_losses(*supervision, settings))
         _, permutation = best_permutation(joint)
     diarization_loss = mean_over_pairs(permuted_mean(bce, permutation), pair, num_pairs)
 
-    matched = torch.take_along_dim(output.sources, permutation.unsqueeze(-1), dim=1)
-    supervised_terms = source_loss(matched[supervised], references, mixtures, settings).mean(1)
+    sources, *known = supervision
+    matched = torch.take_along_dim(sources, permutation[supervised].unsqueeze(-1), dim=1)
+    supervised_terms = source_loss(matched, *known, settings).mean(1)
+    supervised_terms = supervised_terms + permuted_mean(spectral, permutation[supervised])
     of_both = output.sources[-num_pairs:]
     unsupervised_terms, _ = mixit(of_both[unsupervised], batch.mixtures[unsupervised], settings)
     separation_loss = mean_over_pairs(
@@ -206,7 +211,7 @@ def pairwise_bce(logits: Tensor, activities: Tensor) -> Tensor:
 
 
 def source_loss(estimate: Tensor, reference: Tensor, mixture: Tensor, settings: ObjectiveSettings) -> Tensor:
-    """Return the separation loss of each estimated source with its own reference, (B, K), in dB.
+    """Return the loss of the waveform of each estimated source with its own reference, (B, K), in dB.
 
     A reference that sounds asks for SI-SDR (and SNR, by ``level_weight``); a silent one asks for a low level,
     as its SI-SDR is not defined.
@@ -231,7 +236,18 @@ def source_loss(estimate: Tensor, reference: Tensor, mixture: Tensor, settings: 
         score = (1 - settings.level_weight) * score + settings.level_weight * snr
     level = mixture.square().sum(-1, keepdim=True) + EPS
     residue_db = 10 * torch.log10((target + noise) / level + 10 ** (settings.silence_floor_db / 10))
-    return torch.where(silent, settings.silence_weight * residue_db, -score)
+    return (1 - settings.spectral_weight) * torch.where(silent, settings.silence_weight * residue_db, -score)
+
+
+def spectral_costs(
+    estimate: Tensor, reference: Tensor, mixture: Tensor, settings: ObjectiveSettings
+) -> Tensor:
+    """Return the share of `spectral_losses` in the loss of every source with every reference, (B, K, K)."""
+    if settings.spectral_weight == 0 or len(estimate) == 0:
+        return estimate.new_zeros(*estimate.shape[:2], reference.shape[1])
+    silent = (reference == 0).all(-1)
+    weights = torch.where(silent, settings.silence_weight, 1.0) * settings.spectral_weight  # (B, K)
+    return weights.unsqueeze(1) * spectral_losses(estimate, reference, mixture)
 
 
 def source_losses(
