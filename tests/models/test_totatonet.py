@@ -251,11 +251,11 @@ def test_free_filterbank_is_a_convolution_and_its_transpose() -> None:
     encoder, decoder = Encoder("free", 5, 6, 3), Decoder("free", 5, 6, 3)
     waveforms = torch.randn(1, 1, 30)
     frames = waveforms[0, 0].unfold(0, 6, 3)  # (L, 6)
-    torch.testing.assert_close(encoder(waveforms)[0], encoder.filterbank.filters()[:, 0] @ frames.T)
+    torch.testing.assert_close(encoder(waveforms)[0], encoder.filterbank._filters[:, 0] @ frames.T)
     representation = torch.randn(1, 2, 5, 9)
     expected = torch.zeros(1, 2, 30)
     for frame in range(9):
-        pieces = torch.einsum("bkc,cn->bkn", representation[..., frame], decoder.filterbank.filters()[:, 0])
+        pieces = torch.einsum("bkc,cn->bkn", representation[..., frame], decoder.filterbank._filters[:, 0])
         expected[..., 3 * frame : 3 * frame + 6] += pieces
     torch.testing.assert_close(decoder(representation), expected)
 
