@@ -29,7 +29,8 @@ from pixit.evaluation.verification import (
     trial_error_rate,
 )
 from pixit.models.embedders import SpeakerEncoder
-from pixit.simulation.acoustics import NoiseBank, RoomBank
+from pixit.simulation.noise import NoiseBank
+from pixit.simulation.rooms import RoomBank
 from pixit.simulation.voices import SUFFIXES, SpeakerPool
 from pixit.training.crops import CropSampler, disguise
 from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder

@@ -17,7 +17,8 @@ from pydantic import AfterValidator, Field
 
 from pixit.audio import open_audio
 from pixit.config import Settings
-from pixit.simulation.acoustics import Filter, NoiseBank, RoomBank, change_speed, draw_channel
+from pixit.simulation.noise import NoiseBank, change_speed, draw_channel
+from pixit.simulation.rooms import Filter, RoomBank, measured_rooms
 from pixit.simulation.turntaking import TurnTaking
 from pixit.simulation.voices import (
     SPEECH_DBFS,
@@ -91,12 +92,15 @@ class Ingredients:
         turns: Iterable[Path | str],
         noises: Iterable[Path | str] = (),
         unlabelled_speech: Sequence[Path | str] = (),
+        rooms: Iterable[Path | str] = (),
         sample_rate_hz: int = 16000,
         num_rooms: int = 40,
         seed: int = 0,
         room_cache: Path | None = None,
     ) -> Ingredients:
-        """Read folders of utterances per speaker, RTTM files or folders, and recordings of noise or folders of them.
+        """Read folders of utterances per speaker, RTTM, noises and room responses; each a file or a folder of them.
+
+        To the measured `rooms` come `num_rooms` simulated ones; see `measured_rooms` for their names.
 
         Raises
         ------
@@ -108,7 +112,13 @@ class Ingredients:
         return cls(
             pool=SpeakerPool.from_folders(speech, sample_rate_hz, unlabelled_speech),
             turn_taking=TurnTaking.from_rttms(turns),
-            rooms=RoomBank(num_rooms, seed=seed, sample_rate_hz=sample_rate_hz, cache=room_cache),
+            rooms=RoomBank(
+                num_rooms,
+                seed=seed,
+                sample_rate_hz=sample_rate_hz,
+                cache=room_cache,
+                measured=measured_rooms(rooms, sample_rate_hz),
+            ),
             noises=NoiseBank(recorded, seed=seed),
         )
 

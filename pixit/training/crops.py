@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pixit.config import Settings
 from pixit.models.embedders.resnet import STEP_S
-from pixit.simulation.acoustics import NoiseBank, RoomBank, change_speed, draw_channel
+from pixit.simulation.noise import NoiseBank, change_speed, draw_channel
+from pixit.simulation.rooms import RoomBank
 from pixit.simulation.voices import SpeakerPool, Voice
 from pixit.types import PixitError
 

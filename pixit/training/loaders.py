@@ -40,6 +40,8 @@ class SimulationSettings(Settings):
     validation_noise: tuple[Path, ...] = Field(
         (), description="the same, of other noises; none: only generated noise is heard in validation"
     )
+    rooms: tuple[Path, ...] = Field((), description="measured room responses, or folders of them")
+    validation_rooms: tuple[Path, ...] = Field((), description="the same, of other rooms")
     num_rooms: int = Field(60, ge=1, description="rooms with simulated reverberation; validation has its own")
     room_cache: Path | None = Field(None, description="folder that keeps the rooms between runs")
     pairs: PairSettings = PairSettings()
@@ -230,6 +232,7 @@ class PairData(pl.LightningDataModule):
             simulation.turn_taking if training else simulation.validation_turn_taking,
             simulation.noise if training else simulation.validation_noise,
             simulation.unlabelled_speech if training else (),
+            simulation.rooms if training else simulation.validation_rooms,
             sample_rate_hz=self.shape.sample_rate_hz,
             num_rooms=simulation.num_rooms,
             seed=seed,

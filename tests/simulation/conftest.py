@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pixit.simulation.acoustics import NoiseBank, RoomBank
+from pixit.simulation.noise import NoiseBank
+from pixit.simulation.rooms import RoomBank
 from pixit.simulation.simulate import Ingredients
 from pixit.simulation.turntaking import TurnTaking
 from pixit.simulation.voices import SpeakerPool

@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pixit.simulation.acoustics import Filter, NoiseBank, RoomBank
+from pixit.simulation.noise import NoiseBank
+from pixit.simulation.rooms import Filter, RoomBank
 from pixit.simulation.voices import SpeakerPool
 from pixit.training.crops import CropSampler, CropSettings, at_level, disguise, draw_activity
 from pixit.types import PixitError

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pixit.models.embedders import SpeakerEncoder
-from pixit.simulation.acoustics import NoiseBank
+from pixit.simulation.noise import NoiseBank
 from pixit.simulation.voices import SpeakerPool
 from pixit.training.crops import CropSampler
 from pixit.training.speaker import (

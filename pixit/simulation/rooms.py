@@ -1,11 +1,12 @@
-"""Speed, rooms, noise and channels: what stands between dry speech and the microphone.
+"""Rooms: impulse responses from speakers to a microphone, simulated and measured.
 
-Everything after the change of speed is linear and the same for all sources of a meeting, so a mixture
-stays the sum of its reference sources and its noise.
+A room is linear and the same for all sources of a meeting, so a mixture stays the sum of its reference sources and
+its noise.
 """
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import scipy.signal
-import soxr
 from numpy.typing import NDArray
 
+from pixit.audio import open_audio
 from pixit.files import whole_file
+from pixit.simulation.voices import find_audio
 from pixit.types import PixitError
 
 Signal = NDArray[np.float32]
@@ -28,14 +30,8 @@ LEAD_SAMPLES = 40  # room responses begin so many samples before the direct soun
 WALL_DISTANCE_M = 0.4
 TAIL_S = 0.06  # from here on reflections are so dense that noise stands for them
 MAX_IMAGE_ORDER = 12  # all images that arrive before TAIL_S, even in the lowest room (12 × 2.4 m is 84 ms)
-NUM_CHANNEL_TAPS = 255
-
-
-def change_speed(signal: Signal, factor: float) -> Signal:
-    """Play `signal` (T,) `factor` times as fast: (about T / factor,), tempo and pitch change together."""
-    if factor == 1.0:
-        return signal
-    return soxr.resample(signal, factor, 1.0, quality="MQ").astype(np.float32, copy=False)
+LONGEST_RESPONSE_S = 1.0  # of a measured one: the rest of a hall's tail is left out
+CHANNEL_SUFFIX = re.compile(r"_c\d+$")
 
 
 def convolve(signal: Signal, response: Signal, lead_samples: int) -> Signal:
@@ -69,26 +65,6 @@ class Filter:
         return Filter(response, self.lead_samples + other.lead_samples)
 
 
-def draw_channel(sample_rate_hz: int, rng: np.random.Generator) -> Filter:
-    """Draw a recording channel: telephone band, a low-pass, or a gentle equalisation (±6 dB)."""
-    nyquist_hz = sample_rate_hz / 2
-    kind = rng.choice(["telephone", "low-pass", "equaliser"])
-    if kind == "telephone":
-        low_hz, high_hz = rng.uniform(150, 350), min(rng.uniform(3200, 3600), 0.9 * nyquist_hz)
-        corners = [(0, 0.0), (0.6 * low_hz, 0.0), (low_hz, 1.0), (high_hz, 1.0), (1.08 * high_hz, 0.0)]
-    elif kind == "low-pass":
-        high_hz = rng.uniform(0.4, 0.9) * nyquist_hz
-        corners = [(0, 1.0), (high_hz, 1.0), (1.08 * high_hz, 0.0)]
-    else:
-        steps = 10 ** (rng.uniform(-6, 6, size=5) / 20)
-        places_hz = np.array([0, 0.05, 0.15, 0.4, 0.8]) * nyquist_hz
-        corners = list(zip(places_hz.tolist(), steps.tolist(), strict=True))
-    corners.append((nyquist_hz, corners[-1][1]))
-    frequencies_hz, gains = zip(*corners, strict=True)
-    taps = scipy.signal.firwin2(NUM_CHANNEL_TAPS, frequencies_hz, gains, fs=sample_rate_hz)
-    return Filter(taps.astype(np.float32), NUM_CHANNEL_TAPS // 2)
-
-
 class RoomBank:
     """Impulse responses of random meeting rooms, from speakers to one microphone in each.
 
@@ -110,6 +86,8 @@ class RoomBank:
         Range of reverberation times.
     cache
         ``.npz`` file that keeps the responses from one run to the next; none to keep nothing.
+    measured
+        Further rooms, of responses that `measured_rooms` has read.
 
     Raises
     ------
@@ -125,7 +103,9 @@ class RoomBank:
         sample_rate_hz: int = 16000,
         rt60_s: tuple[float, float] = (0.15, 0.6),
         cache: Path | None = None,
+        measured: Sequence[list[Filter]] = (),
     ) -> None:
+        self.measured = list(measured)
         self.num_rooms, self.positions_per_room, self.seed = num_rooms, positions_per_room, seed
         self.sample_rate_hz, self.rt60_s, self.cache = sample_rate_hz, rt60_s, cache
         self._rooms: list[list[Filter]] | None = None
@@ -133,12 +113,14 @@ class RoomBank:
     def prepare(self) -> list[list[Filter]]:
         """Compute the filters of all rooms, or read them from the cache, unless done: one list a room."""
         if self._rooms is None:
-            self._rooms = self._read() if self.cache and self.cache.exists() else self._compute()
+            simulated = self._read() if self.cache and self.cache.exists() else self._compute()
+            self._rooms = simulated + self.measured
         return self._rooms
 
     def draw(self, num_speakers: int, rng: np.random.Generator) -> list[Filter]:
         """Draw a room and places in it for `num_speakers`; places are shared only where there are too few."""
-        room = self.prepare()[rng.integers(self.num_rooms)]
+        rooms = self.prepare()
+        room = rooms[rng.integers(len(rooms))]
         places = rng.choice(len(room), num_speakers, replace=num_speakers > len(room))
         return [room[place] for place in places]
 
@@ -199,8 +181,7 @@ class RoomBank:
         before = slice(start - round(0.02 * self.sample_rate_hz), start)
         level = np.sqrt(np.mean((aligned[before] / decay[before]) ** 2))
         aligned[start:] = rng.standard_normal(num_samples - start) * decay[start:] * level
-        early = aligned[: LEAD_SAMPLES + round(EARLY_S * self.sample_rate_hz)]
-        return Filter((aligned / np.sqrt(np.sum(early**2))).astype(np.float32), LEAD_SAMPLES)
+        return _with_early_energy_of_one(aligned, LEAD_SAMPLES, self.sample_rate_hz)
 
     def _write(self, cache: Path, rooms: list[list[Filter]]) -> None:
         arrays: dict[str, Any] = {"key": np.array(self._key())}
@@ -229,46 +210,36 @@ class RoomBank:
             ) from None
 
 
-class NoiseBank:
-    """Background noises at unit level: recorded ones, and coloured noise of random spectral tilt.
+def measured_rooms(places: Iterable[Path | str], sample_rate_hz: int) -> list[list[Filter]]:
+    """Read measured room responses from files, or folders of them: the filters of each room.
 
-    Parameters
-    ----------
-    recorded
-        Mono signals at the rate in use; silent ones are left out.
-    num_generated
-        Generated noises; their power falls with frequency as f^-tilt, tilt between 0 (white) and 2 (brown).
-    seed
-        Seed of the generated ones.
+    A response stands in a file; several of one room (places of the speaker, or of the microphone) have the same
+    name but for an ending ``_c0``, ``_c1``, …. The direct sound is the highest peak; what comes after one second is
+    left out.
+
+    Raises
+    ------
+    PixitError
+        If a file cannot be read, or is silent.
     """
-
-    def __init__(self, recorded: Iterable[Signal] = (), num_generated: int = 12, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        noises = [np.asarray(noise, dtype=np.float32) for noise in recorded]
-        noises += [coloured_noise(1 << 19, rng.uniform(0, 2), rng) for _ in range(num_generated)]
-        levels = [float(np.sqrt(np.mean(np.square(noise, dtype=np.float64)))) for noise in noises]
-        self.noises = [noise / level for noise, level in zip(noises, levels, strict=True) if level > 0]
-        if not self.noises:
-            raise PixitError(
-                "no noise to add: expected recorded noises that are not silent or num_generated > 0"
-            )
-
-    def draw(self, lengths: Sequence[int], rng: np.random.Generator) -> list[Signal]:
-        """Cut stretches of `lengths` samples out of one random noise, each from a random place, wrapping around."""
-        noise = self.noises[rng.integers(len(self.noises))]
-        return [_cut(noise, int(rng.integers(len(noise))), length) for length in lengths]
+    rooms: dict[str, list[Filter]] = {}
+    for path in (path for place in places for path in find_audio(Path(place))):
+        response = open_audio(path, sample_rate_hz).read().astype(np.float64)
+        peak = int(np.abs(response).argmax()) if len(response) else 0
+        if len(response) == 0 or response[peak] == 0:
+            raise PixitError(f"{path}: is silent, expected the response of a room")
+        lead = min(peak, LEAD_SAMPLES)
+        response = response[peak - lead : peak + round(LONGEST_RESPONSE_S * sample_rate_hz)]
+        fade = response[len(response) * 9 // 10 :]
+        fade *= np.linspace(1, 0, len(fade))  # a cut tail would click
+        name = str(path.with_name(CHANNEL_SUFFIX.sub("", path.stem)))
+        rooms.setdefault(name, []).append(_with_early_energy_of_one(response, lead, sample_rate_hz))
+    return list(rooms.values())
 
 
-def coloured_noise(num_samples: int, tilt: float, rng: np.random.Generator) -> Signal:
-    """Return noise (T,) whose power falls as f^-tilt (0 white, 1 pink, 2 brown) above 1/400 of its rate."""
-    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
-    frequencies = np.fft.rfftfreq(num_samples)  # cycles a sample: 1/400 is 40 Hz at 16 kHz
-    spectrum *= np.maximum(frequencies, 1 / 400) ** (-tilt / 2)
-    spectrum[0] = 0
-    return np.fft.irfft(spectrum, num_samples).astype(np.float32)
-
-
-def _cut(noise: Signal, start: int, length: int) -> Signal:
-    if start + length <= len(noise):
-        return noise[start : start + length]
-    return np.take(noise, np.arange(start, start + length), mode="wrap")
+def _with_early_energy_of_one(
+    response: NDArray[np.float64], lead_samples: int, sample_rate_hz: int
+) -> Filter:
+    """Return a filter that leaves the level of speech about where it was."""
+    early = response[: lead_samples + round(EARLY_S * sample_rate_hz)]
+    return Filter((response / np.sqrt(np.sum(early**2))).astype(np.float32), lead_samples)
