@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import shlex
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+import pixit
 from pixit.cli import cli
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -58,6 +61,21 @@ def test_python_examples_run(clone: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_python_examples_of_the_docs_run(name: str) -> None:
     for example in blocks("python", PAGES[name]):
         exec(compile(example, name, "exec"), {})
+
+
+WITH_EXAMPLES = [
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    for path in sorted((REPOSITORY / "pixit").rglob("*.py"))
+    if re.search(r"^ *>>> (?!.*doctest: \+SKIP)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+]
+
+
+@pytest.mark.usefixtures("clone")
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_of_the_docstrings_run(name: str) -> None:
+    found = doctest.testmod(import_module(name), extraglobs={"pixit": pixit})
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_the_main_command_runs(clone: Path) -> None:
