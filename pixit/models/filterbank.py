@@ -39,6 +39,8 @@ class STFTFilterbank(nn.Module):
     """
 
     _filters: Tensor
+    _gains: Tensor
+    torch_window: Tensor
 
     def __init__(self, n_filters: int, kernel_size: int, stride: int) -> None:
         super().__init__()

@@ -121,10 +121,10 @@ def pixit_loss(output: LocalOutput, batch: PairBatch, settings: ObjectiveSetting
         _, permutation = best_permutation(joint)
     diarization_loss = mean_over_pairs(permuted_mean(bce, permutation), pair, num_pairs)
 
-    sources, *known = supervision
-    matched = torch.take_along_dim(sources, permutation[supervised].unsqueeze(-1), dim=1)
-    supervised_terms = source_loss(matched, *known, settings).mean(1)
-    supervised_terms = supervised_terms + permuted_mean(spectral, permutation[supervised])
+    chosen = permutation[supervised]
+    matched = torch.take_along_dim(supervision[0], chosen.unsqueeze(-1), dim=1)
+    supervised_terms = source_loss(matched, *supervision[1:], settings).mean(1)
+    supervised_terms = supervised_terms + permuted_mean(spectral, chosen)
     of_both = output.sources[-num_pairs:]
     unsupervised_terms, _ = mixit(of_both[unsupervised], batch.mixtures[unsupervised], settings)
     separation_loss = mean_over_pairs(
