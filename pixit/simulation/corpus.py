@@ -12,8 +12,9 @@ import numpy as np
 from pixit.audio import TrackWriter
 from pixit.data.protocol import write_database
 from pixit.formats.rttm import rttm_line
+from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.simulate import Ingredients, MeetingSettings, SimulatedMeeting, simulate_meeting
-from pixit.simulation.voices import Signal, SpeakerPool
+from pixit.simulation.voices import Signal
 from pixit.types import Hook, PixitError
 
 DATABASE, PROTOCOL = "Simulated", "meetings"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pixit.audio import open_audio
 from pixit.files import whole_file
-from pixit.simulation.voices import find_audio
+from pixit.simulation.pool import find_audio
 from pixit.types import PixitError
 
 Signal = NDArray[np.float32]

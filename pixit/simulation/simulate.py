@@ -18,18 +18,10 @@ from pydantic import AfterValidator, Field
 from pixit.audio import open_audio
 from pixit.config import Settings
 from pixit.simulation.noise import NoiseBank, change_speed, draw_channel
+from pixit.simulation.pool import SpeakerPool, find_audio
 from pixit.simulation.rooms import Filter, RoomBank, measured_rooms
 from pixit.simulation.turntaking import TurnTaking
-from pixit.simulation.voices import (
-    SPEECH_DBFS,
-    Intervals,
-    Signal,
-    SpeakerPool,
-    Voice,
-    clip_intervals,
-    find_audio,
-    talk,
-)
+from pixit.simulation.voices import SPEECH_DBFS, Intervals, Signal, Voice, clip_intervals, talk
 from pixit.types import Turn
 
 
@@ -96,11 +88,12 @@ class Ingredients:
         sample_rate_hz: int = 16000,
         num_rooms: int = 40,
         seed: int = 0,
-        room_cache: Path | None = None,
+        cache: Path | None = None,
     ) -> Ingredients:
         """Read folders of utterances per speaker, RTTM, noises and room responses; each a file or a folder of them.
 
-        To the measured `rooms` come `num_rooms` simulated ones; see `measured_rooms` for their names.
+        To the measured `rooms` come `num_rooms` simulated ones; see `measured_rooms` for their names. The folder
+        `cache` keeps decoded speech and simulated rooms from one run to the next.
 
         Raises
         ------
@@ -110,13 +103,13 @@ class Ingredients:
         files = [path for place in noises for path in find_audio(Path(place))]
         recorded = [open_audio(path, sample_rate_hz).read() for path in files]
         return cls(
-            pool=SpeakerPool.from_folders(speech, sample_rate_hz, unlabelled_speech),
+            pool=SpeakerPool.from_folders(speech, sample_rate_hz, unlabelled_speech, cache),
             turn_taking=TurnTaking.from_rttms(turns),
             rooms=RoomBank(
                 num_rooms,
                 seed=seed,
                 sample_rate_hz=sample_rate_hz,
-                cache=room_cache,
+                cache=cache / f"rooms-{num_rooms}-{seed}.npz" if cache is not None else None,
                 measured=measured_rooms(rooms, sample_rate_hz),
             ),
             noises=NoiseBank(recorded, seed=seed),

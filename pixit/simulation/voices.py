@@ -1,16 +1,12 @@
-"""Speakers and their dry speech: a folder of utterances per speaker, read once, with its pauses found."""
+"""A speaker and the dry speech of one: utterances with their pauses found, and talk made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pixit.audio import open_audio
-from pixit.types import PixitError
 
 Signal = NDArray[np.float32]
 Intervals = NDArray[np.int64]
@@ -21,8 +17,6 @@ FRAME_S = 0.01
 MAX_PAUSE_S = 0.3  # shorter pauses belong to the speech around them
 MIN_SPEECH_S = 0.06
 PADDING_S = 0.03  # onsets and releases are weaker than the threshold
-SUFFIXES = {".flac", ".wav", ".opus", ".ogg", ".mp3"}
-"""Endings of the recordings that are taken from a folder."""
 
 
 def merge_close(intervals: Intervals, max_gap: int) -> Intervals:
@@ -175,86 +169,3 @@ def talk(
         stretches.append(speech + start)
         cursor += int(end - start)
     return signal, merge_close(np.concatenate(stretches), round(MAX_PAUSE_S * sample_rate_hz))
-
-
-class SpeakerPool:
-    """The voices that meetings are made of, held in memory (115 MB an hour at 16 kHz).
-
-    Parameters
-    ----------
-    voices
-        One a speaker.
-    sample_rate_hz
-        Their rate.
-
-    Raises
-    ------
-    PixitError
-        If there are none.
-    """
-
-    def __init__(self, voices: Sequence[Voice], sample_rate_hz: int) -> None:
-        if not voices:
-            raise PixitError("found no speech in the utterances of any speaker; expected recorded speech")
-        self.voices = list(voices)
-        self.sample_rate_hz = sample_rate_hz
-
-    @classmethod
-    def from_utterances(cls, speech: Mapping[str, Sequence[Signal]], sample_rate_hz: int) -> SpeakerPool:
-        """Take speaker -> mono utterances (T,); speakers whose utterances hold no speech are left out."""
-        found = (Voice.from_utterances(name, speech[name], sample_rate_hz) for name in sorted(speech))
-        return cls([voice for voice in found if voice is not None], sample_rate_hz)
-
-    @classmethod
-    def from_folders(
-        cls, folders: Sequence[Path | str], sample_rate_hz: int, unlabelled: Sequence[Path | str] = ()
-    ) -> SpeakerPool:
-        """Read ``<folder>/<speaker>/**`` of every folder; a recording of `unlabelled` is a speaker of its own.
-
-        With several folders a speaker's name begins with that of the folder.
-
-        Raises
-        ------
-        PixitError
-            If a folder holds no recordings, one cannot be read, or there is no speech in any.
-        """
-        speakers: dict[str, list[Path]] = {}
-        several = len(folders) + len(unlabelled) > 1
-        for folder in map(Path, folders):
-            prefix = f"{folder.name}-" if several else ""
-            found = {prefix + p.name: find_audio(p) for p in sorted(folder.glob("*")) if p.is_dir()}
-            if not any(found.values()):
-                raise PixitError(
-                    f"{folder}: found no utterances; expected <speaker>/*.flac or <speaker>/*.wav in it"
-                )
-            speakers |= found
-        for folder in map(Path, unlabelled):
-            files = find_audio(folder)
-            if not files:
-                raise PixitError(f"{folder}: found no recordings in it; expected .flac, .wav or .opus files")
-            speakers |= {f"{folder.name}-{number}": [path] for number, path in enumerate(files)}
-        voices = []
-        for name, paths in speakers.items():
-            if len(name.split()) != 1:
-                raise PixitError(
-                    f"{name}: a speaker's name with spaces does not fit in RTTM; rename the folder"
-                )
-            utterances = [open_audio(path, sample_rate_hz).read() for path in paths]
-            voices.append(Voice.from_utterances(name, utterances, sample_rate_hz))
-        return cls([voice for voice in voices if voice is not None], sample_rate_hz)
-
-    def __len__(self) -> int:
-        return len(self.voices)
-
-    def draw(self, num_speakers: int, rng: np.random.Generator) -> list[Voice]:
-        """Draw `num_speakers` different voices."""
-        if num_speakers > len(self):
-            raise PixitError(f"{num_speakers} speakers asked for, but the pool has {len(self)}; add speakers")
-        return [self.voices[i] for i in rng.choice(len(self), num_speakers, replace=False)]
-
-
-def find_audio(place: Path) -> list[Path]:
-    """Return the recordings of a folder at any depth, in order; a file stands for itself."""
-    if not place.is_dir():
-        return [place]
-    return sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)

@@ -43,7 +43,7 @@ class SimulationSettings(Settings):
     rooms: tuple[Path, ...] = Field((), description="measured room responses, or folders of them")
     validation_rooms: tuple[Path, ...] = Field((), description="the same, of other rooms")
     num_rooms: int = Field(60, ge=1, description="rooms with simulated reverberation; validation has its own")
-    room_cache: Path | None = Field(None, description="folder that keeps the rooms between runs")
+    cache: Path | None = Field(None, description="folder that keeps decoded speech and rooms between runs")
     pairs: PairSettings = PairSettings()
 
 
@@ -226,7 +226,6 @@ class PairData(pl.LightningDataModule):
 
     def _simulated(self, simulation: SimulationSettings, subset: str, count: int) -> SimulatedPairs:
         training, seed = subset == "train", self._seed_of(subset)
-        cache = simulation.room_cache
         ingredients = Ingredients.from_folders(
             simulation.speech if training else simulation.validation_speech,
             simulation.turn_taking if training else simulation.validation_turn_taking,
@@ -236,7 +235,7 @@ class PairData(pl.LightningDataModule):
             sample_rate_hz=self.shape.sample_rate_hz,
             num_rooms=simulation.num_rooms,
             seed=seed,
-            room_cache=cache / f"{subset}.npz" if cache is not None else None,
+            cache=simulation.cache,
         )
         return SimulatedPairs(ingredients, simulation.pairs, self.shape, count, seed)
 

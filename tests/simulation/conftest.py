@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pixit.simulation.noise import NoiseBank
+from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.rooms import RoomBank
 from pixit.simulation.simulate import Ingredients
 from pixit.simulation.turntaking import TurnTaking
-from pixit.simulation.voices import SpeakerPool
 from pixit.types import Turn
 
 NUM_SPEAKERS = 6

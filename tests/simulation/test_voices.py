@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixit.simulation.voices import (
     SPEECH_DBFS,
-    SpeakerPool,
     Voice,
     clip_intervals,
     detect_speech,
     merge_close,
     talk,
 )
-from pixit.types import PixitError
 
 RATE_HZ = 8000
 INTERVALS = st.lists(st.tuples(st.integers(0, 80), st.integers(1, 15)), max_size=12)
@@ -132,46 +127,6 @@ def test_no_turns_no_talk(voice: Voice) -> None:
     signal, speech = talk(voice, np.empty((0, 2), dtype=np.int64), 100, RATE_HZ, np.random.default_rng(0))
     assert not signal.any()
     assert speech.shape == (0, 2)
-
-
-def test_pool_draws_different_voices_and_leaves_out_the_silent() -> None:
-    speech = _utterance([(0.1, 0.9)], 1.0)
-    pool = SpeakerPool.from_utterances({"b": [speech], "a": [speech], "silent": [speech * 0]}, RATE_HZ)
-    assert sorted(voice.speaker for voice in pool.draw(2, np.random.default_rng(0))) == ["a", "b"]
-    with pytest.raises(PixitError, match="3 speakers asked for, but the pool has 2"):
-        pool.draw(3, np.random.default_rng(0))
-    with pytest.raises(PixitError, match="found no speech"):
-        SpeakerPool.from_utterances({"silent": [speech * 0]}, RATE_HZ)
-
-
-def test_folder_without_utterances_is_named(tmp_path) -> None:
-    with pytest.raises(PixitError, match=r"expected <speaker>/\*\.flac"):
-        SpeakerPool.from_folders([tmp_path], RATE_HZ)
-    write_speech(tmp_path / "two words" / "1.flac")
-    with pytest.raises(PixitError, match="rename the folder"):
-        SpeakerPool.from_folders([tmp_path], RATE_HZ)
-
-
-def write_speech(path: Path, pitch_hz: float = 150) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    time_s = np.arange(RATE_HZ) / RATE_HZ
-    soundfile.write(path, 0.1 * np.sin(2 * np.pi * pitch_hz * time_s), RATE_HZ)
-
-
-def test_speakers_of_several_folders_and_of_unlabelled_recordings(tmp_path) -> None:
-    for corpus, ending in (("one", "flac"), ("other", "ogg")):
-        for speaker in ("a", "b"):
-            write_speech(tmp_path / corpus / speaker / f"1.{ending}")
-    write_speech(tmp_path / "unknown" / "deep" / "x.wav")
-    write_speech(tmp_path / "unknown" / "y.wav")
-    folders = [tmp_path / "one", tmp_path / "other"]
-    pool = SpeakerPool.from_folders(folders, RATE_HZ, [tmp_path / "unknown"])
-    names = [voice.speaker for voice in pool.voices]
-    assert names == ["one-a", "one-b", "other-a", "other-b", "unknown-0", "unknown-1"]
-    assert [voice.speaker for voice in SpeakerPool.from_folders(folders[:1], RATE_HZ).voices] == ["a", "b"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(PixitError, match="empty: found no recordings"):
-        SpeakerPool.from_folders(folders, RATE_HZ, [tmp_path / "empty"])
 
 
 @pytest.mark.real

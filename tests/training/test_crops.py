@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from pixit.simulation.noise import NoiseBank
+from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.rooms import Filter, RoomBank
-from pixit.simulation.voices import SpeakerPool
 from pixit.training.crops import CropSampler, CropSettings, at_level, disguise, draw_activity
 from pixit.types import PixitError
 

@@ -243,7 +243,7 @@ def test_validation_shares_nothing_with_the_training(
         "validation_turn_taking": [tmp_path / "other.rttm"],
         "noise": [tmp_path / "hum"],
         "validation_noise": [tmp_path / "hiss"],
-        "room_cache": tmp_path / "rooms",
+        "cache": tmp_path / "cache",
         "pairs": {"reverb_probability": 1.0},
     }
     data = pair_data(settings(data={"simulation": values}), None)
@@ -260,7 +260,8 @@ def test_validation_shares_nothing_with_the_training(
             assert not np.array_equal(one[0].response, other[0].response)
     generated = [part.noises.noises[1] for part in (training, validation)]
     assert not np.array_equal(*generated)
-    assert sorted(path.name for path in (tmp_path / "rooms").iterdir()) == ["development.npz", "train.npz"]
+    kept = sorted(path.name.split("-")[0] for path in (tmp_path / "cache").iterdir())
+    assert kept == ["rooms", "rooms", "speech", "speech"]
 
 
 # --- what does not fit ----------------------------------------------------------------------------------
