@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,17 @@ def file_name(name: str) -> str:
     """Make a name fit for files and RTTM: white space and what file systems refuse become underscores."""
     safe = re.sub(r'[\s<>:"/\\|?*\x00-\x1f\x7f]', "_", name)
     return re.sub(r"^\.+", "_", safe) or "_"
+
+
+def list_files(folder: Path, endings: Collection[str]) -> list[Path]:
+    """Return the files of a folder, at any depth, with one of the endings; what is hidden is passed by."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.name.lower().endswith(tuple(endings))
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
 
 
 def write_text(path: Path, text: str) -> None:

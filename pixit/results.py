@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pixit.audio import Track, TrackWriter
 from pixit.files import file_name, whole_folder
 from pixit.report.timeline import Lane, draw_timeline, render_html, render_png
-from pixit.types import PixitError
+from pixit.types import PixitError, Turn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,6 +93,13 @@ class Separation:
         return list(self.tracks)
 
     @property
+    def turns(self) -> tuple[Turn, ...]:
+        """Who spoke when, ordered by start, end and speaker."""
+        tracks = self.diarization.itertracks(yield_label=True)
+        turns = (Turn(segment.start, segment.end, str(speaker)) for segment, _, speaker in tracks)
+        return tuple(sorted(turns, key=lambda turn: (turn.start_s, turn.end_s, turn.speaker)))
+
+    @property
     def duration_s(self) -> float:
         """Length of the recording in seconds."""
         return self.num_samples / self.sample_rate_hz
@@ -159,7 +166,7 @@ class Separation:
                 num_samples=self.num_samples,
                 tracks=tracks,
                 settings=self.settings,
-                diarization=self._turns(),
+                diarization=self._rounded_turns(),
             )
             (new / f"{name}.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
             with (new / f"{name}.rttm").open("w", encoding="utf-8") as file:
@@ -201,19 +208,19 @@ class Separation:
             folder=folder,
         )
 
-    def _turns(self) -> list[_TurnEntry]:
+    def _rounded_turns(self) -> list[_TurnEntry]:
         """Return the turns in whole milliseconds, as RTTM has them, none beyond the end of the recording."""
         end_ms = int(self.duration_s * 1000)
         turns = []
-        for segment, _, speaker in self.diarization.itertracks(yield_label=True):
-            start, end = (min(round(time_s * 1000), end_ms) for time_s in (segment.start, segment.end))
+        for turn in self.turns:
+            start, end = (min(round(time_s * 1000), end_ms) for time_s in (turn.start_s, turn.end_s))
             if start < end:
-                turns.append(_TurnEntry(speaker=str(speaker), start=start / 1000, end=end / 1000))
+                turns.append(_TurnEntry(speaker=turn.speaker, start=start / 1000, end=end / 1000))
         return turns
 
     def _rttm_annotation(self) -> Annotation:
         annotation = Annotation(uri=file_name(self.uri))  # RTTM knows no spaces in names
-        for turn in self._turns():
+        for turn in self._rounded_turns():
             annotation[Segment(turn.start, turn.end), turn.speaker] = file_name(turn.speaker)
         return annotation
 

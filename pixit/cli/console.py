@@ -25,6 +25,12 @@ def complain(error: PixitError | str) -> None:
     click.echo(f"pixit: error: {' '.join(str(error).split())}", err=True)
 
 
+def warn(notes: Iterable[str]) -> None:
+    """Print what the user should know, each as one line."""
+    for note in notes:
+        click.echo(f"pixit: warning: {' '.join(note.split())}", err=True)
+
+
 def run(command: Callable[[], Any]) -> None:
     """Run the command of a script; bad input ends it with one line and status 2, as `pixit` itself."""
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import find_recordings, say
+from pixit.cli.console import say, warn
 
 FORMATS = ["audacity", "textgrid", "elan", "csv", "srt", "vtt", "table", "rttm", "uem", "lab"]
 
@@ -57,7 +57,8 @@ def export(
     folder = output.parent if is_file(output, to) else output
     recordings = read_labelled(inputs)
     if audio is not None:
-        recordings = attach_audio(recordings, find_recordings([audio]))
+        recordings, notes = attach_audio(recordings, audio)
+        warn(notes)
     with writable(folder):
         files = write(recordings, to, output, overwrite)
     target = files[0] if len(files) == 1 else folder

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from pixit.cli.console import progress, say
+from pixit.cli.console import progress, say, warn
 from pixit.types import PixitError
 
 if TYPE_CHECKING:
     from pixit.formats.transcripts import Utterance
-
-T = TypeVar("T")
+    from pixit.types import Turn
 
 
 @click.command()
@@ -67,8 +65,10 @@ def report(
     DIR is the folder of a result of pixit separate, or a folder of such folders. A page is one HTML file with
     all in it, pictures and sound: it opens in any browser, without a network.
     """
+    from pixit.formats.names import match_items
     from pixit.formats.results_folder import find_results
     from pixit.formats.rttm import read_rttm
+    from pixit.formats.transcripts import match_sessions
     from pixit.report.page import write_report
     from pixit.results import Separation
 
@@ -80,35 +80,28 @@ def report(
         )
     loaded = [Separation.load(folder) for folder in folders]
     uris = [result.uri for result in loaded]
-    truth = None if reference is None else read_rttm(reference)
-    check_names(reference, truth or {}, uris)
-    words = None if transcript is None else read_sessions(transcript, uris)
+    notes: list[str] = []
+    turns: dict[str, list[Turn]] | None = None
+    words: dict[str, list[Utterance]] = {}
+    if reference is not None:
+        turns, notes = match_items(uris, read_rttm(reference), str(reference))
+    if transcript is not None:
+        words, more = match_sessions(uris, transcript)
+        notes += more
+    warn(notes)
     for result, page in zip(loaded, pages, strict=True):
         with progress(result.uri, quiet) as hook:
             write_report(
                 result,
                 page,
                 audio=audio,
-                reference=of_recording(truth, result.uri),
+                reference=None if turns is None else turns.get(result.uri, ()),
                 scores=scores,
-                transcript=of_recording(words, result.uri),
+                transcript=words.get(result.uri, ()),
                 sound=sound,
                 hook=hook,
             )
         say(f"{result.uri}: {page.stat().st_size / 1e6:.1f} MB → {page}", quiet)
-
-
-def read_sessions(path: Path, uris: list[str]) -> dict[str, list[Utterance]]:
-    """Read a transcript: recording -> utterances. One of one recording is that of a single result."""
-    from pixit.formats.transcripts import read_transcript
-
-    sessions: dict[str, list[Utterance]] = {}
-    for utterance in read_transcript(path):
-        sessions.setdefault(utterance.session, []).append(utterance)
-    if len(sessions) == len(uris) == 1:  # subtitles know no recording: the name of the file says nothing
-        return dict(zip(uris, sessions.values(), strict=True))
-    check_names(path, sessions, uris)
-    return sessions
 
 
 def name_pages(folders: list[Path], output: Path | None) -> list[Path]:
@@ -133,19 +126,3 @@ def name_pages(folders: list[Path], output: Path | None) -> list[Path]:
                 f"{folder}: cannot be made ({error.strerror}); choose another --output"
             ) from None
     return pages
-
-
-def of_recording(items: dict[str, list[T]] | None, uri: str) -> list[T] | None:
-    """Return what a file has of a recording, by its name or as file names have it; None without a file."""
-    from pixit.files import file_name
-
-    return None if items is None else items.get(uri, items.get(file_name(uri), []))
-
-
-def check_names(path: Path | None, names: Collection[str], uris: list[str]) -> None:
-    """Raise a `PixitError` if a file that is not empty has nothing of any of the recordings."""
-    from pixit.files import file_name
-
-    if names and not any(uri in names or file_name(uri) in names for uri in uris):
-        found, expected = ", ".join(sorted(names)[:5]), ", ".join(uris[:5])
-        raise PixitError(f"{path}: has nothing of {expected}; it is of {found}")

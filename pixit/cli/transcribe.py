@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import complain, progress, say
+from pixit.cli.console import complain, progress, say, warn
 from pixit.cli.options import SettingsCommand, collect_overrides, set_option
 from pixit.files import file_hash, writable
 from pixit.types import PixitError, Turn
@@ -222,7 +222,6 @@ def prepare(transcriber: Transcriber, job: Job) -> tuple[dict[str, Any], Callabl
     """Return all that decides about the words of a job, and the function that finds them."""
     from pixit.audio import AudioFile
     from pixit.results import Separation
-    from pixit.transcription.transcribe import turns_of
 
     request = transcriber.description | {"attribution": job.attribution}
     if not job.path.is_dir():
@@ -235,21 +234,21 @@ def prepare(transcriber: Transcriber, job: Job) -> tuple[dict[str, Any], Callabl
         return request, partial(transcriber.separation, result)
     audio = find_audio(job, result)
     request["source_sha256"] = file_hash(audio.info.path)
-    return request, partial(transcriber.mixture, audio, turns_of(result))
+    return request, partial(transcriber.mixture, audio, result.turns)
 
 
 def read_turns(job: Job) -> list[Turn] | None:
     """Return the turns of a recording in the RTTM file of a job, or None if there is no such file."""
+    from pixit.formats.names import match_items
     from pixit.formats.rttm import read_rttm
 
     if job.rttm is None:
         return None
-    recordings = read_rttm(job.rttm)
-    for uri in (job.path.stem, job.name):
-        if uri in recordings:
-            return recordings[uri]
-    found = ", ".join(list(recordings)[:3]) or "nothing"
-    raise PixitError(f"{job.rttm}: has no turns of {job.name}, found {found}; does it belong to {job.path}?")
+    turns, notes = match_items([job.path.stem], read_rttm(job.rttm), str(job.rttm))
+    warn(notes)
+    if job.path.stem not in turns:
+        raise PixitError(f"{job.rttm}: has no turns of {job.path.stem}; does it belong to {job.path}?")
+    return turns[job.path.stem]
 
 
 def find_audio(job: Job, result: Separation) -> AudioFile:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pixit.evaluation.diarization_errors import CONVENTIONS, DiarizationCounts, count_errors, speaks_twice
 from pixit.evaluation.tables import Column, Table
 from pixit.formats.names import match_names, some
-from pixit.formats.rttm import read_rttms, read_uems
+from pixit.formats.rttm import read_rttm, read_uem
 from pixit.types import PixitError, Turn
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ def evaluate_diarization(
         raise PixitError(f"collar of {collar} s: expected 0 or more seconds")
     if convention not in CONVENTIONS:
         raise PixitError(f"unknown convention {convention!r}; expected one of {', '.join(CONVENTIONS)}")
-    references = read_rttms(reference) if isinstance(reference, Path | str) else reference
-    hypotheses = read_rttms(hypothesis) if isinstance(hypothesis, Path | str) else hypothesis
-    regions = read_uems(uem) if isinstance(uem, Path | str) else uem
+    references = read_rttm(reference) if isinstance(reference, Path | str) else reference
+    hypotheses = read_rttm(hypothesis) if isinstance(hypothesis, Path | str) else hypothesis
+    regions = read_uem(uem) if isinstance(uem, Path | str) else uem
     pairs, notes = _pair(references, hypotheses)
     if regions is None:
         told = "no UEM: scored from the first to the last turn of reference and hypothesis"
@@ -233,7 +233,7 @@ def within_annotated(uem: Path | str, annotated: Mapping[str, Regions]) -> dict[
     PixitError
         If `uem` cannot be read, or holds none of the recordings.
     """
-    regions = read_uems(uem)
+    regions = read_uem(uem)
     chosen, _ = _choose(annotated, regions)
     return {
         name: _timeline(regions[found]).crop(_timeline(annotated[name])) for name, found in chosen.items()

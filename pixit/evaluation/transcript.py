@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pixit.evaluation.tables import Column, Table
 from pixit.evaluation.word_errors import METRICS, TIMED, ErrorCounts, SpeakerScore, count_errors, obstacle
+from pixit.formats.names import match_names, some
 from pixit.formats.transcripts import Utterance, read_transcript
 from pixit.types import PixitError
 
@@ -166,7 +167,7 @@ def evaluate_transcript(
     normalize = load_normalizer(normalizer)
     references = read_sessions(reference, normalize, timed, "reference")
     hypotheses = read_sessions(hypothesis, normalize, timed, "hypothesis")
-    notes = _compare_sessions(references, hypotheses)
+    hypotheses, notes = _match_sessions(references, hypotheses)
     sessions = {}
     for metric in dict.fromkeys(metrics):
         scores, unscored = [], defaultdict(list)
@@ -177,7 +178,7 @@ def evaluate_transcript(
                 scores.append(SessionScore(session, None))
             else:
                 scores.append(SessionScore(session, *count_errors(metric, *pair, collar_s)))
-        notes += [f"no {METRICS[metric]} of {_names(names)}: {reason}" for reason, names in unscored.items()]
+        notes += [f"no {METRICS[metric]} of {some(names)}: {reason}" for reason, names in unscored.items()]
         sessions[metric] = tuple(scores)
     name = normalizer if isinstance(normalizer, str) else getattr(normalizer, "__name__", "custom")
     return TranscriptScores(sessions, name, collar_s, tuple(notes))
@@ -230,18 +231,22 @@ def _in_order(utterances: list[Utterance]) -> list[Utterance]:
     return sorted(utterances, key=lambda utterance: utterance.start_s)
 
 
-def _compare_sessions(references: Iterable[str], hypotheses: Iterable[str]) -> list[str]:
-    """Return notes on sessions that one side lacks; an error if there is nothing in common."""
-    missing = sorted(set(references) - set(hypotheses))
-    surplus = sorted(set(hypotheses) - set(references))
-    if surplus and missing == sorted(references):
+def _match_sessions(
+    references: Mapping[str, list[Utterance]], hypotheses: Mapping[str, list[Utterance]]
+) -> tuple[dict[str, list[Utterance]], list[str]]:
+    """Return the hypotheses by the names of the references, and notes on what is on one side only."""
+    found, notes = match_names(references, hypotheses, "the hypothesis")
+    if hypotheses and not found:
         raise PixitError(
-            f"no session in common: the reference has {_names(missing)}, the hypothesis {_names(surplus)}; "
+            f"no session in common: the reference has {some(references)}, the hypothesis {some(hypotheses)}; "
             "expected the same names (of subtitles, the names of the files)"
         )
-    notes = [f"not in the hypothesis, all words are deletions: {_names(missing)}"] if missing else []
-    return notes + ([f"not in the reference, left out: {_names(surplus)}"] if surplus else [])
-
-
-def _names(sessions: list[str]) -> str:
-    return ", ".join(sessions[:3]) + (f" and {len(sessions) - 3} more" if len(sessions) > 3 else "")
+    if missing := [name for name in references if name not in found]:
+        notes.append(f"not in the hypothesis, all words are deletions: {some(missing)}")
+    if surplus := [name for name in hypotheses if name not in found.values()]:
+        notes.append(f"not in the reference, left out: {some(surplus)}")
+    renamed = {
+        name: [replace(utterance, session=name) for utterance in hypotheses[other]]
+        for name, other in found.items()
+    }
+    return renamed, notes

@@ -7,8 +7,9 @@ tracks, against words recognised on the mixture and attributed by diarization.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from pixit.evaluation.tables import Column, Table
 from pixit.evaluation.transcript import NORMALIZERS, TranscriptScores, evaluate_transcript
 from pixit.evaluation.word_errors import ErrorCounts
+from pixit.formats.names import match_names, some
 from pixit.formats.transcripts import Utterance
 from pixit.types import PixitError
 
@@ -175,8 +177,8 @@ def bootstrap_difference(
 
 def select_references(
     utterances: Iterable[Utterance], sessions: Iterable[str], annotated: Mapping[str, Intervals]
-) -> list[Utterance]:
-    """Return the reference of `sessions`, restricted to what is annotated.
+) -> tuple[list[Utterance], list[str]]:
+    """Return the reference of `sessions`, restricted to what is annotated, and notes on other names.
 
     An utterance belongs to the stretch that holds its middle. A session of which nothing is left keeps an
     utterance without words: what is recognised there are insertions.
@@ -193,16 +195,20 @@ def select_references(
     PixitError
         If a session has no reference, or one that must be restricted has no times.
     """
-    by_session: dict[str, list[Utterance]] = {session: [] for session in sessions}
+    sessions, given = list(sessions), defaultdict(list)
     for utterance in utterances:
-        by_session.get(utterance.session, []).append(utterance)
-    missing = [session for session, own in by_session.items() if not own]
-    if missing:
-        names = ", ".join(missing[:3])
+        given[utterance.session].append(utterance)
+    found, notes = match_names(sessions, given, "the references")
+    if missing := [session for session in sessions if session not in found]:
         raise PixitError(
-            f"the references have no session {names}; expected all {len(by_session)} recordings of the protocol"
+            f"the references have no session {some(missing)}; "
+            f"expected all {len(sessions)} recordings of the protocol"
         )
-    return [u for session, own in by_session.items() for u in _restrict(own, annotated.get(session))]
+    selected: list[Utterance] = []
+    for session, name in found.items():
+        own = [replace(utterance, session=session) for utterance in given[name]]
+        selected += _restrict(own, annotated.get(session))
+    return selected, notes
 
 
 def _restrict(utterances: list[Utterance], annotated: Intervals | None) -> list[Utterance]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pixit.audio import open_audio
-from pixit.files import file_name
-from pixit.formats.results_folder import find_recording, is_result
+from pixit.files import list_files
+from pixit.formats.results_folder import find_files, find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
 from pixit.formats.transcripts import READERS, Utterance, read_transcript
 from pixit.results import Separation
-from pixit.types import PixitError
+from pixit.types import PixitError, Turn
 
 UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 """Characters that no text file of people should have, nor XML may."""
@@ -81,33 +81,39 @@ def read_labelled(paths: Iterable[Path | str]) -> list[Labelled]:
         if not path.exists():
             raise PixitError(f"{path}: does not exist; expected a file or folder to export")
         for place, recording in _read(path):
-            if recording.uri in found:
+            other = found[recording.uri][0] if recording.uri in found else place
+            if other.resolve() != place.resolve():  # a file that is given twice is read once
                 raise PixitError(
-                    f"{place}: has the recording {recording.uri!r}, which stands in "
-                    f"{found[recording.uri][0]} too; give one of them"
+                    f"{other} and {place}: both hold {recording.uri!r}; expected one file a recording"
                 )
             found[recording.uri] = place, _in_milliseconds(place, recording)
     return [recording for _, recording in found.values()]
 
 
-def attach_audio(recordings: list[Labelled], files: list[Path]) -> list[Labelled]:
-    """Add the audio file of each recording, and its length: the file of its name, or the only one.
+def attach_audio(recordings: list[Labelled], audio: Path) -> tuple[list[Labelled], list[str]]:
+    """Add the audio file of each recording, and its length.
+
+    Parameters
+    ----------
+    audio
+        The file of the only recording, or a folder with a file for each, named as `match_names` has it.
+
+    Returns
+    -------
+    recordings, notes
+        The notes are those of `match_names`.
 
     Raises
     ------
     PixitError
         If a recording has no file, or that is no audio.
     """
-    by_name = {file_name(file.stem): file for file in reversed(files)}
-    if len(recordings) == len(files) == 1:
-        by_name = {file_name(recordings[0].uri): files[0]}
+    files, notes = find_files(audio, [recording.uri for recording in recordings])
     attached = []
     for recording in recordings:
-        file = by_name.get(file_name(recording.uri))
-        if file is None:
-            raise PixitError(f"{recording.uri}: has no audio file of its name among {len(files)}; add it")
+        file = files[recording.uri]
         attached.append(replace(recording, audio=file, duration_s=open_audio(file).duration_s))
-    return attached
+    return attached, notes
 
 
 def _read(path: Path) -> Iterator[tuple[Path, Labelled]]:
@@ -115,7 +121,7 @@ def _read(path: Path) -> Iterator[tuple[Path, Labelled]]:
     if is_result(path):
         yield path, _from_result(path)
     elif path.is_dir():
-        rttms = [p for p in sorted(path.rglob("*.rttm")) if not _is_hidden(p.relative_to(path))]
+        rttms = list_files(path, [".rttm"])
         for rttm in rttms:
             yield from _read(rttm.parent) if is_result(rttm.parent) else _from_rttm(rttm)
         if not rttms:
@@ -126,21 +132,18 @@ def _read(path: Path) -> Iterator[tuple[Path, Labelled]]:
         yield from _from_transcripts(path)
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
 def _from_result(folder: Path) -> Labelled:
     result = Separation.load(folder)
-    turns = result.diarization.itertracks(yield_label=True)
-    utterances = (Utterance(result.uri, str(who), s.start, s.end, "") for s, _, who in turns)
-    return Labelled(result.uri, tuple(utterances), result.duration_s, result=result)
+    return Labelled(result.uri, _wordless(result.uri, result.turns), result.duration_s, result=result)
 
 
 def _from_rttm(path: Path) -> Iterator[tuple[Path, Labelled]]:
-    recordings = read_rttm(path)
-    for uri, turns in (recordings or {path.stem: []}).items():
-        yield path, Labelled(uri, tuple(Utterance(uri, t.speaker, t.start_s, t.end_s, "") for t in turns))
+    for uri, turns in read_rttm(path).items():
+        yield path, Labelled(uri, _wordless(uri, turns))
+
+
+def _wordless(uri: str, turns: Iterable[Turn]) -> tuple[Utterance, ...]:
+    return tuple(Utterance(uri, turn.speaker, turn.start_s, turn.end_s, "") for turn in turns)
 
 
 def _from_transcripts(path: Path) -> Iterator[tuple[Path, Labelled]]:

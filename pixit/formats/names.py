@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 from pixit.files import file_name
 from pixit.types import PixitError
@@ -44,6 +45,9 @@ AUDIO_ENDINGS = (
     *(".wav", ".webm", ".wma", ".wv", ".3gp"),
 )
 """Endings of the files that are taken from a folder as recordings."""
+
+
+Item = TypeVar("Item")
 
 
 def match_names(
@@ -97,6 +101,24 @@ def match_names(
     renamed = [f"{name} = {found[name]}" for name in wanted if found.get(name, name) != name]
     notes = [f"taken for the same recording, by the names in {place}: {some(renamed)}"] if renamed else []
     return {name: found[name] for name in wanted if name in found}, notes
+
+
+def match_items(
+    wanted: Collection[str], items: Mapping[str, Item], place: str
+) -> tuple[dict[str, Item], list[str]]:
+    """Return what a file holds of each recording, by `match_names`, and its notes.
+
+    Raises
+    ------
+    PixitError
+        As `match_names`, and if `items` holds something, but nothing of any recording.
+    """
+    found, notes = match_names(wanted, items, place)
+    if not found and any(map(bool, items.values())):
+        raise PixitError(
+            f"{place}: has nothing of {some(wanted)}; it is of {some(items)}, expected the same names"
+        )
+    return {name: items[other] for name, other in found.items()}, notes
 
 
 def some(names: Collection[str], limit: int = 5) -> str:

@@ -83,9 +83,7 @@ def find_recording(result: Separation, audio: Path | str | None = None) -> Audio
         another content are found.
     """
     if audio is not None:
-        path = Path(audio)
-        if path.is_dir():
-            path = find_by_name(path, [result.uri])[0][result.uri]
+        path = find_files(Path(audio), [result.uri])[0][result.uri]
         found = _open(path, result)
         if not _is_as_long(found, result):
             raise PixitError(
@@ -130,8 +128,15 @@ def _is_as_long(audio: AudioFile, result: Separation) -> bool:
     return abs(audio.num_samples - result.num_samples) <= 1
 
 
-def find_by_name(folder: Path, names: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
-    """Find the audio file of each recording in a folder.
+def find_files(place: Path, names: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
+    """Find the audio file of each recording.
+
+    Parameters
+    ----------
+    place
+        The file of a single recording, whatever its name; or a folder with a file of each one's name.
+    names
+        Of the recordings.
 
     Returns
     -------
@@ -143,19 +148,25 @@ def find_by_name(folder: Path, names: Iterable[str]) -> tuple[dict[str, Path], l
     Raises
     ------
     PixitError
-        If a recording has no file in the folder, or more than one.
+        If a recording has no file in the folder, or more than one; or `place` is one file for several.
     """
+    names = list(names)
+    if not place.is_dir():
+        if len(names) > 1:
+            raise PixitError(
+                f"{place}: is one file for {len(names)} recordings; give the folder that holds them"
+            )
+        return dict.fromkeys(names, place), []
     files: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(place.iterdir()):
         if path.suffix.lower() in AUDIO_ENDINGS and path.is_file() and not path.name.startswith("."):
             files.setdefault(path.stem, []).append(path)
-    names = list(names)
-    found, notes = match_names(names, files, str(folder))
+    found, notes = match_names(names, files, str(place))
     for name in names:
         if name not in found:
             held = some([path.name for paths in files.values() for path in paths]) or "no audio"
-            raise PixitError(f"{folder}: holds no recording {name!r}; expected {name}.wav, found {held}")
+            raise PixitError(f"{place}: holds no recording {name!r}; expected {name}.wav, found {held}")
         if len(files[found[name]]) > 1:
             twins = some([path.name for path in files[found[name]]])
-            raise PixitError(f"{folder}: holds {twins}; expected one recording {name!r}")
+            raise PixitError(f"{place}: holds {twins}; expected one recording {name!r}")
     return {name: files[stem][0] for name, stem in found.items()}, notes

@@ -7,10 +7,11 @@ space, so no name in them can hold any.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from pixit.files import list_files
 from pixit.types import PixitError, Turn
 
 NOT_SPEAKER = {
@@ -21,16 +22,51 @@ NOT_SPEAKER = {
 
 Item = TypeVar("Item")
 Region = tuple[float, float]
+Paths = Path | str | Iterable[Path | str]
 
 
-def read_rttm(path: Path | str) -> dict[str, list[Turn]]:
-    """Read an RTTM file: recording -> turns, in the order of the file; lines but of SPEAKER are skipped.
+def read_rttm(paths: Paths) -> dict[str, list[Turn]]:
+    """Read RTTM: recording -> turns, in the order of the file; lines but of SPEAKER are skipped.
+
+    A file may hold several recordings. RTTM has no line for silence: a file without turns stands for the
+    recording of its name, without speech.
+
+    Parameters
+    ----------
+    paths
+        A file; a folder, of which all ``*.rttm`` at any depth are read but for hidden ones; or several of these.
 
     Raises
     ------
     PixitError
-        If the file cannot be read, or a line is no RTTM.
+        If a file cannot be read, a line is no RTTM, a folder holds no RTTM, or two files hold the same recording.
     """
+    return _read_files(paths, ".rttm", lambda path: _read_turns(path) or {path.stem: []})
+
+
+def read_uem(paths: Paths) -> dict[str, list[Region]]:
+    """Read UEM: recording -> regions (start_s, end_s) to score, in the order of the file.
+
+    Parameters
+    ----------
+    paths
+        As of `read_rttm`, with ``*.uem``.
+
+    Raises
+    ------
+    PixitError
+        If a file cannot be read, a line is no UEM, a folder holds no UEM, or two files hold the same recording.
+    """
+    return _read_files(paths, ".uem", _read_regions)
+
+
+def rttm_line(uri: str, turn: Turn) -> str:
+    """Return the RTTM line of a turn, without line break; times are rounded to milliseconds."""
+    duration_s = turn.end_s - turn.start_s
+    return f"SPEAKER {uri} 1 {turn.start_s:.3f} {duration_s:.3f} <NA> <NA> {turn.speaker} <NA> <NA>"
+
+
+def _read_turns(path: Path) -> dict[str, list[Turn]]:
     recordings: dict[str, list[Turn]] = {}
     for number, line in _read_lines(path, "an RTTM file"):
         fields = line.split()
@@ -50,34 +86,7 @@ def read_rttm(path: Path | str) -> dict[str, list[Turn]]:
     return recordings
 
 
-def read_rttms(path: Path | str) -> dict[str, list[Turn]]:
-    """Read an RTTM file, or all ``*.rttm`` of a folder at any depth: recording -> turns.
-
-    RTTM has no line for silence: a file without turns stands for the recording of its name, without speech.
-    Hidden files and folders are passed by.
-
-    Raises
-    ------
-    PixitError
-        If a file cannot be read, a folder holds none, or two files hold the same recording.
-    """
-    return _read_tree(Path(path), ".rttm", lambda file: read_rttm(file) or {file.stem: []})
-
-
-def rttm_line(uri: str, turn: Turn) -> str:
-    """Return the RTTM line of a turn, without line break; times are rounded to milliseconds."""
-    duration_s = turn.end_s - turn.start_s
-    return f"SPEAKER {uri} 1 {turn.start_s:.3f} {duration_s:.3f} <NA> <NA> {turn.speaker} <NA> <NA>"
-
-
-def read_uem(path: Path | str) -> dict[str, list[Region]]:
-    """Read a UEM file: recording -> regions (start_s, end_s) to score, in the order of the file.
-
-    Raises
-    ------
-    PixitError
-        If the file cannot be read, or a line is no UEM.
-    """
+def _read_regions(path: Path) -> dict[str, list[Region]]:
     recordings: dict[str, list[Region]] = {}
     for number, line in _read_lines(path, "a UEM file"):
         fields = line.split()
@@ -94,29 +103,19 @@ def read_uem(path: Path | str) -> dict[str, list[Region]]:
     return recordings
 
 
-def read_uems(path: Path | str) -> dict[str, list[Region]]:
-    """Read a UEM file, or all ``*.uem`` of a folder at any depth: recording -> regions (start_s, end_s).
-
-    Raises
-    ------
-    PixitError
-        If a file cannot be read, a folder holds none, or two files hold the same recording.
-    """
-    return _read_tree(Path(path), ".uem", read_uem)
-
-
-def _read_tree(
-    path: Path, ending: str, read: Callable[[Path], dict[str, list[Item]]]
+def _read_files(
+    paths: Paths, ending: str, read: Callable[[Path], dict[str, list[Item]]]
 ) -> dict[str, list[Item]]:
-    files = [path]
-    if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() == ending and p.is_file())
-        files = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-        if not files:
+    files: dict[Path, Path] = {}  # each once
+    for path in map(Path, [paths] if isinstance(paths, Path | str) else paths):
+        inside = list_files(path, [ending]) if path.is_dir() else [path]
+        if not inside:
             raise PixitError(f"{path}: holds no {ending} files; give a file, or a folder of them")
+        for file in inside:
+            files.setdefault(file.resolve(), file)
     recordings: dict[str, list[Item]] = {}
     origin: dict[str, Path] = {}
-    for file in files:
+    for file in files.values():
         for uri, items in read(file).items():
             if uri in origin:
                 raise PixitError(
@@ -126,10 +125,10 @@ def _read_tree(
     return recordings
 
 
-def _read_lines(path: Path | str, kind: str) -> Iterator[tuple[int, str]]:
+def _read_lines(path: Path, kind: str) -> Iterator[tuple[int, str]]:
     """Yield number and text of the lines that hold something; comments begin with ``;`` or ``#``."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise PixitError(f"{path}: cannot be read as {kind} ({error.strerror})") from None
     except UnicodeDecodeError:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixit.files import write_text
+from pixit.files import list_files, write_text
+from pixit.formats.names import match_items
 from pixit.formats.subtitles import Cue, parse_srt, parse_vtt, render_srt, render_vtt
 from pixit.types import PixitError
 
@@ -71,13 +72,28 @@ def read_transcript(path: Path | str, need_times: bool = True) -> list[Utterance
         raise PixitError(f"{path}: does not exist; expected a transcript or a folder of transcripts")
     if not path.is_dir():
         return _read_file(path, need_times)
-    files = [file for file in sorted(path.rglob("*")) if _kind(file) and not file.name.startswith(".")]
+    files = list_files(path, READERS)
     files = [file for file in files if _kind(file) != ".json"] or files
     kinds = sorted({str(_kind(file)) for file in files})
     if len(kinds) != 1:
         found = f"files of several kinds ({', '.join(kinds)})" if kinds else "no transcripts"
         raise PixitError(f"{path}: holds {found}; expected files of one kind of {', '.join(READERS)}")
     return [utterance for file in files for utterance in _read_file(file, need_times)]
+
+
+def match_sessions(
+    recordings: Collection[str], path: Path | str
+) -> tuple[dict[str, list[Utterance]], list[str]]:
+    """Read a transcript and return what is said in each recording, by `match_items`, and its notes.
+
+    A transcript of one session is that of a single recording whatever its name: subtitles are named as the file.
+    """
+    sessions: dict[str, list[Utterance]] = {}
+    for utterance in read_transcript(path):
+        sessions.setdefault(utterance.session, []).append(utterance)
+    if len(sessions) == len(recordings) == 1:
+        return dict(zip(recordings, sessions.values(), strict=True)), []
+    return match_items(recordings, sessions, str(path))
 
 
 def write_transcript(path: Path | str, utterances: Iterable[Utterance]) -> None:

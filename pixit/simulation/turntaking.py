@@ -74,16 +74,8 @@ class TurnTaking:
 
     @classmethod
     def from_rttms(cls, paths: Iterable[Path | str]) -> TurnTaking:
-        """Read RTTM files, and the ``*.rttm`` of folders at any depth."""
-        recordings: dict[str, list[Turn]] = {}
-        for path in map(Path, paths):
-            files = sorted(path.rglob("*.rttm")) if path.is_dir() else [path]
-            if not files:
-                raise PixitError(f"{path}: holds no .rttm file; expected the RTTM of real meetings")
-            for file in files:
-                for uri, turns in read_rttm(file).items():
-                    recordings.setdefault(f"{file}:{uri}", []).extend(turns)
-        return cls(recordings)
+        """Read RTTM files and folders, as `read_rttm`."""
+        return cls(read_rttm(paths))
 
     def excerpt(
         self, num_speakers: int, duration_s: float, rng: np.random.Generator, min_talk_s: float = 0.2

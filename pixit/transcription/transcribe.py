@@ -101,7 +101,7 @@ class Transcriber:
             If a track cannot be read, or the recogniser returns neither text nor words.
         """
         audio = {speaker: AudioFile(track.path, SAMPLE_RATE_HZ) for speaker, track in result.tracks.items()}
-        intervals = self._intervals(turns_of(result), result.duration_s, within, keep_apart=False)
+        intervals = self._intervals(result.turns, result.duration_s, within, keep_apart=False)
         stretches = [s for i in intervals for s in self._stretches(i, audio[i.speaker])]
         return self._recognize(stretches, audio, session or result.uri, journal, hook)
 
@@ -223,14 +223,6 @@ def break_up(words: list[Word], max_s: float) -> list[list[Word]]:
 
     cut = max(range(1, len(words)), key=merit)
     return break_up(words[:cut], max_s) + break_up(words[cut:], max_s)
-
-
-def turns_of(result: Separation) -> list[Turn]:
-    """Return the diarization of a result."""
-    return [
-        Turn(segment.start, segment.end, str(speaker))
-        for segment, _, speaker in result.diarization.itertracks(yield_label=True)
-    ]
 
 
 def check_words(found: Any, duration_s: float) -> list[Word]:

@@ -24,7 +24,7 @@ from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
 
 from pixit.cli import cli
 from pixit.evaluation.diarization import DiarizationCounts, evaluate_diarization
-from pixit.formats.rttm import read_rttms, rttm_line
+from pixit.formats.rttm import read_rttm, rttm_line
 from pixit.types import PixitError, Turn
 
 pytestmark = pytest.mark.filterwarnings("ignore:'uem' was approximated")
@@ -90,7 +90,7 @@ def jittered(path: Path, target: Path, seed: int) -> None:
     """Write a hypothesis: turns lost, moved, and given to others; names of files as AMI's."""
     rng = random.Random(seed)
     lines = []
-    for uri, turns in read_rttms(path).items():
+    for uri, turns in read_rttm(path).items():
         for turn in turns:
             start_s = max(0.0, turn.start_s + rng.gauss(0, 0.3))
             length_s = max(0.01, turn.end_s - turn.start_s + rng.gauss(0, 0.3))

@@ -17,12 +17,12 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 from pixit.cli import cli
-from pixit.evaluation.separation.files import find_mixtures, find_sources, pair_recordings, turns_of
+from pixit.evaluation.separation.evaluate import separation_table
+from pixit.evaluation.separation.files import find_sources, pair_recordings
 from pixit.evaluation.separation.metrics import LIMIT_DB, Products, bss_eval, pesq, ratio_db, si_sdr, stoi
 from pixit.evaluation.separation.score import RecordingScores, ScoringOptions, score_separation
 from pixit.evaluation.separation.signals import TalkMasks
 from pixit.evaluation.separation.statistics import measure_tracks
-from pixit.evaluation.separation.table import separation_table
 from pixit.types import PixitError, Turn
 
 Array = NDArray[Any]
@@ -380,43 +380,23 @@ def test_recordings_are_paired_by_name(tmp_path: Path) -> None:
     write_all(tmp_path / "est" / "third", {"SPEAKER_00": noise(0)})
     (tmp_path / "est" / ".hidden").mkdir()
     references, estimates = find_sources(tmp_path / "ref"), find_sources(tmp_path / "est")
-    pairs, unused = pair_recordings(references, estimates)
+    pairs, notes = pair_recordings(references, estimates)
     assert [(p.recording, sorted(p.tracks)) for p in pairs] == [
         ("my meeting", ["SPEAKER_00"]),
         ("second", []),
     ]
-    assert unused == ["third"]
+    estimated = tmp_path / "est"
+    assert notes == [
+        f"taken for the same recording, by the names in {estimated}: my meeting = my_meeting",
+        f"no reference in {tmp_path / 'ref'}, left out: third",
+        f"no tracks in {estimated}, every speaker is missing: second",
+    ]
     one = find_sources(tmp_path / "est" / "my_meeting")
     assert [p.recording for p in pair_recordings(references, one)[0]] == ["my meeting"]
     both = pair_recordings(find_sources(tmp_path / "ref" / "second"), one)[0]
     assert [(p.recording, len(p.tracks)) for p in both] == [("second", 1)]
-    with pytest.raises(PixitError, match="no recording in common: references of 'my meeting', 'second', est"):
+    with pytest.raises(PixitError, match="no recording in common: references of my meeting, second, est"):
         pair_recordings(references, find_sources(tmp_path / "est" / "third"))
-
-
-def test_a_mixture_is_found_by_its_name(tmp_path: Path) -> None:
-    for name in ("m 1.flac", "m_1.txt", "n.wav"):
-        (tmp_path / name).touch()
-    found, notes = find_mixtures(tmp_path, ["m_1"])
-    assert found == {"m_1": tmp_path / "m 1.flac"}
-    assert notes == [f"taken for the same recording, by the names in {tmp_path}: m_1 = m 1"]
-    (tmp_path / "m_1.wav").touch()
-    assert find_mixtures(tmp_path, ["m_1", "n"]) == (
-        {"m_1": tmp_path / "m_1.wav", "n": tmp_path / "n.wav"},
-        [],
-    )
-    assert find_mixtures(tmp_path / "n.wav", ["any"]) == ({"any": tmp_path / "n.wav"}, [])
-    with pytest.raises(PixitError, match="is one mixture, but there are more recordings"):
-        find_mixtures(tmp_path / "n.wav", ["n", "m_1"])
-
-
-def test_turns_are_found_by_name() -> None:
-    turns = {"m_1": [Turn(0, 1, "a")], "n": [Turn(0, 2, "b")]}
-    assert turns_of(turns, Path("x.rttm"), "m 1", False) == turns["m_1"]
-    assert turns_of({"n": turns["n"]}, Path("x.rttm"), "other", True) == turns["n"]
-    for recordings, is_only in ((turns, True), ({"n": turns["n"]}, False), ({}, True)):
-        with pytest.raises(PixitError, match="has no turns of 'other'"):
-            turns_of(recordings, Path("x.rttm"), "other", is_only)
 
 
 def test_folders_without_sources_are_refused(tmp_path: Path) -> None:
@@ -514,8 +494,8 @@ def test_recordings_on_one_side_are_told(corpus: Path) -> None:
     (corpus / "ref" / "m2").rename(corpus / "ref" / "m3")
     done = evaluate(corpus / "ref", corpus / "est", "--metrics", "si_sdr")
     assert done.exit_code == 0
-    assert "m2: has no reference, left out" in done.stderr
-    assert "m3: has no tracks, every speaker is missing" in done.stderr
+    assert "left out: m2" in done.stderr
+    assert "every speaker is missing: m3" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -529,10 +509,10 @@ def test_recordings_on_one_side_are_told(corpus: Path) -> None:
             ["{0}/ref", "{0}/est", "-o", "{0}/x.xlsx"],
             "expected a file in an existing folder, named .txt, .csv",
         ),
-        (["{0}/ref", "{0}/est", "--mixture", "{0}/audio/m2.wav"], "is one mixture, but there are more"),
+        (["{0}/ref", "{0}/est", "--mixture", "{0}/audio/m2.wav"], "is one file for 2 recordings"),
         (["{0}/ref", "{0}/est", "--mixture", "{0}/ref"], "holds no recording 'm 1'"),
-        (["{0}/ref", "{0}/est", "--rttm", "{0}/audio"], "holds no RTTM files"),
-        (["{0}/ref", "{0}/est", "--rttm", "{0}/est/m2/m2.rttm"], "has no turns of 'm 1'; found 'm2'"),
+        (["{0}/ref", "{0}/est", "--rttm", "{0}/audio"], "holds no .rttm files"),
+        (["{0}/ref", "{0}/est", "--rttm", "{0}/est/m2/m2.rttm"], "has no turns of m 1; found m2"),
         (["{0}/ref", "{0}/nothing"], "does not exist"),
         (["--no-reference", "{0}/audio", "{0}/est", "--region", "all"], "go with references"),
     ],

@@ -151,14 +151,14 @@ def test_references_are_restricted_to_what_is_annotated() -> None:
         says("b", "x", "all", 3),
         says("c", "x", "no"),
     ]
-    kept = select_references(given_all, ["b", "a"], {"a": [(0.0, 0.4), (7.5, 9.0)]})
+    kept, _ = select_references(given_all, ["b", "a"], {"a": [(0.0, 0.4), (7.5, 9.0)]})
     assert [u.words for u in kept] == ["all", "late"], "an utterance is where its middle is"
-    (silent,) = select_references(given_all, ["a"], {"a": [(20.0, 30.0)]})
+    (silent,), _ = select_references(given_all, ["a"], {"a": [(20.0, 30.0)]})
     assert (silent.session, silent.words) == ("a", "")
     with pytest.raises(PixitError, match="no session d"):
         select_references(given_all, ["a", "d"], {})
     timeless = [Utterance("a", "x", float("nan"), float("nan"), "words")]
-    assert select_references(timeless, ["a"], {}) == timeless
+    assert select_references(timeless, ["a"], {}) == (timeless, [])
     with pytest.raises(PixitError, match="no times"):
         select_references(timeless, ["a"], {"a": [(0, 1)]})
 

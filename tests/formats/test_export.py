@@ -516,12 +516,16 @@ def test_wrong_requests_are_named(rttm_file: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "does not exist" in fails(tmp_path / "none", "--to", "csv", "-o", out)
     assert "nothing to export" in fails(tmp_path / "empty", "--to", "csv")
-    assert "stands in" in fails(rttm_file, rttm_file, "--to", "csv", "-o", out)
+    again = tmp_path / "again.rttm"
+    again.write_text(RTTM)
+    assert "both hold 'talk'" in fails(rttm_file, again, "--to", "csv", "-o", out)
     assert "expected a file named .csv" in fails(rttm_file, "--to", "csv", "-o", tmp_path / "x.srt")
     assert "holds one recording" in fails(two, "--to", "srt", "-o", tmp_path / "x.srt")
     assert "rename one" in fails(two, "--to", "srt", "-o", out)
     assert "length is unknown" in fails(rttm_file, "--to", "uem", "-o", out)
-    assert "no audio file" in fails(two, "--to", "csv", "-o", out, "--audio", save_wav(tmp_path / "q.wav"))
+    assert "is one file for 2 recordings" in fails(
+        two, "--to", "csv", "-o", out, "--audio", save_wav(tmp_path / "q.wav")
+    )
     assert not out.exists()
 
 

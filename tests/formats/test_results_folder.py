@@ -13,7 +13,7 @@ from pyannote.core import Annotation, Segment
 
 from pixit.audio import Track
 from pixit.files import file_hash
-from pixit.formats.results_folder import find_by_name, find_recording, find_results
+from pixit.formats.results_folder import find_files, find_recording, find_results
 from pixit.results import Separation
 from pixit.types import PixitError
 
@@ -138,7 +138,7 @@ def test_the_channel_that_was_separated_is_read(tmp_path: Path) -> None:
 def test_files_are_found_by_the_names_of_recordings(tmp_path: Path) -> None:
     for name in ("EN2002a.Mix-Headset.wav", "b.WAV", "b.txt", ".c.wav", "d.wav", "d.mp3"):
         (tmp_path / name).touch()
-    found, notes = find_by_name(tmp_path, ["b", "EN2002a"])
+    found, notes = find_files(tmp_path, ["b", "EN2002a"])
     assert found == {"b": tmp_path / "b.WAV", "EN2002a": tmp_path / "EN2002a.Mix-Headset.wav"}
     assert notes == [
         f"taken for the same recording, by the names in {tmp_path}: EN2002a = EN2002a.Mix-Headset"
@@ -146,6 +146,9 @@ def test_files_are_found_by_the_names_of_recordings(tmp_path: Path) -> None:
     with pytest.raises(
         PixitError, match=r"holds no recording 'c'; expected c.wav, found EN2002a.Mix-Headset.wav"
     ):
-        find_by_name(tmp_path, ["b", "c"])
+        find_files(tmp_path, ["b", "c"])
+    assert find_files(tmp_path / "d.wav", ["any"]) == ({"any": tmp_path / "d.wav"}, [])
+    with pytest.raises(PixitError, match=r"d.wav: is one file for 2 recordings; give the folder"):
+        find_files(tmp_path / "d.wav", ["b", "d"])
     with pytest.raises(PixitError, match=r"holds d.mp3, d.wav; expected one recording 'd'"):
-        find_by_name(tmp_path, ["d"])
+        find_files(tmp_path, ["d"])

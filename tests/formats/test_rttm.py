@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixit.formats.rttm import read_rttm, read_rttms, read_uem, read_uems, rttm_line
+from pixit.formats.rttm import read_rttm, read_uem, rttm_line
 from pixit.types import PixitError, Turn
 
 LINE = "SPEAKER {} 1 {} {} <NA> <NA> {} <NA> <NA>\n"
@@ -74,7 +74,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(PixitError, match=r"no\.uem: cannot be read as a UEM file \(No such file"):
         read_uem(tmp_path / "no.uem")
     with pytest.raises(PixitError, match=r"missing: cannot be read as an RTTM file"):
-        read_rttms(tmp_path / "missing")
+        read_rttm(tmp_path / "missing")
 
 
 def test_folders_are_read_at_any_depth_but_for_what_is_hidden(tmp_path: Path) -> None:
@@ -83,26 +83,30 @@ def test_folders_are_read_at_any_depth_but_for_what_is_hidden(tmp_path: Path) ->
     written(tmp_path / ".pixit-1234-new" / "c.rttm", LINE.format("c", 0, 1, "A"))
     written(tmp_path / "notes.txt", "no RTTM")
     written(tmp_path / "silent" / "silent.rttm", "")
-    assert read_rttms(tmp_path) == {"a": [Turn(0, 1, "A")], "b": [Turn(0, 1, "A")], "silent": []}
-    assert read_rttms(tmp_path / "silent" / "silent.rttm") == {"silent": []}
+    assert read_rttm(tmp_path) == {"a": [Turn(0, 1, "A")], "b": [Turn(0, 1, "A")], "silent": []}
+    assert read_rttm(tmp_path / "silent" / "silent.rttm") == {"silent": []}
+    assert read_rttm([tmp_path / "a", tmp_path / "a" / "a.rttm", tmp_path / "silent"]).keys() == {
+        "a",
+        "silent",
+    }
     hidden_above = written(tmp_path / ".cache" / "set" / "d.rttm", LINE.format("d", 0, 1, "A")).parent
-    assert read_rttms(hidden_above) == {"d": [Turn(0, 1, "A")]}
+    assert read_rttm(hidden_above) == {"d": [Turn(0, 1, "A")]}
 
 
 def test_one_recording_in_two_files_is_an_error(tmp_path: Path) -> None:
     written(tmp_path / "one.rttm", LINE.format("m", 0, 1, "A"))
     written(tmp_path / "two.rttm", LINE.format("m", 5, 1, "B"))
     with pytest.raises(PixitError, match=r"one\.rttm and .*two\.rttm: both hold 'm'"):
-        read_rttms(tmp_path)
+        read_rttm(tmp_path)
     with pytest.raises(PixitError, match=r"holds no \.uem files"):
-        read_uems(tmp_path)
+        read_uem(tmp_path)
 
 
 def test_uem_files_and_folders(tmp_path: Path) -> None:
     written(tmp_path / "x" / "a.uem", ";; c\nm 1 0 1.5\nm 1 2 3\n\n")
     written(tmp_path / "y" / "b.uem", "n 1 0 0\n")
     assert read_uem(tmp_path / "x" / "a.uem") == {"m": [(0, 1.5), (2, 3)]}
-    assert read_uems(tmp_path) == {"m": [(0, 1.5), (2, 3)], "n": [(0, 0)]}
+    assert read_uem(tmp_path) == {"m": [(0, 1.5), (2, 3)], "n": [(0, 0)]}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ def test_what_is_no_uem_is_refused_with_its_line(tmp_path: Path, line: str) -> N
 @pytest.mark.real
 def test_real_annotations_are_read(shared_data: Path) -> None:
     folder = shared_data / "ami" / "annotations"
-    turns, regions = read_rttms(folder / "only_words"), read_uems(folder / "uems")
+    turns, regions = read_rttm(folder / "only_words"), read_uem(folder / "uems")
     assert len(turns) == 154
     assert set(turns) <= set(regions)
     assert all(turns.values())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import progress, say
+from pixit.cli.console import progress, say, warn
 from pixit.cli.evaluate.separation import check_output
 from pixit.cli.options import set_option
 from pixit.cli.transcribe import ATTRIBUTIONS
@@ -104,9 +104,10 @@ def cpwer(
     load_normalizer(normalizer)
     recordings = load_recordings(protocol, subset, database)
     annotated = {r.uri: r.annotated for r in recordings if not is_whole(r)}
-    reference = select_references(
+    reference, notes = select_references(
         read_transcript(references, need_times=False), [r.uri for r in recordings], annotated
     )
+    warn(notes)
     check_names(recordings)
     separator, transcriber = load(**networks)
     experiment = Experiment(
@@ -224,7 +225,6 @@ def transcribe_recording(
     from pixit.files import file_name
     from pixit.formats.transcripts import write_transcript
     from pixit.transcription.journal import Journal
-    from pixit.transcription.transcribe import turns_of
 
     name, folder = file_name(recording.uri), experiment.work / attribution
     folder.mkdir(exist_ok=True)
@@ -238,7 +238,7 @@ def transcribe_recording(
         if attribution == "separation":
             utterances = experiment.transcriber.separation(result, **keep)
         else:
-            utterances = experiment.transcriber.mixture(recording.audio, turns_of(result), **keep)
+            utterances = experiment.transcriber.mixture(recording.audio, result.turns, **keep)
     write_transcript(folder / f"{name}.seglst.json", utterances)
     words = sum(len(utterance.words.split()) for utterance in utterances)
     say(f"{recording.uri}: {words} words by {attribution}", experiment.quiet)

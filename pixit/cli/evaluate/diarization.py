@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import say
+from pixit.cli.console import say, warn
 from pixit.evaluation.diarization import (
     CONVENTIONS,
     Diarizations,
@@ -87,8 +87,7 @@ def diarization(
     else:
         reference, hypothesis = expect(paths, "REF HYP")
     scores = evaluate_diarization(reference, hypothesis, regions, collar, skip_overlap, convention)
-    for note in scores.notes:
-        click.echo(f"pixit: warning: {note}", err=True)
+    warn(scores.notes)
     table = scores.table()
     for output in outputs:
         table.save(output)

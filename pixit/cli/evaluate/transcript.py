@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import say
+from pixit.cli.console import say, warn
 from pixit.evaluation.tables import FORMATS
 from pixit.evaluation.transcript import NORMALIZERS, evaluate_transcript
 from pixit.evaluation.word_errors import METRICS
@@ -61,8 +61,7 @@ def transcript(
     """
     scores = evaluate_transcript(reference, hypothesis, metrics, collar, normalizer)
     table = scores.table(per_speaker)
-    for note in scores.notes:
-        click.echo(f"pixit: warning: {note}", err=True)
+    warn(scores.notes)
     if page is not None:
         _write_page(page, reference, hypothesis, normalizer)
     if output is not None:

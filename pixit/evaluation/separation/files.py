@@ -1,15 +1,12 @@
-"""Where the signals and turns lie that separation is scored from."""
+"""Folders of separated tracks and of clean sources, from any system, and which belongs to which."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixit.files import file_name
-from pixit.formats.results_folder import find_by_name
-from pixit.formats.rttm import read_rttm
-from pixit.types import PixitError, Turn
+from pixit.formats.names import match_names, some
+from pixit.types import PixitError
 
 ENDINGS = (".wav", ".flac")
 
@@ -79,90 +76,41 @@ class Pair:
 
 
 def pair_recordings(references: SourceFolder, estimates: SourceFolder) -> tuple[list[Pair], list[str]]:
-    """Bring references and estimates together by the names of recordings.
+    """Bring references and estimates together by the names of recordings, as `match_names`.
 
-    Names are compared as in `same_name`. Two folders of single recordings are a pair whatever their names.
+    Two folders of single recordings are a pair whatever their names.
 
     Returns
     -------
-    tuple
-        A pair for each reference recording (of the one that is estimated, if `estimates` is single), without
-        tracks where there is no estimate; and the estimates that have no reference.
+    pairs
+        One for each reference recording (for the one that is estimated, if `estimates` is single), without
+        tracks where there is no estimate.
+    notes
+        Other names, estimates without reference, and recordings without tracks.
 
     Raises
     ------
     PixitError
-        If no recording is on both sides.
+        If no recording is on both sides, or a name could mean two.
     """
     if references.is_single and estimates.is_single:
-        (name, sources), *_ = references.recordings.items()
-        (tracks,) = estimates.recordings.values()
-        return [Pair(name, sources, tracks)], []
-    pairs, used = [], set()
-    for name, sources in references.recordings.items():
-        found = same_name(name, estimates.recordings)
-        if found is not None:
-            used.add(found)
-        elif estimates.is_single:
-            continue
-        pairs.append(Pair(name, sources, estimates.recordings[found] if found is not None else {}))
-    if not used:
-        raise PixitError(
-            f"{references.path} and {estimates.path} have no recording in common: references of "
-            f"{_some(references.recordings)}, estimates of {_some(estimates.recordings)}"
-        )
-    return pairs, [name for name in estimates.recordings if name not in used]
-
-
-def same_name(name: str, names: Iterable[str]) -> str | None:
-    """Return which of `names` is `name`: the same, or the same as a file's name (without white space …)."""
-    listed = list(names)
-    if name in listed:
-        return name
-    return next((other for other in listed if file_name(other) == file_name(name)), None)
-
-
-def _some(names: Iterable[str]) -> str:
-    """Return the first names."""
-    listed = [repr(name) for name in names]
-    return ", ".join(listed[:3]) + (" …" if len(listed) > 3 else "")
-
-
-def find_mixtures(path: Path, recordings: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
-    """Return the mixture of each recording: `path` itself if it is a file, or those in the folder `path`.
-
-    Raises
-    ------
-    PixitError
-        If `path` is one file for more than one recording, or as `find_by_name`.
-    """
-    if path.is_dir():
-        return find_by_name(path, recordings)
-    names = list(recordings)
-    if len(names) > 1:
-        raise PixitError(f"{path}: is one mixture, but there are more recordings; expected a folder of them")
-    return dict.fromkeys(names, path), []
-
-
-def read_turns(path: Path) -> dict[str, list[Turn]]:
-    """Read an RTTM file, or all of a folder: recording -> turns."""
-    files = [path]
-    if path.is_dir():
-        files = sorted(path.glob("*.rttm"))
-        if not files:
-            raise PixitError(f"{path}: holds no RTTM files; expected <recording>.rttm")
-    recordings: dict[str, list[Turn]] = {}
-    for file in files:
-        for uri, turns in read_rttm(file).items():
-            recordings.setdefault(uri, []).extend(turns)
-    return recordings
-
-
-def turns_of(recordings: Mapping[str, list[Turn]], path: Path, recording: str, is_only: bool) -> list[Turn]:
-    """Return the turns of a recording; if it is the only one, of the only one in the file."""
-    name = same_name(recording, recordings)
-    if name is not None:
-        return recordings[name]
-    if is_only and len(recordings) == 1:
-        return next(iter(recordings.values()))
-    raise PixitError(f"{path}: has no turns of {recording!r}; found {_some(recordings) or 'none at all'}")
+        (name,), (tracks,) = references.recordings, estimates.recordings.values()
+        pairs = [Pair(name, references.recordings[name], tracks)]
+        notes: list[str] = []
+    else:
+        found, notes = match_names(references.recordings, estimates.recordings, str(estimates.path))
+        if not found:
+            raise PixitError(
+                f"{references.path} and {estimates.path} have no recording in common: references of "
+                f"{some(references.recordings)}, estimates of {some(estimates.recordings)}"
+            )
+        pairs = [
+            Pair(name, sources, estimates.recordings[found[name]] if name in found else {})
+            for name, sources in references.recordings.items()
+            if name in found or not estimates.is_single
+        ]
+        if surplus := set(estimates.recordings) - set(found.values()):
+            notes.append(f"no reference in {references.path}, left out: {some(sorted(surplus))}")
+    if silent := [pair.recording for pair in pairs if not pair.tracks]:
+        notes.append(f"no tracks in {estimates.path}, every speaker is missing: {some(silent)}")
+    return pairs, notes
