@@ -32,6 +32,22 @@ def list_files(folder: Path, endings: Collection[str]) -> list[Path]:
     ]
 
 
+def read_text(path: Path, kind: str) -> str:
+    """Read a text file in UTF-8, with or without byte order mark; `kind` says what is expected.
+
+    Raises
+    ------
+    PixitError
+        If it cannot be read, or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise PixitError(f"{path}: cannot be read as {kind} ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise PixitError(f"{path}: is not text, expected {kind}") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all; its folder is made.
 

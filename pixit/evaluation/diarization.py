@@ -79,31 +79,13 @@ def _row(name: str, counts: DiarizationCounts) -> dict[str, Any]:
     return row
 
 
-def evaluate_diarization(
-    reference: Diarizations,
-    hypothesis: Diarizations,
-    uem: Uem | None = None,
-    collar: float = 0.0,
-    skip_overlap: bool = False,
-    convention: str = CONVENTIONS[0],
-) -> DiarizationScores:
-    """Score diarizations, equal to pyannote.metrics or to md-eval to the last printed digit.
-
-    Every recording of the reference (that the UEM holds, if there is one) is scored; without hypothesis all of
-    it is missed. Recordings that only the hypothesis has are left out. `DiarizationScores.notes` names both.
-    Names that differ in folder, ending of the audio file or white space are the same recording; so are
-    ``EN2002a`` and ``EN2002a.Mix-Headset``.
+@dataclass(frozen=True)
+class DiarizationRules:
+    """What of a diarization is scored, and how.
 
     Parameters
     ----------
-    reference, hypothesis
-        An RTTM file, a folder of them (at any depth; the output of ``pixit separate`` is one), or recording ->
-        its turns or its pyannote Annotation.
-    uem
-        Regions to score: a UEM file, a folder of them, or recording -> its regions (start_s, end_s) or its
-        Timeline. None for all from the first to the last turn of reference and hypothesis together, as
-        pyannote.metrics and dscore have it.
-    collar
+    collar_s
         Seconds around each boundary of a reference turn that are not scored. Convention ``"pyannote"``: the
         whole width, half on each side. Convention ``"md-eval"``: the width on each side.
     skip_overlap
@@ -117,34 +99,92 @@ def evaluate_diarization(
     Raises
     ------
     PixitError
+        If the collar is no length, or the convention is unknown.
+    """
+
+    collar_s: float = 0.0
+    skip_overlap: bool = False
+    convention: str = CONVENTIONS[0]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.collar_s < math.inf:
+            raise PixitError(f"collar of {self.collar_s} s: expected 0 or more seconds")
+        if self.convention not in CONVENTIONS:
+            raise PixitError(
+                f"unknown convention {self.convention!r}; expected one of {', '.join(CONVENTIONS)}"
+            )
+
+    @property
+    def each_side_s(self) -> float:
+        """Seconds on each side of a boundary that are not scored."""
+        return self.collar_s if self.convention == "md-eval" else self.collar_s / 2
+
+    def title(self, has_uem: bool) -> str:
+        """Return the title of a table of scores."""
+        collar = f"collar {self.each_side_s:g} s on each side of a boundary" if self.collar_s else "no collar"
+        overlap = "overlap skipped" if self.skip_overlap else "overlap scored"
+        area = (
+            "scored in the regions of the UEM"
+            if has_uem
+            else "no UEM: scored from the first to the last turn of reference and hypothesis"
+        )
+        return f"Diarization, errors in %; {collar} ({self.convention}); {overlap}; {area}"
+
+
+def evaluate_diarization(
+    reference: Diarizations,
+    hypothesis: Diarizations,
+    uem: Uem | None = None,
+    collar: float = 0.0,
+    skip_overlap: bool = False,
+    convention: str = CONVENTIONS[0],
+) -> DiarizationScores:
+    """Score diarizations, equal to pyannote.metrics or to md-eval to the last printed digit.
+
+    Every recording of the reference (that the UEM holds, if there is one) is scored; without hypothesis all of
+    it is missed. Recordings that only the hypothesis has are left out. Names are compared as in `match_names`.
+    `DiarizationScores.notes` tells of all that.
+
+    Parameters
+    ----------
+    reference, hypothesis
+        RTTM as `read_rttm` reads it (the output of ``pixit separate`` is such a folder), or recording -> its turns
+        or its pyannote Annotation.
+    uem
+        Regions to score: UEM as `read_uem` reads it, or recording -> its regions (start_s, end_s) or its
+        Timeline. None for all from the first to the last turn of reference and hypothesis together, as
+        pyannote.metrics and dscore have it.
+    collar, skip_overlap, convention
+        See `DiarizationRules`.
+
+    Raises
+    ------
+    PixitError
         If a file cannot be read, no recording is on both sides, a name could mean two recordings, or an option
         is out of its range.
     """
-    if not 0 <= collar < math.inf:
-        raise PixitError(f"collar of {collar} s: expected 0 or more seconds")
-    if convention not in CONVENTIONS:
-        raise PixitError(f"unknown convention {convention!r}; expected one of {', '.join(CONVENTIONS)}")
+    rules = DiarizationRules(collar, skip_overlap, convention)
     references = read_rttm(reference) if isinstance(reference, Path | str) else reference
     hypotheses = read_rttm(hypothesis) if isinstance(hypothesis, Path | str) else hypothesis
-    regions = read_uem(uem) if isinstance(uem, Path | str) else uem
     pairs, notes = _pair(references, hypotheses)
-    if regions is None:
-        told = "no UEM: scored from the first to the last turn of reference and hypothesis"
-        chosen: dict[str, str] = {}
-    else:
-        told = "scored in the regions of the UEM"
-        chosen, more_notes = _choose(pairs, regions)
-        pairs, notes = {name: pairs[name] for name in chosen}, notes + more_notes
-    each_side_s = collar if convention == "md-eval" else collar / 2
+    regions = read_uem(uem) if isinstance(uem, Path | str) else uem
+    areas, more_notes = (None, []) if regions is None else _choose(pairs, regions)
     counts, doubled = {}, []
-    for name, found in pairs.items():
+    for name, found in pairs.items() if areas is None else ((name, pairs[name]) for name in areas):
         spoken = _annotation(name, references[name])
         heard = _annotation(name, hypotheses[found] if found is not None else ())
-        if any(map(speaks_twice, (spoken, heard))):
+        area = _extent(spoken, heard) if areas is None else areas[name]
+        counts[name] = count_errors(spoken, heard, area, 2 * rules.each_side_s, skip_overlap, convention)
+        if speaks_twice(spoken) or speaks_twice(heard):
             doubled.append(name)
-        area = _timeline(regions[chosen[name]]) if regions is not None else _extent(spoken, heard)
-        counts[name] = count_errors(spoken, heard, area, 2 * each_side_s, skip_overlap, convention)
-    if doubled and convention == "pyannote":
+    notes += more_notes + _doubts(counts, doubled if convention == "pyannote" else [])
+    return DiarizationScores(counts, rules.title(uem is not None), tuple(notes))
+
+
+def _doubts(counts: Mapping[str, DiarizationCounts], doubled: Collection[str]) -> list[str]:
+    """Return notes on recordings whose scores are not what they seem."""
+    notes = []
+    if doubled:
         notes.append(
             f"turns of the same speaker overlap and count twice, as in pyannote.metrics: {some(doubled)}"
         )
@@ -152,11 +192,7 @@ def evaluate_diarization(
         notes.append(
             f"no reference speech is scored; DER is 100 % with any false alarm, else 0: {some(silent)}"
         )
-    wide = f"collar {each_side_s:g} s on each side of a boundary" if collar else "no collar"
-    overlap = "overlap skipped" if skip_overlap else "overlap scored"
-    return DiarizationScores(
-        counts, f"Diarization, errors in %; {wide} ({convention}); {overlap}; {told}", tuple(notes)
-    )
+    return notes
 
 
 def _annotation(name: str, turns: Sequence[Turn] | Annotation) -> Annotation:
@@ -205,8 +241,10 @@ def _pair(
     return {name: found.get(name) for name in references}, notes
 
 
-def _choose(recordings: Collection[str], uem: Collection[str]) -> tuple[dict[str, str], list[str]]:
-    """Find the recordings that a UEM holds: recording -> name in the UEM."""
+def _choose(
+    recordings: Collection[str], uem: Mapping[str, Regions | Timeline]
+) -> tuple[dict[str, Timeline], list[str]]:
+    """Return what of each recording a UEM has scored, without those that it does not hold."""
     found, notes = match_names(recordings, uem, "the UEM")
     if not found:
         raise PixitError(
@@ -215,11 +253,13 @@ def _choose(recordings: Collection[str], uem: Collection[str]) -> tuple[dict[str
         )
     if missing := [name for name in recordings if name not in found]:
         notes.append(f"not in the UEM, left out: {some(missing)}")
-    return found, notes
+    return {name: _timeline(uem[other]) for name, other in found.items()}, notes
 
 
-def within_annotated(uem: Path | str, annotated: Mapping[str, Regions]) -> dict[str, Timeline]:
-    """Return the regions of a UEM file or folder in which the reference is complete.
+def within_annotated(
+    uem: Path | str, annotated: Mapping[str, Regions]
+) -> tuple[dict[str, Timeline], list[str]]:
+    """Return the regions of UEM (as `read_uem` reads it) in which the reference is complete, and notes.
 
     Parameters
     ----------
@@ -233,8 +273,5 @@ def within_annotated(uem: Path | str, annotated: Mapping[str, Regions]) -> dict[
     PixitError
         If `uem` cannot be read, or holds none of the recordings.
     """
-    regions = read_uem(uem)
-    chosen, _ = _choose(annotated, regions)
-    return {
-        name: _timeline(regions[found]).crop(_timeline(annotated[name])) for name, found in chosen.items()
-    }
+    chosen, notes = _choose(annotated, read_uem(uem))
+    return {name: area.crop(_timeline(annotated[name])) for name, area in chosen.items()}, notes

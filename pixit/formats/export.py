@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pixit.files import file_name, whole_file
 from pixit.formats.labelled import Labelled
-from pixit.formats.writers import FORMATS, Format
+from pixit.formats.writers import FORMATS
 from pixit.types import PixitError
 
 
@@ -47,7 +47,7 @@ def export(
     """
     if to not in FORMATS:
         raise PixitError(f"{to!r}: unknown format; expected {', '.join(FORMATS)}")
-    files = _plan(recordings, FORMATS[to], Path(output))
+    files = _plan(recordings, to, Path(output))
     for path in files:
         if path.exists() and (not overwrite or path.is_dir()):
             raise PixitError(f"{path}: exists already; overwrite it, or choose another output")
@@ -75,18 +75,17 @@ def is_file(output: Path, to: str) -> bool:
     return False
 
 
-def _plan(recordings: Sequence[Labelled], format: Format, output: Path) -> dict[Path, list[Labelled]]:
+def _plan(recordings: Sequence[Labelled], to: str, output: Path) -> dict[Path, list[Labelled]]:
     """Return which recordings go into which file."""
-    name = next(name for name, known in FORMATS.items() if known is format)
-    if is_file(output, name):
-        if len(recordings) > 1 and not format.holds_several:
+    if is_file(output, to):
+        if len(recordings) > 1 and not FORMATS[to].holds_several:
             raise PixitError(
-                f"{output}: {name} holds one recording a file, found {len(recordings)}; give a folder instead"
+                f"{output}: {to} holds one recording a file, found {len(recordings)}; give a folder instead"
             )
         return {output: list(recordings)}
     files: dict[Path, list[Labelled]] = {}
     for recording in recordings:
-        path = output / f"{file_name(recording.uri)}{format.ending}"
+        path = output / f"{file_name(recording.uri)}{FORMATS[to].ending}"
         if path in files:
             raise PixitError(
                 f"{path}: both {files[path][0].uri!r} and {recording.uri!r} would be written here; rename one"

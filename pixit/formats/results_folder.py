@@ -91,12 +91,7 @@ def find_recording(result: Separation, audio: Path | str | None = None) -> Audio
                 "expected the recording that was separated"
             )
         return found
-    source = Path(str(result.settings.get("source", "")))
-    places = [source]
-    if result.folder is not None and source.name:
-        home = result.folder.resolve().parent
-        places += [home / source.name, home.parent / source.name]
-    present = [path for path in places if path.is_file()]
+    present = [path for path in _places(result) if path.is_file()]
     for path in present:
         if _is_source(path, result):
             return _open(path, result)
@@ -106,6 +101,14 @@ def find_recording(result: Separation, audio: Path | str | None = None) -> Audio
             "put that one back, move this away, or name the recording with --audio"
         )
     return None
+
+
+def _places(result: Separation) -> list[Path]:
+    source = Path(str(result.settings.get("source", "")))
+    if result.folder is None or not source.name:
+        return [source]
+    outer = result.folder.resolve().parent
+    return [source, outer / source.name, outer.parent / source.name]
 
 
 def _open(path: Path, result: Separation) -> AudioFile:

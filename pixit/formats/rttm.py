@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pixit.files import list_files
+from pixit.files import list_files, read_text
 from pixit.types import PixitError, Turn
 
 NOT_SPEAKER = {
@@ -127,13 +127,7 @@ def _read_files(
 
 def _read_lines(path: Path, kind: str) -> Iterator[tuple[int, str]]:
     """Yield number and text of the lines that hold something; comments begin with ``;`` or ``#``."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise PixitError(f"{path}: cannot be read as {kind} ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise PixitError(f"{path}: is not text, expected {kind}") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_text(path, kind).splitlines(), start=1):
         if line.strip() and not line.lstrip().startswith((";", "#")):
             yield number, line
 

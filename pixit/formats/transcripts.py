@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixit.files import list_files, write_text
+from pixit.files import list_files, read_text, write_text
 from pixit.formats.names import match_items
 from pixit.formats.subtitles import Cue, parse_srt, parse_vtt, render_srt, render_vtt
 from pixit.types import PixitError
@@ -128,13 +128,7 @@ def _read_file(path: Path, need_times: bool) -> list[Utterance]:
     kind = _kind(path)
     if kind is None:
         raise PixitError(f"{path}: unknown kind of transcript; expected a file named {', '.join(READERS)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise PixitError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise PixitError(f"{path}: is not UTF-8 text, expected a {kind} transcript") from None
-    utterances = READERS[kind](path, text)
+    utterances = READERS[kind](path, read_text(path, f"a {kind} transcript"))
     if need_times and (missing := [u for u in utterances if math.isnan(u.start_s)]):
         raise PixitError(
             f"{path}: an utterance of {missing[0].speaker!r} in {missing[0].session!r} has no times; "

@@ -14,7 +14,9 @@ from pyannote.core import Annotation, Segment
 from scipy.optimize import linear_sum_assignment
 
 from pixit.files import file_name
+from pixit.formats.names import match_names
 from pixit.formats.transcripts import Utterance
+from pixit.report.media import Mixture
 from pixit.results import Separation
 from pixit.types import PixitError, Turn
 
@@ -97,6 +99,26 @@ class Content:
                 return index
         names = [lane.reference_name for lane in self.lanes]
         return names.index(speaker) if speaker in names else -1
+
+
+def gather_content(
+    result: Separation,
+    mixture: Mixture,
+    sound: str,
+    reference: Iterable[Turn] | None = None,
+    scores: Iterable[Path] = (),
+    transcript: Iterable[Utterance] | None = None,
+) -> Content:
+    """Bring together what a page shows; parameters as of `write_report`, scores of other recordings left out."""
+    return Content(
+        result,
+        list_lanes(result, reference, with_mixture=bool(mixture.parts)),
+        mixture.origin,
+        sound,
+        [table for file in scores if (table := read_scores(Path(file), result.uri)) is not None],
+        order_words(transcript or ()),
+        has_reference=reference is not None,
+    )
 
 
 def list_lanes(result: Separation, reference: Iterable[Turn] | None, with_mixture: bool = True) -> list[Lane]:
@@ -188,10 +210,10 @@ def read_scores(path: Path, uri: str) -> Scores | None:
     headings = list(dict.fromkeys(key for row in rows for key in row))
     column = next((name for name in NAMES if name in headings), None)
     if column is not None:
-        names = (uri, file_name(uri))
-        if not any(row.get(column) in names for row in rows):
+        found, _ = match_names([uri], {str(row.get(column)) for row in rows}, str(path))
+        if not found:
             return None
-        rows = [row for row in rows if row.get(column) in names or _is_total(row, headings)]
+        rows = [row for row in rows if str(row.get(column)) == found[uri] or _is_total(row, headings)]
     totals = {index for index, row in enumerate(rows) if _is_total(row, headings)}
     return Scores(title, headings, [[_written(row.get(key)) for key in headings] for row in rows], totals)
 

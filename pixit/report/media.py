@@ -1,4 +1,4 @@
-"""Sound and pictures of a signal, made in one pass over it, small enough for a page.
+"""Sound and pictures of a signal, made in one pass over it, small enough for a page; and the mixture as one.
 
 The signal is cut into clips of ten seconds. Each is compressed on its own, so that a browser decodes only what
 is played next, however long the recording is. Waveform and spectrogram are drawn from numbers whose resolution
@@ -11,11 +11,14 @@ import base64
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixit.audio import Samples
+from pixit.audio import Audio, Samples, open_audio
+from pixit.formats.results_folder import find_recording
+from pixit.results import Separation
 
 CLIP_S = 10
 MARGIN_S = 0.05  # sound before and after a clip, in which a codec and a window of the spectrogram settle
@@ -28,6 +31,55 @@ LOWEST_DB = -120.0  # levels are kept in 255 steps from here to full scale
 RANGE_DB = 65.0  # from black to white
 TILE_COLUMNS = 2048
 JPEG_QUALITY = 55
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The sound of all speakers together.
+
+    Parameters
+    ----------
+    parts
+        Signals whose sum it is: the recording itself, or the tracks.
+    origin
+        What it is, for people.
+    """
+
+    parts: tuple[Audio, ...]
+    origin: str
+
+    def blocks(self) -> Iterator[Samples]:
+        """Stream the sum as blocks (n,)."""
+        for blocks in zip(*(part.blocks() for part in self.parts), strict=True):
+            yield sum(blocks[1:], blocks[0])
+
+
+def find_mixture(result: Separation, sample_rate_hz: int, audio: Path | None = None) -> Mixture:
+    """Take the recording, as `find_recording` finds it, or the sum of the tracks if it is not at hand.
+
+    Parameters
+    ----------
+    result
+        The separated recording.
+    sample_rate_hz
+        Rate at which it is read.
+    audio
+        The recording, named by the user.
+
+    Raises
+    ------
+    PixitError
+        As `find_recording`.
+    """
+    recording = find_recording(result, audio)
+    if recording is not None:
+        return Mixture((recording.at(sample_rate_hz),), recording.info.path.name)
+    source = result.settings.get("source")
+    tracks = tuple(open_audio(track.path, sample_rate_hz) for track in result.tracks.values())
+    missing = (
+        f"{Path(source).name} is not at hand" if isinstance(source, str) else "the result names no recording"
+    )
+    return Mixture(tracks, f"sum of the tracks ({missing})" if tracks else f"none ({missing})")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,9 +15,8 @@ from pixit.audio import OPUS_RATES_HZ, Samples, encode_clip, open_audio
 from pixit.files import whole_file
 from pixit.formats.transcripts import Utterance
 from pixit.report import media
-from pixit.report.content import Content, Lane, list_lanes, order_words, read_scores
+from pixit.report.content import Content, Lane, gather_content
 from pixit.report.markup import MARK, fill_template
-from pixit.report.mixture import find_mixture
 from pixit.results import Separation
 from pixit.types import Hook, PixitError, Turn
 
@@ -36,7 +35,7 @@ def write_report(
     sound: str = "auto",
     hook: Hook | None = None,
 ) -> Path:
-    """Write a page that shows and plays a result: one HTML file, which loads nothing.
+    """Write a page that shows and plays a result: one HTML file, which loads nothing; return its path.
 
     Memory does not grow with the recording, but for pictures of a bounded size.
 
@@ -45,65 +44,54 @@ def write_report(
     result
         The separated recording.
     path
-        The file. An older report is replaced.
+        The file; an older report is replaced.
     audio
-        The recording; without it the file that the result names, if it is still the same, or else the sum of
-        the tracks.
+        The recording; by default as `find_recording` finds it, or the sum of the tracks if it is not at hand.
     reference
         Who really spoke when. Speakers are paired as for the diarization error rate.
     scores
-        JSON files of `pixit.evaluation.tables`; see `pixit.report.content.read_scores`.
+        JSON files as `read_scores` reads them.
     transcript
         Who said what in this recording; speakers are named as in the result or in the reference.
     sound
         ``"flac"`` (lossless), ``"opus"`` (about 24 kbit/s a track), ``"none"`` (pictures only), or ``"auto"``:
         flac up to a quarter of an hour, opus beyond.
     hook
-        Progress callback: a step for each lane, told after each clip.
-
-    Returns
-    -------
-    pathlib.Path
-        `path`.
+        Progress callback: a step for each lane, after each clip.
 
     Raises
     ------
     PixitError
-        If `sound` is unknown, the file exists and is no report, or cannot be written; or as `find_mixture` and
-        `read_scores`.
+        If `sound` is unknown; the file exists and is no report, or cannot be written; or as `find_recording`.
     """
-    path = Path(path)
-    if sound not in SOUNDS:
-        raise PixitError(f"unknown kind of sound {sound!r}; expected one of {', '.join(SOUNDS)}")
+    path, kind = Path(path), _choose_sound(sound, result.duration_s)
     _check_replaceable(path)
-    if sound == "auto":
-        sound = "flac" if result.duration_s <= FLAC_LIMIT_S else "opus"
     sound_hz = next((rate for rate in OPUS_RATES_HZ if rate >= result.sample_rate_hz), OPUS_RATES_HZ[-1])
-    mixture = find_mixture(result, sound_hz, audio)
-    content = Content(
-        result,
-        list_lanes(result, reference, with_mixture=bool(mixture.parts)),
-        mixture.origin,
-        sound,
-        [table for file in scores if (table := read_scores(Path(file), result.uri)) is not None],
-        order_words(transcript or ()),
-        has_reference=reference is not None,
-    )
-    # in the order of the lanes that have sound; decoded when they are written
-    tracks = [open_audio(track.path, sound_hz).blocks() for track in result.tracks.values()]
-    streams = [mixture.blocks(), *tracks] if mixture.parts else []
+    mixture = media.find_mixture(result, sound_hz, audio)
+    content = gather_content(result, mixture, kind, reference, scores, transcript)
     with whole_file(path) as new, new.open("w", encoding="utf-8", newline="\n") as file:
-        _write_page(file, content, streams, sound_hz, hook)
+        _write_page(file, content, mixture, sound_hz, hook)
     return path
 
 
+def _choose_sound(sound: str, duration_s: float) -> str:
+    if sound not in SOUNDS:
+        raise PixitError(f"unknown kind of sound {sound!r}; expected one of {', '.join(SOUNDS)}")
+    if sound == "auto":
+        return "flac" if duration_s <= FLAC_LIMIT_S else "opus"
+    return sound
+
+
 def _write_page(
-    file: TextIO, content: Content, streams: Sequence[Iterable[Samples]], sound_hz: int, hook: Hook | None
+    file: TextIO, content: Content, mixture: media.Mixture, sound_hz: int, hook: Hook | None
 ) -> None:
     grid = media.Grid(sound_hz, round(content.result.duration_s * sound_hz))
     head, foot = fill_template(content)
     file.write(head)
     writer = LaneWriter(file, grid, content.sound, hook)
+    # in the order of the lanes that have sound; decoded when they are written
+    tracks = [open_audio(track.path, sound_hz).blocks() for track in content.result.tracks.values()]
+    streams = [mixture.blocks(), *tracks] if mixture.parts else []
     with_sound = content.lanes[: len(streams)]
     pictures = [writer.write(lane, blocks) for lane, blocks in zip(with_sound, streams, strict=True)]
     file.write(_script(_data(content, grid, pictures), "application/json", "data"))

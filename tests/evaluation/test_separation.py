@@ -507,7 +507,7 @@ def test_recordings_on_one_side_are_told(corpus: Path) -> None:
         (["{0}/ref", "{0}/est", "--segment", "0"], "segments of 0 s"),
         (
             ["{0}/ref", "{0}/est", "-o", "{0}/x.xlsx"],
-            "expected a file in an existing folder, named .txt, .csv",
+            "unknown kind of table; expected a file named .txt, .csv",
         ),
         (["{0}/ref", "{0}/est", "--mixture", "{0}/audio/m2.wav"], "is one file for 2 recordings"),
         (["{0}/ref", "{0}/est", "--mixture", "{0}/ref"], "holds no recording 'm 1'"),

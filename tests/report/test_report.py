@@ -23,7 +23,7 @@ from pixit.cli import cli
 from pixit.formats.transcripts import Utterance
 from pixit.report import media
 from pixit.report.content import list_lanes, match_speakers, read_scores
-from pixit.report.mixture import find_mixture
+from pixit.report.media import find_mixture
 from pixit.report.page import write_report
 from pixit.results import Separation, Track
 from pixit.types import PixitError, Turn

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pixit.cli.console import progress, say, warn
-from pixit.cli.evaluate.separation import check_output
 from pixit.cli.options import set_option
 from pixit.cli.transcribe import ATTRIBUTIONS
+from pixit.evaluation.tables import check_path
 from pixit.files import writable
 from pixit.types import PixitError
 
@@ -99,7 +99,8 @@ def cpwer(
     from pixit.experiments.cpwer import compare_attributions, select_references
     from pixit.formats.transcripts import read_transcript
 
-    check_output(output)
+    if output is not None:
+        check_path(output)
     import_module("meeteval")  # missing packages are told before the work, not after it
     load_normalizer(normalizer)
     recordings = load_recordings(protocol, subset, database)

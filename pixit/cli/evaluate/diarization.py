@@ -110,4 +110,8 @@ def read_protocol(
     recordings = load_recordings(protocol, subset, database)
     turns = {recording.uri: recording.turns for recording in recordings}
     annotated = {recording.uri: recording.annotated for recording in recordings}
-    return turns, annotated if uem is None else within_annotated(uem, annotated)
+    if uem is None:
+        return turns, annotated
+    regions, notes = within_annotated(uem, annotated)
+    warn(notes)
+    return turns, regions

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pixit.cli.console import progress, say, warn
-from pixit.types import PixitError
+from pixit.evaluation.tables import check_path
 
 EXISTING = click.Path(path_type=Path, exists=True)
 
@@ -71,7 +71,8 @@ def separation(
     from pixit.evaluation.separation.score import METRICS, REGIONS, ScoringOptions
     from pixit.evaluation.separation.statistics import statistics_table
 
-    check_output(output)
+    if output is not None:
+        check_path(output)
     if no_reference:
         if mixture or regions:
             raise click.UsageError("--mixture and --region go with references, not with --no-reference")
@@ -92,11 +93,3 @@ def separation(
     say(table.render().rstrip("\n"), quiet)
     if output is not None:
         table.save(output)
-
-
-def check_output(output: Path | None) -> None:
-    """Raise a `PixitError` before the work if the table could not be written after it."""
-    from pixit.evaluation.tables import FORMATS
-
-    if output is not None and (output.suffix.lower() not in FORMATS or not output.absolute().parent.is_dir()):
-        raise PixitError(f"{output}: expected a file in an existing folder, named {', '.join(FORMATS)}")
