@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from pixit.models.filterbank import Decoder, Encoder
 from pixit.models.maskers import build_masker
-from pixit.models.wavlm import LARGE, build_wavlm, wavlm_features
+from pixit.models.wavlm import LARGE, WAVLM_RATE_HZ, build_wavlm, wavlm_features
 from pixit.types import FrameGrid, LocalOutput, PixitError
 
 ENCODER_DECODER: dict[str, Any] = {
@@ -82,6 +82,8 @@ class ToTaToNet(nn.Module):
         self.decoder = Decoder(**filterbank)
         self.kernel_size, self.stride = filterbank["kernel_size"], filterbank["stride"]
 
+        if wavlm is not None and sample_rate_hz != WAVLM_RATE_HZ:
+            raise ValueError(f"wavlm: hears {WAVLM_RATE_HZ} Hz only, found sample_rate_hz={sample_rate_hz}")
         self.wavlm: Any = build_wavlm(wavlm) if wavlm is not None else None
         wavlm_size = self.wavlm.config.hidden_size if self.wavlm is not None else 0
         self.masker: Any = build_masker(
@@ -177,7 +179,9 @@ class ToTaToNet(nn.Module):
 
         features = representation
         if self.wavlm is not None:
-            speech = wavlm_features(self.wavlm, waveforms, self.stride, representation.shape[-1])
+            frames = representation.shape[-1]
+            # where the encoder pads, the features belong to the middle of its frames
+            speech = wavlm_features(self.wavlm, waveforms, self.stride, frames, -(left // 2))
             features = torch.cat((representation, speech), dim=1)
         masks, embeddings = self.masker(features)  # (B, K, C, L), (B, K, E, L)
         masked = apply_masks(masks, representation, self.masker.complex_masks)

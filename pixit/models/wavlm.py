@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from pixit.types import PixitError
 
+WAVLM_RATE_HZ = 16000
+
 LARGE: dict[str, Any] = {
     # sizes of WavLM-large, as differences from transformers' WavLMConfig
     "hidden_size": 1024,
@@ -65,22 +67,29 @@ def build_wavlm(differences: dict[str, Any]) -> Any:
     return _without_unused(wavlm)
 
 
-def wavlm_features(wavlm: Any, waveforms: Tensor, stride: int, num_frames: int) -> Tensor:
+def wavlm_features(
+    wavlm: Any, waveforms: Tensor, stride: int, num_frames: int, first_sample: int = 0
+) -> Tensor:
     """Return the last hidden states at the encoder's frame rate.
 
-    Each is repeated (×20 for a stride of 16), and zeros stand for the frames that the last one does not reach:
-    as pyannote.audio does. No gradient is kept for a frozen WavLM (``wavlm.requires_grad_(False)``).
+    Hidden state j stands for the samples 320j … 320(j + 1). A frame of the encoder stands for the `stride` samples
+    from its first one on, and gets the mean of the hidden states over them: for the paper's stride of 16, each
+    hidden state 20 times, as in pyannote.audio. What lies before the waveform gets the first hidden state; what
+    the last one does not reach gets zeros, as in pyannote.audio. No gradient is kept for a frozen WavLM
+    (``wavlm.requires_grad_(False)``).
 
     Parameters
     ----------
     wavlm
         From `build_wavlm`.
     waveforms
-        (B, 1, T).
+        (B, 1, T), at 16 kHz.
     stride
         Samples between two frames of the encoder.
     num_frames
         L, the encoder's frames of `waveforms`.
+    first_sample
+        Where the stretch of the first frame begins; negative where the encoder pads its input.
 
     Returns
     -------
@@ -91,8 +100,28 @@ def wavlm_features(wavlm: Any, waveforms: Tensor, stride: int, num_frames: int) 
     too_short = max(0, receptive_field_samples(wavlm.config) - waveforms.shape[-1])
     with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
         hidden = wavlm(F.pad(waveforms.squeeze(1), (0, too_short))).last_hidden_state  # (B, L', H)
-    hidden = hidden.transpose(1, 2).repeat_interleave(math.prod(wavlm.config.conv_stride) // stride, dim=-1)
-    return F.pad(hidden, (0, num_frames - hidden.shape[-1]))
+    wavlm_stride = math.prod(wavlm.config.conv_stride)
+    places, shares = _places(wavlm_stride, hidden.shape[1], stride, num_frames, first_sample)
+    hidden, places, shares = hidden.transpose(1, 2), places.to(hidden.device), shares.to(hidden)
+    features = hidden.index_select(-1, places[0]) * shares[0]
+    for place, share in zip(places[1:], shares[1:], strict=True):
+        features = features + hidden.index_select(-1, place) * share
+    return features
+
+
+def _places(
+    wavlm_stride: int, num_hidden: int, stride: int, num_frames: int, first_sample: int
+) -> tuple[Tensor, Tensor]:
+    """Tell which hidden states each frame is made of, and by which shares; both (states of a frame, L)."""
+    reach = num_hidden * wavlm_stride
+    starts = (first_sample + stride * torch.arange(num_frames)).clamp_min(0)
+    ends = torch.maximum(first_sample + stride * torch.arange(1, num_frames + 1), starts + 1).clamp_max(reach)
+    first = starts // wavlm_stride
+    most = int(((ends - 1) // wavlm_stride - first).max().clamp_min(0)) + 1
+    places = first + torch.arange(most).unsqueeze(1)  # (states of a frame, L)
+    overlaps = torch.minimum(ends, (places + 1) * wavlm_stride) - torch.maximum(starts, places * wavlm_stride)
+    shares = overlaps.clamp_min(0) / (ends - starts).clamp_min(1)
+    return places.clamp_max(num_hidden - 1), shares
 
 
 def receptive_field_samples(config: Any) -> int:

@@ -44,20 +44,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.mark.parametrize("num_samples", [400, 719, 720, 1600])
-@pytest.mark.parametrize("stride", [16, 32, 160])
-def test_features_repeat_each_hidden_state_and_end_in_zeros(num_samples: int, stride: int) -> None:
+@pytest.mark.parametrize("num_samples", [400, 719, 720, 1600, 5000])
+@pytest.mark.parametrize("stride", [16, 24, 32, 100, 160, 256, 320, 480, 512, 1000])
+@pytest.mark.parametrize("first_sample", [0, -64, -128])
+def test_features_lie_at_their_time(num_samples: int, stride: int, first_sample: int) -> None:
+    """A frame's features are the average over its samples, where hidden state j holds for 320j … 320(j + 1)."""
     wavlm: Any = build_wavlm(TINY).eval()
     waveforms = torch.randn(2, 1, num_samples)
-    num_frames = num_samples // stride
+    num_frames = num_samples // stride + 2
     with torch.inference_mode():
-        features = wavlm_features(wavlm, waveforms, stride, num_frames)
+        features = wavlm_features(wavlm, waveforms, stride, num_frames, first_sample)
         hidden = wavlm(waveforms[:, 0]).last_hidden_state
     assert features.shape == (2, 8, num_frames)
+    of_samples = hidden.repeat_interleave(320, dim=1)  # (B, samples, H)
     for frame in range(num_frames):
-        source = frame // (320 // stride)
-        expected = hidden[:, source] if source < hidden.shape[1] else torch.zeros(2, 8)
-        assert torch.equal(features[..., frame], expected)
+        start, end = (max(0, first_sample + stride * n) for n in (frame, frame + 1))
+        inside = of_samples[:, start : max(start + 1, end)]  # the first holds for what lies before it
+        expected = inside.mean(1) if inside.shape[1] else torch.zeros(2, 8)
+        torch.testing.assert_close(features[..., frame], expected)
+
+
+def test_features_repeat_each_hidden_state_for_the_paper_s_stride() -> None:
+    wavlm: Any = build_wavlm(TINY).eval()
+    waveforms = torch.randn(1, 1, 1600)
+    with torch.inference_mode():
+        features = wavlm_features(wavlm, waveforms, 16, 99)
+        hidden = wavlm(waveforms[:, 0]).last_hidden_state.transpose(1, 2)
+    assert torch.equal(features[..., :80], hidden.repeat_interleave(20, dim=-1))
+    assert not features[..., 80:].any()
+
+
+def test_another_sample_rate_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"16000 Hz only, found sample_rate_hz=8000"):
+        ToTaToNet(**TINY_NETWORK, sample_rate_hz=8000, diar={"frames_per_second": 62.5})
 
 
 def test_shorter_than_a_frame_is_padded() -> None:
