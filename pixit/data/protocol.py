@@ -130,6 +130,33 @@ def write_subset(root: Path, subset: str, recordings: Sequence[Recording], part:
     return {key: Path(part, file).as_posix() for key, file in files.items()}
 
 
+def split_development(
+    subsets: Mapping[str, Sequence[Recording]], train_share: float
+) -> dict[str, list[Recording]]:
+    """Make a training set of the first recordings of a development set.
+
+    Parameters
+    ----------
+    subsets
+        ``"development"``, ``"test"`` or both.
+    train_share
+        Share of the development set's recordings to train on.
+
+    Returns
+    -------
+    dict
+        ``"train"``, ``"development"`` and ``"test"``, but for those that have no recording.
+    """
+    both = list(subsets.get("development", []))
+    num_train = round(train_share * len(both))
+    found = {
+        "train": both[:num_train],
+        "development": both[num_train:],
+        "test": list(subsets.get("test", [])),
+    }
+    return {name: recordings for name, recordings in found.items() if recordings}
+
+
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write a text file, whole or not at all; its folder is made.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pixit.cli.console import progress, run, say
-from pixit.data.protocol import read_recording, write_database, write_subset
+from pixit.data.protocol import read_recording, split_development, write_database, write_subset
 from pixit.formats.rttm import read_uem
 from pixit.types import Hook, PixitError, Recording
 
@@ -42,7 +42,7 @@ def main(
     with progress("DIHARD", quiet) as hook:
         for condition in CONDITIONS:
             found = {subset: read_set(data, condition, hook) for subset, data in releases.items()}
-            subsets = split(found, train_share)
+            subsets = split_development(found, train_share)
             if subsets:
                 entries = {
                     name: write_subset(output, name, files, condition) for name, files in subsets.items()
@@ -86,14 +86,6 @@ def read_set(data: Path, condition: str, hook: Hook) -> list[Recording]:
         recording, _ = read_recording(data / "flac" / f"{uri}.flac", data / "rttm" / f"{uri}.rttm", annotated)
         recordings.append(recording)
     return recordings
-
-
-def split(found: dict[str, list[Recording]], train_share: float) -> dict[str, list[Recording]]:
-    """Move the first recordings of the development set into a training set; leave out what is empty."""
-    both = found.get("development", [])
-    num_train = round(train_share * len(both))
-    subsets = {"train": both[:num_train], "development": both[num_train:], "test": found.get("test", [])}
-    return {name: recordings for name, recordings in subsets.items() if recordings}
 
 
 if __name__ == "__main__":

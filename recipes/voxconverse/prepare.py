@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pixit.cli.console import progress, run, say
-from pixit.data.protocol import read_recording, write_database, write_subset
+from pixit.data.protocol import read_recording, split_development, write_database, write_subset
 from pixit.types import Hook, PixitError, Recording
 
 PROTOCOL = "VoxConverse.SpeakerDiarization.voxconverse"
@@ -47,12 +47,8 @@ def main(
         raise PixitError("name the audio: --development, --test or both")
     surplus: dict[str, float] = {}
     with progress("VoxConverse", quiet) as hook:
-        subsets = {subset: read_set(*folders, surplus, hook) for subset, folders in given.items()}
-    num_train = round(train_share * len(subsets.get("development", [])))
-    if num_train:
-        both = subsets["development"]
-        subsets = {"train": both[:num_train], **subsets, "development": both[num_train:]}
-    subsets = {name: recordings for name, recordings in subsets.items() if recordings}
+        found = {subset: read_set(*folders, surplus, hook) for subset, folders in given.items()}
+    subsets = split_development(found, train_share)
     entries = {subset: write_subset(output, subset, recordings) for subset, recordings in subsets.items()}
     templates = [str(audio.resolve() / "{uri}.wav") for audio, _ in given.values()]
     write_database(output / "database.yml", {"VoxConverse": templates}, {PROTOCOL: entries}, scope="file")

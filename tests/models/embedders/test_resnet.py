@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from pixit.models.embedders.resnet import (
     LogMel,
@@ -174,12 +173,10 @@ def test_every_mel_band_hears_something() -> None:
 
 
 @pytest.mark.slow
-def test_the_default_size_is_small_and_quick() -> None:
+def test_the_default_size_is_small() -> None:
     encoder = SpeakerEncoder().eval()
     assert sum(parameter.numel() for parameter in encoder.parameters()) < 1.5e6
     waveforms = speech_like(1, 80000)
-    with torch.inference_mode():
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         encoder(waveforms)
-        started_s = time.perf_counter()
-        encoder(waveforms)
-    assert time.perf_counter() - started_s < 1  # 10 ms on an idle core; a busy one is forgiven
+    assert counter.get_total_flops() < 1e9  # for 5 s of speech
