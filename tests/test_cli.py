@@ -388,6 +388,7 @@ def test_ctrl_c_cleans_up(separator_folder: Path, tmp_path: Path) -> None:
 
 
 def test_train_passes_everything_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pixit.cli.console import say
     from pixit.training import train as module
 
     seen: list[Any] = []
@@ -405,13 +406,13 @@ def test_train_passes_everything_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     assert result.exit_code == 0, result.stderr
     folder = Path("experiments/small")
-    assert seen.pop() == (7, 3, folder, Path("d.yml"), "p", "i", False, False)
+    assert seen.pop() == (7, 3, folder, Path("d.yml"), "p", "i", False, False, False, say)
     assert f"pixit separate --model {folder}/model meeting.wav" in result.stdout
 
     folder.mkdir(parents=True)
-    (folder / "settings.yaml").write_text("seed: 5\n")
+    (folder / "run.yaml").write_text("settings: {seed: 5}\n")
     assert run("train", "--resume", "-o", folder, "trainer.max_steps=9").exit_code == 0
-    assert seen.pop() == (9, 5, folder, None, None, None, True, True)
+    assert seen.pop() == (9, 5, folder, None, None, None, True, True, False, say)
 
 
 def test_train_tells_a_bad_setting(tmp_path: Path) -> None:

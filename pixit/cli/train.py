@@ -21,7 +21,8 @@ from pixit.cli.console import say
     help="folder of the training  [default: experiments/CONFIG]",
 )
 @click.option("--init", help="checkpoint to begin with: a folder, hub name or pyannote file")
-@click.option("--resume", is_flag=True, help="go on with the training in OUTPUT")
+@click.option("--resume", is_flag=True, help="go on with the training in OUTPUT, which knows all the rest")
+@click.option("--moved", is_flag=True, help="with --resume: the same data lie in other folders now")
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def train(
     overrides: tuple[str, ...],
@@ -31,23 +32,30 @@ def train(
     output: Path | None,
     init: str | None,
     resume: bool,
+    moved: bool,
     quiet: bool,
 ) -> None:
     """Train a model on real meetings, simulated ones, or both.
 
     Any setting can be changed by KEY=VALUE, as in trainer.max_steps=1000.
+
+    OUTPUT/run.yaml keeps what a training was started with. `pixit train -o OUTPUT --resume` takes everything from
+    there; trainer.* and data.num_workers may be changed, anything else that differs is refused. Where the data
+    lie in other folders now, say so with --moved and give their paths (--database, data.simulation.speech=…);
+    the names of the last folders or files must be the same.
     """
     from pytorch_lightning.utilities import rank_zero_only
 
     from pixit.config import load_settings
-    from pixit.training.train import TrainSettings
+    from pixit.training.run import Run, TrainSettings
     from pixit.training.train import train as run_training
 
     folder = output or Path("experiments") / (config.stem if config is not None else "paper")
     if resume and config is None:
-        config = folder / "settings.yaml"
-    settings = load_settings(TrainSettings, config, overrides)
-    exported = run_training(settings, folder, database, protocol, init, resume, not quiet)
+        settings = Run.read(folder, overrides).settings
+    else:
+        settings = load_settings(TrainSettings, config, overrides)
+    exported = run_training(settings, folder, database, protocol, init, resume, not quiet, moved, say)
     rank_zero_only(say)(
         f"{exported}: the trained model. Use it:\n\n    pixit separate --model {exported} meeting.wav"
     )

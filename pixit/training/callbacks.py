@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: its last state is saved, and examples are drawn."""
+"""What happens beside the steps of a training: states are saved, divergence ends it, examples are drawn."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from pixit.training.metrics import MetricsFile
 from pixit.training.objective import PairBatch, mixtures_of_mixtures, three_mixtures
-from pixit.types import LocalOutput
+from pixit.types import LocalOutput, PixitError
 
 
 class LastCheckpoint(pl.Callback):
@@ -33,13 +35,23 @@ class LastCheckpoint(pl.Callback):
         The file; it is replaced in one move, so that there is always a whole one.
     every_n_steps
         Steps of the optimizer between two savings.
+    metrics
+        The table whose length belongs to the state.
     """
 
-    def __init__(self, path: Path, every_n_steps: int) -> None:
-        self.path, self.every_n_steps = path, every_n_steps
+    def __init__(self, path: Path, every_n_steps: int, metrics: MetricsFile) -> None:
+        self.path, self.every_n_steps, self.metrics = path, every_n_steps, metrics
         self._step = 0
         self._due = False
         self._stop_asked = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the length of the table of metrics."""
+        return {"metrics": self.metrics.num_rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Drop the metrics of steps that are to be made again."""
+        self.metrics.keep(state_dict["metrics"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals; Lightning itself puts the old handlers back when it ends."""
@@ -76,6 +88,7 @@ class LastCheckpoint(pl.Callback):
         stop = trainer.strategy.reduce_boolean_decision(self._stop_asked, all=False)
         if stop or self._due:
             self._due = False
+            check_weights(trainer)
             self._save(trainer)
         if stop:
             raise KeyboardInterrupt
@@ -85,6 +98,58 @@ class LastCheckpoint(pl.Callback):
         trainer.save_checkpoint(new)
         if trainer.is_global_zero:
             new.replace(self.path)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Save the best state (``best.ckpt``); the folder may be moved between two runs, Lightning's may not."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score."""
+        return {"best": self.best_model_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best score, if its file is there still."""
+        path, score = str(Path(self.dirpath or "") / "best.ckpt"), state_dict["best"]
+        if score is not None and Path(path).exists():
+            self.best_model_path = self.kth_best_model_path = path
+            self.best_model_score = self.kth_value = score
+            self.best_k_models = {path: score}
+
+
+class StopWhereDiverged(pl.Callback):
+    """End a training at the first loss that is no finite number, and let no such weights into a checkpoint."""
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Look at the loss of each batch; one process that has diverged ends all."""
+        is_bad = not bool(torch.isfinite(loss))
+        if trainer.strategy.reduce_boolean_decision(is_bad, all=False):
+            raise diverged(trainer, "the loss")
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the weights that the validation may call the best."""
+        if not trainer.sanity_checking:
+            check_weights(trainer)
+
+
+def check_weights(trainer: pl.Trainer) -> None:
+    """Raise PixitError if a weight is no finite number, as after a step by an infinite gradient."""
+    for name, tensor in trainer.lightning_module.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise diverged(trainer, name)
+
+
+def diverged(trainer: pl.Trainer, what: str) -> PixitError:
+    """Say where a training diverged, and what can be done."""
+    place, step = Path(str(trainer.default_root_dir)), trainer.global_step
+    remedy = "train in another folder with a lower optimizer.learning_rate"
+    if (place / "checkpoints" / "last.ckpt").exists():
+        remedy = (
+            "last.ckpt is from before: resume with a smaller trainer.gradient_clip or trainer.precision=32-true, "
+            f"or {remedy}"
+        )
+    return PixitError(
+        f"{place}: the training diverged at step {step}, where {what} is no finite number; {remedy}"
+    )
 
 
 class ExamplePictures(pl.Callback):

@@ -237,6 +237,9 @@ class PairData(pl.LightningDataModule):
             seed=seed,
             cache=simulation.cache,
         )
+        voices = ingredients.pool.voices
+        hours = sum(len(voice.samples) for voice in voices) / self.shape.sample_rate_hz / 3600
+        self.reports.append(f"{subset}: simulated meetings of {len(voices)} voices ({hours:.2f} h)")
         return SimulatedPairs(ingredients, simulation.pairs, self.shape, count, seed)
 
     def _seed_of(self, subset: str) -> int:

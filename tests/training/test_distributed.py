@@ -61,9 +61,9 @@ def test_two_processes_fine_tune_wavlm(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    saved = torch.load(tmp_path / "out" / "checkpoints" / "last.ckpt", weights_only=False)
+    saved = torch.load(tmp_path / "out" / "checkpoints" / "last.ckpt", weights_only=True)
     torch.manual_seed(chosen.seed)
-    untrained = build_model(chosen, None, pretrained=False).wavlm.state_dict()
+    untrained = build_model(chosen, None).wavlm.state_dict()
     prefix = "model.wavlm."
     trained = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
     still = {name for name in untrained if torch.equal(untrained[name], trained[name])}
