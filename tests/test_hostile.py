@@ -29,7 +29,7 @@ from pixit.models.totatonet import ToTaToNet
 
 RATE_HZ = 16000
 
-SETTINGS = "step_s: 0.5\nmin_active_s: 0.02\nclustering: {min_speaker_s: 0.2, min_speech_s: 0.2}\n"
+SETTINGS = "step_s: 0.5\nactivity: {min_local_s: 0.02}\nclustering: {min_speaker_s: 0.2, min_speech_s: 0.2}\n"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""From the voice prints of local speakers to the speakers of the recording."""
+"""From the embeddings of local speakers to the speakers of the recording."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ class ClusteringSettings(Settings):
 
     threshold: float = Field(0.6, gt=0, le=2, description="mean cosine distance up to which voices are one")
     min_speech_s: float = Field(
-        1.0, ge=0, description="seconds of speech for an embedding to found a speaker"
+        1.0, ge=0, description="seconds of speech that an embedding to be clustered stands on"
     )
-    min_speaker_s: float = Field(2.0, ge=0, description="seconds of speech for a cluster to be a speaker")
+    min_speaker_s: float = Field(
+        2.0, ge=0, description="seconds of the recording for which a speaker talks at least"
+    )
     split_gap: float = Field(
         0.5, ge=0, description="loss of cosine similarity from which two outputs are rather one split voice"
     )
@@ -56,11 +58,11 @@ def check_num_speakers(
 
 def cluster(
     vectors: Floats,
-    speech_s: Floats,
+    embedded_s: Floats,
+    talk_s: Floats,
     settings: ClusteringSettings,
     min_speakers: int = 1,
     max_speakers: int | None = None,
-    window_overlap: float = 1.0,
 ) -> Ints:
     """Give every local speaker a speaker of the recording.
 
@@ -73,29 +75,30 @@ def cluster(
     ----------
     vectors
         (W, K, D), NaN where a local speaker is silent.
-    speech_s
+    embedded_s
         Seconds of speech behind each vector, (W, K).
+    seconds
+        Seconds of the recording that each local speaker stands for, (W, K), as `embedded_seconds` counts them.
     settings
         See `ClusteringSettings`.
     min_speakers, max_speakers
         Bounds on the number of speakers; kept if there is enough speech to tell them apart.
-    window_overlap
-        Window over step: in so many windows each moment is heard.
 
     Returns
     -------
     numpy.ndarray
         (W, K), counted from 0 in the order of first appearance; -1 where silent.
     """
-    speakers = np.full(speech_s.shape, -1, np.int64)
+    speakers = np.full(embedded_s.shape, -1, np.int64)
     active: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=-1))
     if not active.any():
         return speakers
-    chosen = _founders(active, speech_s, settings, min_speakers)
-    founders = _unit(vectors[chosen])
-    seconds = speech_s[chosen] * (active.sum() / len(founders)) / window_overlap
-    labels = _agglomerate(founders, seconds, settings, min_speakers, max_speakers)
-    centroids = _unit(np.stack([founders[labels == label].mean(axis=0) for label in np.unique(labels)]))
+    chosen = _choose(active, embedded_s, settings, min_speakers)
+    clustered = _unit(vectors[chosen])
+    labels = _agglomerate(
+        clustered, _talk_near(clustered, vectors, talk_s, active), settings, min_speakers, max_speakers
+    )
+    centroids = _centroids(clustered, labels)
     for window in np.flatnonzero(active.any(axis=1)):
         local = np.flatnonzero(active[window])
         similarity = _unit(vectors[window, local]) @ centroids.T
@@ -113,16 +116,29 @@ def _assign(similarity: Floats, split_gap: float) -> Ints:
     return assigned
 
 
-def _founders(
-    active: NDArray[np.bool_], speech_s: Floats, settings: ClusteringSettings, min_speakers: int
+def _choose(
+    active: NDArray[np.bool_], embedded_s: Floats, settings: ClusteringSettings, min_speakers: int
 ) -> tuple[Ints, Ints]:
     """Return the places (window, local speaker) of the embeddings to cluster, evenly spread over time."""
-    enough = active & (speech_s >= settings.min_speech_s)
+    enough = active & (embedded_s >= settings.min_speech_s)
     if enough.sum() < min_speakers:
         enough = active
     places = np.argwhere(enough)
     keep = np.linspace(0, len(places) - 1, min(len(places), settings.max_vectors)).round().astype(int)
     return tuple(places[keep].T)
+
+
+def _talk_near(
+    clustered: Floats, vectors: Floats, talk_s: Floats, active: NDArray[np.bool_], block: int = 1000
+) -> Floats:
+    """Return the seconds of talk that each clustered vector stands for: of all vectors nearest to it."""
+    places = np.argwhere(active)
+    totals = np.zeros(len(clustered), np.float32)
+    for first in range(0, len(places), block):  # in blocks: the table of similarities would be large
+        part = tuple(places[first : first + block].T)
+        nearest = (_unit(vectors[part]) @ clustered.T).argmax(axis=1)
+        np.add.at(totals, nearest, talk_s[part])
+    return totals
 
 
 def _agglomerate(
@@ -145,9 +161,15 @@ def _agglomerate(
         labels, large = _cut_to(tree, seconds, settings, low if len(large) < low else high)
     if len(large) == 0:
         large = np.array([np.argmax(np.bincount(labels, weights=seconds))])
-    centroids = _unit(np.stack([vectors[labels == label].mean(axis=0) for label in large]))
-    nearest = large[(vectors @ centroids.T).argmax(axis=1)]
+    nearest = large[(vectors @ _centroids(vectors, labels, large).T).argmax(axis=1)]
     return np.where(np.isin(labels, large), labels, nearest)
+
+
+def _centroids(vectors: Floats, labels: Ints, of: Ints | None = None) -> Floats:
+    """Return the directions of the means of the clusters `of`, by default of all that have a vector, (N, D)."""
+    return _unit(
+        np.stack([vectors[labels == n].mean(axis=0) for n in (np.unique(labels) if of is None else of)])
+    )
 
 
 def _cut_to(tree: Floats, seconds: Floats, settings: ClusteringSettings, wanted: int) -> tuple[Ints, Ints]:

@@ -1,42 +1,17 @@
-"""Who spoke when: from the activities of local speakers who know their name to the diarization of the recording."""
+"""Who spoke when: from local speakers, each assigned to a speaker, to the diarization of the recording."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from pyannote.core import Annotation, Segment
-from pydantic import Field
 
-from pixit.config import Settings
+from pixit.pipeline.activity import ActivitySettings, Bools, Floats, Halves, Ints, decide
 from pixit.pipeline.spool import Spool
 from pixit.windows import OverlapAdd, frame_centres_samples, intervals_from_frames
 
-Floats = NDArray[np.float32]
-Halves = NDArray[np.float16]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
-
-
-class StitchingSettings(Settings):
-    """How window outputs become tracks and turns."""
-
-    onset: float = Field(0.5, gt=0, lt=1, description="activity, mean of the windows, that a turn must reach")
-    offset: float = Field(0.4, gt=0, lt=1, description="activity that a turn keeps from its start to its end")
-    min_duration_on_s: float = Field(0.1, ge=0, description="shorter turns are dropped")
-    min_duration_off_s: float = Field(0.2, ge=0, description="shorter pauses of a speaker are filled")
-    mixture_consistency: bool = Field(
-        True, description="let the tracks of those who talk sum to the recording"
-    )
-    leakage_removal_db: float = Field(
-        20.0,
-        ge=0,
-        description="decibels by which a track is turned down where its speaker is not heard; 0: none",
-    )
-    collar_s: float = Field(0.1, ge=0, description="seconds around each turn that leakage removal spares")
-
 
 def diarize(
-    local: Spool, speakers: Ints, settings: StitchingSettings
+    local: Spool, speakers: Ints, settings: ActivitySettings
 ) -> tuple[list[list[tuple[float, float]]], Bools, Ints]:
     """Average the activities of overlapping windows and decide who talks.
 
@@ -84,11 +59,11 @@ def mean_activities(local: Spool, speakers: Ints) -> Halves:
     geometry = local.geometry
     num_speakers = int(speakers.max(initial=-1)) + 1
     overlap_add = OverlapAdd(geometry.num_frames, geometry.step_frames, num_speakers)
-    total = (len(local) - 1) * geometry.step_frames + geometry.num_frames
+    total = geometry.start_frames(len(local) - 1) + geometry.num_frames
     # Half precision: the one table of the recording's frames that is not of single bytes.
     activities = np.zeros((num_speakers, total), np.float16)
     for window in local:
-        start = window * geometry.step_frames
+        start = geometry.start_frames(window)
         values = by_speaker(local.activities(window), speakers[window], num_speakers)
         stretch = overlap_add.add(start, values)
         activities[:, start - stretch.shape[1] : start] = stretch
@@ -108,30 +83,6 @@ def by_speaker(rows: Floats, speakers: Ints, num_speakers: int, combine: np.ufun
         if speaker >= 0:
             combine(ordered[speaker], row, out=ordered[speaker])
     return ordered
-
-
-def decide(activity: Halves | Floats, frame_s: float, settings: StitchingSettings) -> Bools:
-    """Return where a speaker talks, (F,).
-
-    A turn is a run of frames at or above the offset that reaches the onset somewhere (hysteresis). Then short
-    pauses are filled, and short turns dropped.
-    """
-    reached = np.concatenate([[0], np.cumsum(activity >= settings.onset, dtype=np.int32)])
-    talking = np.zeros(len(activity), bool)
-    for start, end in _runs(activity >= min(settings.offset, settings.onset)):
-        talking[start:end] = reached[end] > reached[start]
-    for start, end in _runs(~talking):
-        if start > 0 and end < len(talking) and (end - start) * frame_s < settings.min_duration_off_s:
-            talking[start:end] = True
-    for start, end in _runs(talking):
-        if (end - start) * frame_s < settings.min_duration_on_s:
-            talking[start:end] = False
-    return talking
-
-
-def _runs(flags: Bools) -> Ints:
-    """Return where the runs of set flags start and end, (runs, 2)."""
-    return np.flatnonzero(np.diff(flags, prepend=False, append=False)).reshape(-1, 2)
 
 
 def annotate(turns: list[list[tuple[float, float]]], uri: str) -> Annotation:

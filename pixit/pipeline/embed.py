@@ -1,4 +1,4 @@
-"""Voice prints of the local speakers of every window."""
+"""Speaker embeddings of the local speakers of every window."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 
 from pixit.config import Settings
-from pixit.pipeline.local import Progress, batches, solo_frames
+from pixit.pipeline.activity import ActivitySettings, Bools, Floats, find_solo, find_speech
+from pixit.pipeline.local import Progress, batches
 from pixit.pipeline.spool import Spool
 from pixit.types import Embedder
 from pixit.windows import Window
-
-Floats = NDArray[np.float32]
 
 
 class EmbeddingSettings(Settings):
@@ -36,6 +34,7 @@ def embed_speakers(
     local: Spool,
     windows: Iterable[Window],
     settings: EmbeddingSettings,
+    activity: ActivitySettings,
     batch_size: int,
     device: torch.device,
     progress: Progress,
@@ -46,44 +45,46 @@ def embed_speakers(
     ----------
     windows
         The windows of the recording, read if ``settings.signal`` is ``"mixture"``.
+    settings, activity
+        What is embedded, and which frames are speech.
 
     Returns
     -------
     vectors
         (W, K, D), NaN where a local speaker is silent.
-    speech_s
+    embedded_s
         Seconds of speech each vector stands on, (W, K).
     """
     shape = (len(local), local.num_speakers)
     vectors = np.full((*shape, embedder.embedding_size), np.nan, np.float32)
-    speech_s = np.zeros(shape, np.float32)
+    embedded_s = np.zeros(shape, np.float32)
     mixtures = iter(windows) if settings.signal == "mixture" else None
     for batch in batches(local, batch_size):
         signals, weights, places = [], [], []
         for window in batch:
             mixture = next(mixtures).samples if mixtures is not None else None
-            counts = _weights(local.activities(window), settings, local.geometry.frame_s)
+            speech = find_speech(local.activities(window), activity)
+            counts = _weights(speech, settings, local.geometry.frame_s)
             for speaker in np.flatnonzero(local.active[window]).tolist():
                 places.append((window, speaker))
                 signals.append(local.source(window, speaker) if mixture is None else mixture)
                 weights.append(counts[speaker])
-                speech_s[window, speaker] = counts[speaker].sum() * local.geometry.frame_s
+                embedded_s[window, speaker] = counts[speaker].sum() * local.geometry.frame_s
         if places:
             with torch.inference_mode():
                 found = embedder(_tensor(signals, device), _tensor(weights, device)).float().cpu().numpy()
             vectors[tuple(np.transpose(places))] = found
         progress(batch[-1] + 1, len(local))
-    return vectors, speech_s
+    return vectors, embedded_s
 
 
-def _weights(activities: Floats, settings: EmbeddingSettings, frame_s: float) -> Floats:
+def _weights(speech: Bools, settings: EmbeddingSettings, frame_s: float) -> Floats:
     """Return how much each frame counts, (K, F)."""
-    talking = activities >= 0.5
     if not settings.exclude_overlap:
-        return talking.astype(np.float32)
-    solo = solo_frames(activities)
+        return speech.astype(np.float32)
+    solo = find_solo(speech)
     enough = solo.sum(axis=1, keepdims=True) * frame_s >= settings.min_solo_s
-    return np.where(enough, solo, talking).astype(np.float32)
+    return np.where(enough, solo, speech).astype(np.float32)
 
 
 def _tensor(arrays: list[Floats], device: torch.device) -> torch.Tensor:

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixit.pipeline.spool import Spool
+from pixit.pipeline.activity import ActivitySettings, find_speech
+from pixit.pipeline.spool import Spool, in_steps
 from pixit.types import LocalModel, LocalOutput, PixitError
 from pixit.windows import Window
 
@@ -26,8 +27,8 @@ def run_windows(
     model: LocalModel,
     windows: Iterable[Window],
     spool: Spool,
+    settings: ActivitySettings,
     batch_size: int,
-    min_active_frames: int,
     device: torch.device,
     progress: Progress,
 ) -> None:
@@ -35,9 +36,9 @@ def run_windows(
 
     Parameters
     ----------
-    min_active_frames
-        A local speaker who is active (probability of 0.5 or more) for fewer frames is taken to be silent, and
-        so is everybody in a window without sound, whatever the model makes of it.
+    settings
+        A local speaker with less speech than they ask for is silent, and so is everybody in a window without
+        sound, whatever the model makes of it.
     progress
         Called with the number of windows done and of all.
 
@@ -46,16 +47,19 @@ def run_windows(
     PixitError
         If the model gives NaN or infinite values.
     """
+    min_frames = max(1, round(settings.min_local_s / spool.geometry.frame_s))
     for batch in batches(windows, batch_size):
         mixtures = torch.from_numpy(np.stack([window.samples for window in batch])).to(device)
         with torch.inference_mode():
             output = model(mixtures.unsqueeze(1))
             _check_finite(output, batch[0].start_samples / spool.geometry.sample_rate_hz)
-            activities = output.activities * _inside(output.activity_logits, batch, spool)
-            active = (activities >= 0.5).sum(-1) >= min_active_frames
+            inside = _inside(output.activity_logits, batch, spool)
+            activities = in_steps((output.activities * inside).float().cpu().numpy())
+            speech = find_speech(activities, settings)
+            active = torch.from_numpy(speech.sum(-1) >= min_frames).to(device)
             active &= mixtures.abs().amax(-1, keepdim=True) > SILENCE
             sources = restore_levels(output.sources.float(), mixtures, active)
-        spool.append(activities.float().cpu().numpy(), sources.cpu().numpy(), active.cpu().numpy())
+        spool.append(activities, sources.cpu().numpy(), active.cpu().numpy())
         progress(len(spool), spool.geometry.num_windows)
 
 
@@ -113,7 +117,21 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def solo_frames(activities: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return where a local speaker talks and no other does, (K, F), for activities (K, F)."""
-    talking = activities >= 0.5
-    return talking & (talking.sum(axis=0) == 1)
+def count_talk(local: Spool, settings: ActivitySettings) -> NDArray[np.float32]:
+    """Return the seconds of the recording that each local speaker stands for, (W, K).
+
+    Windows overlap: a frame that four of them hear counts a quarter in each. So the local speakers who are one
+    person have together the seconds for which that person talks, whatever the step and the length of the recording.
+    """
+    geometry = local.geometry
+    num_frames = geometry.num_frames
+    hearing = np.zeros(geometry.start_frames(len(local) - 1) + num_frames, np.int32)
+    for window in local:
+        start = geometry.start_frames(window)
+        hearing[start : start + num_frames] += 1
+    seconds = np.zeros((len(local), local.num_speakers), np.float32)
+    for window in local:
+        start = geometry.start_frames(window)
+        shares = geometry.frame_s / hearing[start : start + num_frames]
+        seconds[window] = find_speech(local.activities(window), settings) @ shares
+    return seconds

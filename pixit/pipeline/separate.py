@@ -20,13 +20,14 @@ from pydantic import Field
 from pixit.audio import Audio, Track, open_audio
 from pixit.config import Settings, read_yaml, settings_from_mapping
 from pixit.files import weights_hash
+from pixit.pipeline.activity import ActivitySettings
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
-from pixit.pipeline.diarize import StitchingSettings, annotate, diarize
+from pixit.pipeline.diarize import annotate, diarize
 from pixit.pipeline.embed import EmbeddingSettings, embed_speakers
-from pixit.pipeline.local import Progress, run_windows
+from pixit.pipeline.local import Progress, count_talk, run_windows
 from pixit.pipeline.provenance import describe, make_request
 from pixit.pipeline.spool import Geometry, Spool
-from pixit.pipeline.stitch import stitch_tracks, write_tracks
+from pixit.pipeline.stitch import StitchingSettings, stitch_tracks, write_tracks
 from pixit.results import Separation
 from pixit.types import Embedder, Hook, LocalModel, PixitError
 from pixit.windows import Window, cut_windows, num_windows
@@ -41,7 +42,7 @@ class SeparationSettings(Settings):
 
     step_s: float = Field(1.0, gt=0, description="seconds from one window to the next")
     batch_size: int = Field(8, ge=1, description="windows at a time")
-    min_active_s: float = Field(0.15, ge=0, description="speech a local speaker needs to be taken for one")
+    activity: ActivitySettings = ActivitySettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     clustering: ClusteringSettings = ClusteringSettings()
     stitching: StitchingSettings = StitchingSettings()
@@ -222,16 +223,18 @@ class Separator:
         settings, size, device = self.settings, self.settings.batch_size, self.device
         geometry = window_geometry(self.model, recording.num_samples, settings.step_s)
         windows = partial(read_windows, recording, geometry)
-        min_frames = max(1, round(settings.min_active_s / geometry.frame_s))
         with Spool(geometry, self.model.num_speakers, folder) as local:
-            run_windows(self.model, windows(), local, size, min_frames, device, tell("segmentation"))
-            vectors, speech_s = embed_speakers(
-                self.embedder, local, windows(), settings.embedding, size, device, tell("embeddings")
+            run_windows(self.model, windows(), local, settings.activity, size, device, tell("segmentation"))
+            vectors, embedded_s = embed_speakers(
+                *(self.embedder, local, windows(), settings.embedding, settings.activity),
+                *(size, device, tell("embeddings")),
             )
-            speakers = cluster(vectors, speech_s, settings.clustering, *bounds, geometry.windows_at_once)
-            turns, talking, speakers = diarize(local, speakers, settings.stitching)
+            talk_s = count_talk(local, settings.activity)
+            speakers = cluster(vectors, embedded_s, talk_s, settings.clustering, *bounds)
+            turns, talking, speakers = diarize(local, speakers, settings.activity)
             stretches = stitch_tracks(
-                local, speakers, talking, windows(), settings.stitching, tell("separations")
+                *(local, speakers, talking, windows(), settings.stitching, settings.activity.onset),
+                tell("separations"),
             )
             tracks = write_tracks(stretches, len(turns), folder, geometry)
         return annotate(turns, recording.uri), tracks

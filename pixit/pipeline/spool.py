@@ -20,6 +20,9 @@ from pixit.types import FrameGrid, PixitError
 
 Floats = NDArray[np.float32]
 
+STEPS = 255
+"""Activities are kept in so many steps."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -38,15 +41,19 @@ class Geometry:
         """Frames from one window to the next; the step is chosen so that this is a whole number."""
         return self.step_samples // self.frame_grid.step_samples
 
-    @property
-    def windows_at_once(self) -> float:
-        """How many windows hear each moment, on average; 1 for a recording of one window."""
-        return self.num_windows * self.window_samples / max(self.num_samples, self.window_samples)
+    def start_frames(self, window: int) -> int:
+        """Return the frame of the recording at which a window starts."""
+        return window * self.step_frames
 
     @property
     def frame_s(self) -> float:
         """Seconds from one frame to the next."""
         return self.frame_grid.step_samples / self.sample_rate_hz
+
+
+def in_steps(activities: Floats) -> Floats:
+    """Round activities to what the spool keeps of them, so that all decisions are made on the same numbers."""
+    return np.round(activities * np.float32(STEPS)) / np.float32(STEPS)
 
 
 class Spool:
@@ -94,7 +101,7 @@ class Spool:
         """Add windows: activities (B, K, F), sources (B, K, T), and which of them to keep (B, K)."""
         first = self._num_written
         self._num_written += len(activities)
-        self._activities[first : self._num_written] = np.round(activities * 255)
+        self._activities[first : self._num_written] = np.round(activities * STEPS)
         for window, speaker in np.argwhere(active):
             source = sources[window, speaker]
             scale = float(np.abs(source).max()) or 1.0
@@ -121,7 +128,7 @@ class Spool:
 
     def activities(self, window: int) -> Floats:
         """Return the activities (K, F) of a window; zero for local speakers who are silent."""
-        return self._activities[window] * self.active[window][:, None] / np.float32(255)
+        return self._activities[window] * self.active[window][:, None] / np.float32(STEPS)
 
     def source(self, window: int, speaker: int) -> Floats:
         """Return a source (T,), zero where the local speaker is silent."""

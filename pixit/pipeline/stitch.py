@@ -1,4 +1,4 @@
-"""From the sources of local speakers who know their name to long-form tracks."""
+"""From the sources of local speakers, each assigned to a speaker, to long-form tracks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from pixit.audio import Track, TrackWriter
-from pixit.pipeline.diarize import Bools, Floats, Ints, StitchingSettings, by_speaker, speaker_name
+from pixit.config import Settings
+from pixit.pipeline.activity import Bools, Floats, Ints
+from pixit.pipeline.diarize import by_speaker, speaker_name
 from pixit.pipeline.local import Progress
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.windows import OverlapAdd, Window, frame_centres_samples
@@ -18,12 +21,27 @@ SMALL = 1e-12
 """Energy of a window below that of any sound."""
 
 
+class StitchingSettings(Settings):
+    """How window outputs become tracks."""
+
+    mixture_consistency: bool = Field(
+        True, description="let the tracks of those who talk sum to the recording"
+    )
+    leakage_removal_db: float = Field(
+        20.0,
+        ge=0,
+        description="decibels by which a track is turned down where its speaker is not heard; 0: none",
+    )
+    collar_s: float = Field(0.1, ge=0, description="seconds around each turn that leakage removal spares")
+
+
 def stitch_tracks(
     local: Spool,
     speakers: Ints,
     talking: Bools,
     windows: Iterable[Window],
     settings: StitchingSettings,
+    onset: float,
     progress: Progress,
 ) -> Iterator[Floats]:
     """Yield the tracks (N, n) in finished stretches, from the first sample of the recording to the last.
@@ -41,7 +59,7 @@ def stitch_tracks(
         if settings.mixture_consistency:  # what was said by nobody who has a track is left to the others
             named = (names >= 0).astype(np.float32)[:, None]
             activities = local.activities(window.index) * named
-            sources = share_residual(sources * named, activities, window, geometry)
+            sources = share_residual(sources * named, activities, window, geometry, onset)
         present = np.repeat(local.active[window.index][:, None], geometry.window_samples, axis=1)
         values = np.concatenate(
             (by_speaker(sources, names, num_speakers, np.add), by_speaker(present, names, num_speakers))
@@ -53,7 +71,9 @@ def stitch_tracks(
     yield _finish(overlap_add.finish(geometry.num_samples), talking, position, geometry, settings)
 
 
-def share_residual(sources: Floats, activities: Floats, window: Window, geometry: Geometry) -> Floats:
+def share_residual(
+    sources: Floats, activities: Floats, window: Window, geometry: Geometry, onset: float
+) -> Floats:
     """Give what the sources leave of the mixture to those who talk (mixture consistency).
 
     After Wisdom et al., "Differentiable consistency constraints", ICASSP 2019, with the power of a source times
@@ -66,6 +86,8 @@ def share_residual(sources: Floats, activities: Floats, window: Window, geometry
         (K, T) and (K, F).
     window
         The mixture.
+    onset
+        Activity from which on somebody talks, and takes all of what is left.
     """
     centres = frame_centres_samples(geometry.frame_grid, activities.shape[1])
     centres = centres[: max(1, np.count_nonzero(centres < window.valid))]  # who talks last talks to the end
@@ -75,7 +97,7 @@ def share_residual(sources: Floats, activities: Floats, window: Window, geometry
     weights = gates * (power + 1e-6 * power.max() + SMALL)
     share = weights / np.maximum(weights.sum(axis=0), 1e-3 * SMALL)
     residual = window.samples - sources.sum(axis=0)
-    heard = np.minimum(1, 2 * gates.max(axis=0))  # all of it where somebody is more likely to talk than not
+    heard = np.minimum(1, gates.max(axis=0) / onset)
     return (sources + share * heard * residual).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Voice prints with a known owner must be given back to their owner."""
+"""Embeddings with a known owner must be given back to their owner."""
 
 from __future__ import annotations
 
@@ -10,11 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
+from pixit.pipeline import cluster as module
+from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers
 from pixit.types import PixitError
 
 DEFAULT = ClusteringSettings()
 SIZE = 24
+
+
+def cluster(
+    vectors: np.ndarray,
+    seconds: np.ndarray,
+    settings: ClusteringSettings,
+    min_speakers: int = 1,
+    max_speakers: int | None = None,
+    talk_s: np.ndarray | None = None,
+) -> np.ndarray:
+    """Windows that do not overlap and speakers who do not: all speech is embedded, and counts in full."""
+    talk_s = seconds if talk_s is None else talk_s
+    return module.cluster(vectors, seconds, talk_s, settings, min_speakers, max_speakers)
 
 
 def make_vectors(
@@ -145,13 +159,20 @@ def test_one_who_says_too_little_joins_the_nearest() -> None:
     assert cluster(vectors, seconds, DEFAULT)[:, 0].tolist() == [0] * 10 + [1] * 11
 
 
-def test_seconds_count_once_however_many_windows_hear_them() -> None:
-    """Two seconds of the second speaker, heard by four windows, are two and not eight."""
-    owners = np.array([[0, -1]] * 20 + [[1, -1]] * 4)
-    vectors, seconds = make_vectors(owners)
-    least = ClusteringSettings(min_speaker_s=3)
-    assert cluster(vectors, seconds, least, window_overlap=4).max() == 0
-    assert cluster(vectors, seconds, least, window_overlap=1).max() == 1
+@pytest.mark.parametrize("windows_at_once", [1, 4])
+@pytest.mark.parametrize("num_short", [0, 10, 400])
+@pytest.mark.parametrize("max_vectors", [10, 2000])
+def test_the_least_talk_of_a_speaker_is_in_seconds_of_the_recording(
+    windows_at_once: int, num_short: int, max_vectors: int
+) -> None:
+    """However many local speakers are short, or left out of the clustering, and however often each is heard."""
+    owners = np.array([[0, -1]] * (20 + num_short) + [[1, -1]] * 4 * windows_at_once)
+    vectors, embedded_s = make_vectors(owners)
+    embedded_s[20 : 20 + num_short] /= 10
+    talk_s = embedded_s / windows_at_once  # 8 s of the second speaker
+    for least_s, num_found in ((7.5, 2), (8.5, 1)):
+        least = ClusteringSettings(min_speaker_s=least_s, max_vectors=max_vectors)
+        assert cluster(vectors, embedded_s, least, talk_s=talk_s).max() + 1 == num_found
 
 
 def test_asked_for_two_where_one_never_says_much() -> None:

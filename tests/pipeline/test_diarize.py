@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pixit.pipeline.diarize import StitchingSettings, by_speaker, decide, diarize, mean_activities
+from pixit.pipeline.activity import ActivitySettings
+from pixit.pipeline.diarize import by_speaker, diarize, mean_activities
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.types import FrameGrid
 from pixit.windows import num_windows
@@ -19,47 +18,6 @@ GRID = FrameGrid(step_samples=10, size_samples=10)
 def make_geometry(num_samples: int, window: int = 200, step: int = 50) -> Geometry:
     count = num_windows(num_samples, window, step)
     return Geometry(1000, num_samples, count, window, step, GRID, window // 10)
-
-
-def decide_slowly(activity: list[float], frame_s: float, s: StitchingSettings) -> list[bool]:
-    """One frame at a time: spread from every frame at the onset to its neighbours at the offset."""
-    talking = [a >= s.onset for a in activity]
-    for _ in activity:
-        for i in range(len(activity)):
-            beside = [talking[j] for j in (i - 1, i + 1) if 0 <= j < len(activity)]
-            if activity[i] >= s.offset and any(beside):
-                talking[i] = True
-    for value, least_s in ((False, s.min_duration_off_s), (True, s.min_duration_on_s)):
-        i = 0
-        while i < len(talking):
-            j = i
-            while j < len(talking) and talking[j] == talking[i]:
-                j += 1
-            inner = i > 0 and j < len(talking)
-            if talking[i] == value and (j - i) * frame_s < least_s and (value or inner):
-                talking[i:j] = [not value] * (j - i)
-            i = j
-    return talking
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    activity=st.lists(st.sampled_from([0.0, 0.2, 0.45, 0.5, 0.8, 1.0]), max_size=40),
-    onset=st.sampled_from([0.3, 0.5, 0.7]),
-    offset=st.sampled_from([0.2, 0.3, 0.45]),
-    on=st.sampled_from([0.0, 0.02, 0.03, 0.1]),
-    off=st.sampled_from([0.0, 0.02, 0.03, 0.1]),
-)
-def test_decide_equals_the_slow_reference(
-    activity: list[float], onset: float, offset: float, on: float, off: float
-) -> None:
-    s = StitchingSettings(
-        onset=onset, offset=min(offset, onset), min_duration_on_s=on, min_duration_off_s=off
-    )
-    found = decide(np.array(activity, np.float32), 0.01, s)
-    # the reference in single precision, as thresholds met exactly must be met in both
-    expected = decide_slowly([float(np.float32(a)) + 1e-7 for a in activity], 0.01, s)
-    assert found.tolist() == expected
 
 
 def test_mean_activity_is_the_tapered_mean_of_the_windows(tmp_path: Path) -> None:
@@ -89,7 +47,7 @@ def test_those_who_never_talk_lose_their_number(tmp_path: Path) -> None:
     activities[0, 1, 10:] = activities[0, 2, :14] = 1
     with Spool(geometry, 3, tmp_path) as spool:
         spool.append(activities, np.ones((1, 3, 200), np.float32), np.ones((1, 3), bool))
-        turns, talking, speakers = diarize(spool, np.array([[0, 1, 2]]), StitchingSettings())
+        turns, talking, speakers = diarize(spool, np.array([[0, 1, 2]]), ActivitySettings())
     assert turns == [[(0.0, 0.14)], [(0.1, 0.2)]]
     assert talking.shape == (2, 20)
     assert speakers.tolist() == [[-1, 1, 0]]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pixit.pipeline.activity import ActivitySettings
 from pixit.pipeline.embed import EmbeddingSettings, embed_speakers
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.types import FrameGrid
@@ -58,6 +59,7 @@ def embed(local: Spool, batch_size: int = 2, **settings: Any) -> tuple[Recorder,
         local,
         windows(),
         EmbeddingSettings(**settings),
+        ActivitySettings(),
         batch_size,
         torch.device("cpu"),
         lambda *count: counts.append(count),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixit.pipeline.local import batches, restore_levels, solo_frames
+from pixit.pipeline.activity import ActivitySettings
+from pixit.pipeline.local import batches, count_talk, restore_levels
+from pixit.pipeline.spool import Geometry, Spool
+from pixit.types import FrameGrid
+from pixit.windows import num_windows
 
 
 def noises(*shape: int, seed: int = 0) -> Tensor:
@@ -89,8 +95,32 @@ def test_windows_of_a_batch_do_not_touch_each_other() -> None:
         torch.testing.assert_close(together[one], alone, atol=1e-6, rtol=1e-5)
 
 
-def test_batches_and_solo_frames() -> None:
+def test_batches() -> None:
     assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
     assert list(batches([], 2)) == []
-    found = solo_frames(np.array([[0.5, 0.9, 0.1], [0.4, 0.6, 0.2]], np.float32))
-    assert found.tolist() == [[True, False, False], [False, False, False]]
+
+
+@settings(max_examples=50)
+@given(
+    num_samples=st.integers(1, 3000),
+    step=st.sampled_from([10, 30, 50, 100, 200]),
+    edges=st.lists(st.integers(0, 3000), min_size=2, max_size=8, unique=True).map(sorted),
+)
+def test_talk_is_counted_in_seconds_of_the_recording(
+    tmp_path_factory: pytest.TempPathFactory, num_samples: int, step: int, edges: list[int]
+) -> None:
+    """However many windows hear a moment, and whichever output the speaker is in."""
+    talking = np.zeros(3200, np.float32)
+    for start, end in itertools.pairwise(edges[: len(edges) // 2 * 2]):
+        talking[start:end] = 1
+    talking[num_samples:] = 0
+    count = num_windows(num_samples, 200, step)
+    geometry = Geometry(1000, num_samples, count, 200, step, FrameGrid(10, 10), 20)
+    with Spool(geometry, 2, tmp_path_factory.getbasetemp()) as spool:
+        for window in range(count):
+            start = 10 * geometry.start_frames(window)
+            activities = np.zeros((1, 2, 20), np.float32)
+            activities[0, window % 2] = talking[start + 5 : start + 205 : 10]
+            spool.append(activities, np.ones((1, 2, 200), np.float32), activities.any(axis=-1))
+        found = count_talk(spool, ActivitySettings())
+    assert found.sum() == pytest.approx(0.01 * talking[5::10].sum(), abs=1e-4)

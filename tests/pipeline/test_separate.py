@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment, Timeline
 
 from pixit.pipeline import separate as separate_module
-from pixit.pipeline.diarize import StitchingSettings
 from pixit.pipeline.separate import SeparationSettings, Separator
+from pixit.pipeline.stitch import StitchingSettings
 from pixit.types import LocalOutput, PixitError
 
 
@@ -76,7 +76,7 @@ def test_tracks_are_as_long_as_any_recording(oracle: Any, num_samples: int, step
     truth = oracle.Conversation(voices, np.ones(voices.shape, bool))
     step_samples = max(1, round(step_s * 1000 / 20)) * 20
     model = oracle.Model(truth, step_samples)
-    result = oracle.separate(truth, step_s, model=model, min_active_s=0.0)
+    result = oracle.separate(truth, step_s, model=model, activity={"min_local_s": 0.0})
     assert result.num_samples == num_samples
     assert {track.num_samples for track in result.tracks.values()} <= {num_samples}
     if num_samples > 500 and len(result.tracks) == 2:
@@ -113,8 +113,10 @@ def test_level_is_kept_where_only_some_windows_found_the_speaker(oracle: Any) ->
             return activities & (self.num_seen % 4 != 0), sources
 
     for consistency in (True, False):
-        stitching = StitchingSettings(mixture_consistency=consistency, offset=0.3)
-        result = oracle.separate(truth, 0.5, model=Forgetful(truth, 500), stitching=stitching)
+        stitching = StitchingSettings(mixture_consistency=consistency)
+        result = oracle.separate(
+            truth, 0.5, model=Forgetful(truth, 500), stitching=stitching, activity={"offset": 0.3}
+        )
         np.testing.assert_allclose(tracks_of(result), noise, rtol=0.01)
         assert len(result.diarization) == 1
 
@@ -198,6 +200,24 @@ def test_diarization_error_rate_against_the_truth(oracle: Any, signal: str) -> N
     whole = Timeline([Segment(0, 60)])
     rate = metrics.DiarizationErrorRate()(annotate(truth, 1000), result.diarization, uem=whole)
     assert rate < 0.03  # frames of 20 ms, pauses up to 0.2 s filled
+
+
+@pytest.mark.parametrize(("onset", "num_found"), [(0.3, 1), (0.4, 1), (0.5, 0), (0.6, 0)])
+def test_one_onset_decides_everywhere(oracle: Any, onset: float, num_found: int) -> None:
+    """A model that is never surer than 0.45: who accepts that finds its speaker, at the full level."""
+    noise = np.full((1, 10_000), 0.1, np.float32)
+    truth = oracle.Conversation(noise, np.ones(noise.shape, bool))
+
+    class Unsure(oracle.Model):
+        def __call__(self, waveforms: torch.Tensor) -> LocalOutput:
+            output = super().__call__(waveforms)
+            logits = torch.where(output.activity_logits > 0, np.log(0.45 / 0.55), -8.0)
+            return LocalOutput(logits, output.sources)
+
+    result = oracle.separate(truth, 0.5, model=Unsure(truth, 500), activity={"onset": onset})
+    assert len(result.tracks) == num_found
+    for track in result.tracks.values():
+        np.testing.assert_allclose(track.read(), noise[0], rtol=0.01)
 
 
 def test_turns_lie_within_the_recording(oracle: Any) -> None:

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixit.pipeline.diarize import StitchingSettings
 from pixit.pipeline.spool import Geometry, Spool
-from pixit.pipeline.stitch import gate, share_residual, stitch_tracks
+from pixit.pipeline.stitch import StitchingSettings, gate, share_residual, stitch_tracks
 from pixit.types import FrameGrid
 from pixit.windows import Window, cut_windows, num_windows
 
@@ -36,7 +35,7 @@ def test_shares_sum_to_the_mixture_where_somebody_talks(rng: np.random.Generator
     mixture = rng.normal(size=200).astype(np.float32)
     activities = np.zeros((3, 20), np.float32)
     activities[0, :12] = activities[1, 8:12] = 1
-    found = share_residual(sources, activities, window_of(mixture), make_geometry(200))
+    found = share_residual(sources, activities, window_of(mixture), make_geometry(200), 0.5)
     np.testing.assert_allclose(found.sum(axis=0)[:115], mixture[:115], atol=1e-5)
     np.testing.assert_array_equal(found[:, 125:], sources[:, 125:])  # nobody talks: the residual is dropped
     np.testing.assert_array_equal(found[2], sources[2])  # who does not talk gets nothing
@@ -46,7 +45,7 @@ def test_shares_sum_to_the_mixture_where_somebody_talks(rng: np.random.Generator
 def test_the_louder_gets_the_larger_share() -> None:
     sources = np.repeat([[2.0], [1.0]], 200, axis=1).astype(np.float32)
     found = share_residual(
-        sources, np.ones((2, 20), np.float32), window_of(np.full(200, 8.0)), make_geometry(200)
+        sources, np.ones((2, 20), np.float32), window_of(np.full(200, 8.0)), make_geometry(200), 0.5
     )
     np.testing.assert_allclose(found - sources, np.repeat([[4.0], [1.0]], 200, axis=1), rtol=1e-4)
 
@@ -55,7 +54,11 @@ def test_the_louder_gets_the_larger_share() -> None:
 def test_silent_sources_share_alike(level: float) -> None:
     mixture = np.full(200, level)
     found = share_residual(
-        np.zeros((2, 200), np.float32), np.ones((2, 20), np.float32), window_of(mixture), make_geometry(200)
+        np.zeros((2, 200), np.float32),
+        np.ones((2, 20), np.float32),
+        window_of(mixture),
+        make_geometry(200),
+        0.5,
     )
     np.testing.assert_allclose(found, np.full((2, 200), level / 2), rtol=1e-3)
 
@@ -66,7 +69,9 @@ def test_who_talks_last_has_the_residual_to_the_end(valid: int) -> None:
     mixture = np.where(np.arange(200) < valid, 1.0, 0.0)
     activities = (np.arange(20)[None] * 10 + 5 < max(valid, 6)).astype(np.float32)
     geometry = make_geometry(valid)
-    found = share_residual(np.zeros((1, 200), np.float32), activities, window_of(mixture, valid), geometry)
+    found = share_residual(
+        np.zeros((1, 200), np.float32), activities, window_of(mixture, valid), geometry, 0.5
+    )
     np.testing.assert_allclose(found[0, :valid], 1.0, rtol=1e-5)
 
 
@@ -118,6 +123,7 @@ def test_tracks_come_in_finished_stretches(tmp_path: Path, rng: np.random.Genera
                 np.ones((1, 73), bool),
                 windows,
                 StitchingSettings(),
+                0.5,
                 lambda *count: counts.append(count),
             )
         )
