@@ -89,10 +89,14 @@ class LocalModel(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-    """A network that turns speech into a voice print: (B, T) and weights (B, F) -> (B, D)."""
+    """A network that turns speech into speaker embeddings: (B, T) and weights (B, F) -> (B, D).
+
+    `clustering_threshold` is the mean cosine distance up to which its embeddings are of one speaker.
+    """
 
     sample_rate_hz: int
     embedding_size: int
+    clustering_threshold: float
 
     def __call__(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
         """Embed `waveforms` (B, T); `weights` (B, F), any F, say how much each stretch counts."""

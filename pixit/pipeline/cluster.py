@@ -19,7 +19,12 @@ Ints = NDArray[np.int64]
 class ClusteringSettings(Settings):
     """Agglomerative clustering of speaker embeddings."""
 
-    threshold: float = Field(0.6, gt=0, le=2, description="mean cosine distance up to which voices are one")
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        le=2,
+        description="mean cosine distance up to which voices are one; by default the embedder's",
+    )
     min_speech_s: float = Field(
         1.0, ge=0, description="seconds of speech that an embedding to be clustered stands on"
     )
@@ -152,6 +157,7 @@ def _agglomerate(
     if len(vectors) == 1:
         return np.zeros(1, np.int64)
     # Between vectors of length 1 this is the cosine distance; unlike that it knows one to a zero vector.
+    assert settings.threshold is not None, "the separator puts the embedder's in its place"
     tree = linkage(pdist(vectors, "sqeuclidean") / 2, method="average")
     labels = fcluster(tree, settings.threshold, criterion="distance") - 1
     totals = np.bincount(labels, weights=seconds)

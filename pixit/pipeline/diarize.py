@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pyannote.core import Annotation, Segment
 
-from pixit.pipeline.activity import ActivitySettings, Bools, Floats, Halves, Ints, decide
+from pixit.pipeline.activity import ActivitySettings, Bools, Floats, Halves, Ints, decide, find_speech
 from pixit.pipeline.spool import Spool
 from pixit.windows import OverlapAdd, frame_centres_samples, intervals_from_frames
 
@@ -14,6 +14,9 @@ def diarize(
     local: Spool, speakers: Ints, settings: ActivitySettings
 ) -> tuple[list[list[tuple[float, float]]], Bools, Ints]:
     """Average the activities of overlapping windows and decide who talks.
+
+    Speech that the windows agree on but not who says it, so that nobody's mean reaches the onset, goes to the one
+    most of them name: an uncertain speaker is no reason to lose words.
 
     Parameters
     ----------
@@ -33,8 +36,14 @@ def diarize(
     """
     geometry = local.geometry
     grid = geometry.frame_grid
-    activities = mean_activities(local, speakers)  # (N, F)
-    decisions = [decide(row, geometry.frame_s, settings) for row in activities]
+    activities, anybody = mean_activities(local, speakers)  # (N, F), (F,)
+    decisions = np.array([decide(row, geometry.frame_s, settings) for row in activities], bool)
+    if len(decisions):
+        disputed = np.flatnonzero(find_speech(anybody, settings) & ~decisions.any(axis=0))
+        likeliest = activities[:, disputed].argmax(axis=0)
+        activities[likeliest, disputed] = anybody[disputed]
+        for number in np.unique(likeliest):
+            decisions[number] = decide(activities[number], geometry.frame_s, settings)
     heard = sorted((int(row.argmax()), number) for number, row in enumerate(decisions) if row.any())
     turns = [
         intervals_from_frames(
@@ -54,23 +63,24 @@ def diarize(
     return turns, talking, renumbered[speakers]
 
 
-def mean_activities(local: Spool, speakers: Ints) -> Halves:
-    """Return the activity of every speaker of the recording, the mean of the windows, (N, F)."""
+def mean_activities(local: Spool, speakers: Ints) -> tuple[Halves, Halves]:
+    """Return the activity of every speaker of the recording, the mean of the windows, (N, F); and of anybody, (F,)."""
     geometry = local.geometry
     num_speakers = int(speakers.max(initial=-1)) + 1
-    overlap_add = OverlapAdd(geometry.num_frames, geometry.step_frames, num_speakers)
+    overlap_add = OverlapAdd(geometry.num_frames, geometry.step_frames, num_speakers + 1)
     total = geometry.start_frames(len(local) - 1) + geometry.num_frames
     # Half precision: the one table of the recording's frames that is not of single bytes.
-    activities = np.zeros((num_speakers, total), np.float16)
+    activities = np.zeros((num_speakers + 1, total), np.float16)
     for window in local:
         start = geometry.start_frames(window)
         values = by_speaker(local.activities(window), speakers[window], num_speakers)
-        stretch = overlap_add.add(start, values)
+        stretch = overlap_add.add(start, np.vstack([values, values.max(axis=0, initial=0)]))
         activities[:, start - stretch.shape[1] : start] = stretch
     rest = overlap_add.finish(total)
     activities[:, total - rest.shape[1] :] = rest
     inside = frame_centres_samples(geometry.frame_grid, total) < geometry.num_samples
-    return activities[:, : np.count_nonzero(inside)]
+    activities = activities[:, : np.count_nonzero(inside)]
+    return activities[:-1], activities[-1]
 
 
 def by_speaker(rows: Floats, speakers: Ints, num_speakers: int, combine: np.ufunc = np.maximum) -> Floats:

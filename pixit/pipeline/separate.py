@@ -83,7 +83,11 @@ class Separator:
                 f"the embedder takes {embedder.sample_rate_hz} Hz and the model {model.sample_rate_hz} Hz; "
                 "expected the same sample rate"
             )
-        self.settings = settings or SeparationSettings()
+        settings = settings or SeparationSettings()
+        if settings.clustering.threshold is None:
+            clustering = settings.clustering.model_copy(update={"threshold": embedder.clustering_threshold})
+            settings = settings.model_copy(update={"clustering": clustering})
+        self.settings = settings
         self.device = pick_device(device)
         self.model, self.embedder = model, embedder
         for network in (model, embedder):

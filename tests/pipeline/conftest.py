@@ -129,6 +129,7 @@ class OracleEmbedder:
     where the weights let it listen."""
 
     embedding_size: int = 16
+    clustering_threshold: float = 0.6
     noise: float = 0.05
     sample_rate_hz: int = RATE_HZ
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))

@@ -14,7 +14,7 @@ from pixit.pipeline import cluster as module
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers
 from pixit.types import PixitError
 
-DEFAULT = ClusteringSettings()
+DEFAULT = ClusteringSettings(threshold=0.6)
 SIZE = 24
 
 
@@ -63,7 +63,7 @@ def in_order(owners: np.ndarray) -> np.ndarray:
 @given(num_speakers=st.integers(1, 8), num_windows=st.integers(20, 60), seed=st.integers(0, 99))
 def test_owners_are_found(num_speakers: int, num_windows: int, seed: int) -> None:
     owners = make_owners(num_windows, num_speakers, seed)
-    found = cluster(*make_vectors(owners, seed=seed), ClusteringSettings(min_speaker_s=0))
+    found = cluster(*make_vectors(owners, seed=seed), ClusteringSettings(threshold=0.6, min_speaker_s=0))
     np.testing.assert_array_equal(found, in_order(owners))
 
 
@@ -171,7 +171,7 @@ def test_the_least_talk_of_a_speaker_is_in_seconds_of_the_recording(
     embedded_s[20 : 20 + num_short] /= 10
     talk_s = embedded_s / windows_at_once  # 8 s of the second speaker
     for least_s, num_found in ((7.5, 2), (8.5, 1)):
-        least = ClusteringSettings(min_speaker_s=least_s, max_vectors=max_vectors)
+        least = ClusteringSettings(threshold=0.6, min_speaker_s=least_s, max_vectors=max_vectors)
         assert cluster(vectors, embedded_s, least, talk_s=talk_s).max() + 1 == num_found
 
 
@@ -180,14 +180,14 @@ def test_asked_for_two_where_one_never_says_much() -> None:
     vectors, seconds = make_vectors(owners)
     seconds[10:] = 0.4
     # two are wanted: there are vectors enough of the first, but the second is the one to find
-    found = cluster(vectors, seconds, ClusteringSettings(min_speaker_s=1), 2, 2)
+    found = cluster(vectors, seconds, ClusteringSettings(threshold=0.6, min_speaker_s=1), 2, 2)
     assert len(np.unique(found[found >= 0])) == 2
 
 
 def test_subsampling_finds_the_same() -> None:
     owners = make_owners(400, 4)
     vectors, seconds = make_vectors(owners)
-    few = cluster(vectors, seconds, ClusteringSettings(max_vectors=50))
+    few = cluster(vectors, seconds, ClusteringSettings(threshold=0.6, max_vectors=50))
     np.testing.assert_array_equal(few, cluster(vectors, seconds, DEFAULT))
 
 

@@ -35,7 +35,7 @@ def test_mean_activity_is_the_tapered_mean_of_the_windows(tmp_path: Path) -> Non
                 total[speaker, window * 5 : window * 5 + 20] += taper * activities[window, local]
     with Spool(geometry, 2, tmp_path) as spool:
         spool.append(activities, np.ones((5, 2, 200), np.float32), np.ones((5, 2), bool))
-        found = mean_activities(spool, speakers)
+        found, _ = mean_activities(spool, speakers)
     np.testing.assert_allclose(found, total / weight, atol=1e-3)
 
 

@@ -25,6 +25,7 @@ class Recorder:
 
     sample_rate_hz = 1000
     embedding_size = 2
+    clustering_threshold = 0.6
 
     def __init__(self) -> None:
         self.heard: list[tuple[Tensor, Tensor]] = []

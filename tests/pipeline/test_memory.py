@@ -4,7 +4,7 @@ What may stay in memory, a minute of recording (a window every second, K = 3 loc
 frames a second, embeddings of D = 8; B bytes):
 
     activities of all windows       60 · K · 625 frames · 1 B   112 kB
-    voice prints                    60 · K · D · 4 B              6 kB
+    speaker embeddings              60 · K · D · 4 B              6 kB
     mean activities, float16        7500 frames · N · 2 B        30 kB
     decisions, and where they meet  7500 · (2 N · 1 B + 8 B)     90 kB
                                                             ≈   0.24 MB
@@ -44,7 +44,7 @@ class Halves:
         return LocalOutput(400 * levels - 4, sources)
 
 class Sign:
-    sample_rate_hz, embedding_size = 8000, 8
+    sample_rate_hz, embedding_size, clustering_threshold = 8000, 8, 0.6
     def __call__(self, waveforms, weights=None):
         vectors = torch.zeros(len(waveforms), 8)
         vectors[:, 0], vectors[:, 1] = waveforms.clamp_min(0).sum(1), waveforms.clamp_max(0).sum(1).abs()

@@ -16,7 +16,7 @@ FLOOR = 1e-5
 
 
 class SpeakerEncoder(nn.Module):
-    """Turn speech into a voice print of unit length.
+    """Turn speech into a speaker embedding of unit length.
 
     Log-mel features, relative to the level of the frames that count, go through a residual network
     over frequency and time (the ResNet speaker encoder of Chung et al., "In defence of metric learning
@@ -35,6 +35,8 @@ class SpeakerEncoder(nn.Module):
         Residual blocks in each stage.
     sample_rate_hz
         Sample rate of the waveforms.
+    clustering_threshold
+        Mean cosine distance up to which embeddings are of one speaker: chosen for the weights, kept with them.
     """
 
     def __init__(
@@ -44,8 +46,13 @@ class SpeakerEncoder(nn.Module):
         base_channels: int = 16,
         blocks_per_stage: int = 2,
         sample_rate_hz: int = 16000,
+        clustering_threshold: float = 0.6,
     ) -> None:
         super().__init__()
+        if not 0 < clustering_threshold <= 2:
+            raise PixitError(
+                f"SpeakerEncoder: found clustering_threshold={clustering_threshold}: expected more than 0, at most 2"
+            )
         if num_mels % 16 or min(embedding_size, num_mels, base_channels, blocks_per_stage) < 1:
             raise PixitError(
                 f"SpeakerEncoder: found num_mels={num_mels}, embedding_size={embedding_size}, "
@@ -58,9 +65,11 @@ class SpeakerEncoder(nn.Module):
             "base_channels": base_channels,
             "blocks_per_stage": blocks_per_stage,
             "sample_rate_hz": sample_rate_hz,
+            "clustering_threshold": clustering_threshold,
         }
         self.sample_rate_hz = sample_rate_hz
         self.embedding_size = embedding_size
+        self.clustering_threshold = clustering_threshold
         self.features = LogMel(num_mels, sample_rate_hz)
         self.bands = nn.BatchNorm1d(num_mels)
         self.stem = nn.Sequential(
