@@ -4,6 +4,7 @@ Lossless formats (wav, flac, aiff …) are decoded by libsndfile, everything els
 the ffmpeg inside PyAV. `recording` makes of it what the rest of the library reads.
 """
 
+from pixit.audio.channels import Channel
 from pixit.audio.decode import AudioInfo, Samples, read_info
 from pixit.audio.encode import OPUS_RATES_HZ, TrackWriter, encode_clip
 from pixit.audio.recording import (
@@ -13,8 +14,8 @@ from pixit.audio.recording import (
     MemoryAudio,
     open_audio,
     read_blocks,
-    resample_blocks,
 )
+from pixit.audio.resample import resample_blocks
 from pixit.audio.tracks import Track
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Audio",
     "AudioFile",
     "AudioInfo",
+    "Channel",
     "MemoryAudio",
     "Samples",
     "Track",

@@ -10,47 +10,22 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
+from pixit.audio.channels import Channel, best_channel
 from pixit.audio.decode import Samples, decode_from, decode_whole, read_info
+from pixit.audio.resample import RESAMPLER_MARGIN_S, resample_blocks, resampled_length
 from pixit.types import PixitError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK_SAMPLES = 1 << 18
-RESAMPLER_MARGIN_S = 0.1  # longer than soxr's filter: what lies farther away has no effect on a sample
-
-
-def resampled_length(num_samples: int, source_hz: int, target_hz: int) -> int:
-    """Return the length after resampling: rounded, and at least one sample of a recording of any."""
-    return max(min(num_samples, 1), round(num_samples * target_hz / source_hz))
-
-
-def resample_blocks(blocks: Iterable[Samples], source_hz: int, target_hz: int) -> Iterator[Samples]:
-    """Resample a stream of mono blocks (n,) without delay, to `resampled_length` in all.
-
-    soxr's own end may lie a sample off that length: it is trimmed, or padded with zeros.
-    """
-    if source_hz == target_hz:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(source_hz, target_hz, 1, dtype="float32")
-    num_in = num_out = 0
-    for block in blocks:
-        num_in += len(block)
-        resampled = resampler.resample_chunk(np.ascontiguousarray(block))
-        num_out += len(resampled)
-        if len(resampled):
-            yield resampled
-    rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    missing = resampled_length(num_in, source_hz, target_hz) - num_out
-    yield np.pad(rest[:missing], (0, max(0, missing - len(rest))))
 
 
 def _cut(blocks: Iterable[Samples], start: int, stop: int | None) -> Iterator[Samples]:
@@ -66,7 +41,7 @@ def _cut(blocks: Iterable[Samples], start: int, stop: int | None) -> Iterator[Sa
 
 
 class Audio(ABC):
-    """A recording as mono float32 at `sample_rate_hz`: the mean of its channels, or `channel`.
+    """A recording as mono float32 at `sample_rate_hz`: one of its channels, or the mean of them.
 
     `open_audio` makes one: `AudioFile` stays on disk, `MemoryAudio` holds an array.
 
@@ -77,7 +52,8 @@ class Audio(ABC):
     sample_rate_hz
         Rate to resample to; None keeps the stored rate.
     channel
-        0-based channel to read; None for the mean of all.
+        0-based channel to read; ``"best"``, the one in which speech stands out most, or ``"mean"``. None, nothing
+        asked for, is the mean too.
     uri
         Name of the recording.
     """
@@ -88,30 +64,51 @@ class Audio(ABC):
         num_channels: int,
         num_source_samples: int | None,
         sample_rate_hz: int | None,
-        channel: int | None,
+        channel: Channel | None,
         uri: str,
     ) -> None:
         self.source_rate_hz = source_rate_hz
         self.num_channels = num_channels
         self.uri = uri
         self._num_source_samples = num_source_samples
+        self._best: list[int] = []  # once it is known; shared with the same recording at other rates
         self._configure(sample_rate_hz or source_rate_hz, channel)
 
-    def _configure(self, sample_rate_hz: int, channel: int | None) -> None:
+    def _configure(self, sample_rate_hz: int, channel: Channel | None) -> None:
         if min(self.source_rate_hz, sample_rate_hz) <= 0:
             raise PixitError(f"{self.uri}: expected sample rates above 0, found {sample_rate_hz} Hz")
-        if channel is not None and not 0 <= channel < self.num_channels:
+        if channel not in (None, "best", "mean", *range(self.num_channels)):
             raise PixitError(
-                f"{self.uri}: has no channel {channel}; expected one of 0 to {self.num_channels - 1}"
+                f"{self.uri}: has no channel {channel}; expected one of 0 to {self.num_channels - 1}, best or mean"
             )
         self.sample_rate_hz = sample_rate_hz
-        self.channel = channel
+        self.asked_channel = channel
 
-    def at(self, sample_rate_hz: int | None = None, channel: int | None = None) -> Audio:
+    def at(self, sample_rate_hz: int | None = None, channel: Channel | None = None) -> Audio:
         """Return the same recording at another rate or of another channel; None keeps what it has."""
         twin = copy.copy(self)
-        twin._configure(sample_rate_hz or self.sample_rate_hz, self.channel if channel is None else channel)
+        asked = self.asked_channel if channel is None else channel
+        twin._configure(sample_rate_hz or self.sample_rate_hz, asked)
         return twin
+
+    @property
+    def channel(self) -> int | Literal["mean"]:
+        """Channel that is read, 0-based, or the mean; to find the best one, the recording is read once."""
+        if self.num_channels == 1:
+            return 0
+        if self.asked_channel is None or self.asked_channel == "mean":
+            return "mean"
+        if self.asked_channel != "best":
+            return self.asked_channel
+        if not self._best:
+            self._best.append(best_channel(self._samples_of_it(), self.source_rate_hz))
+        return self._best[0]
+
+    def _samples_of_it(self) -> Iterator[Samples]:
+        """Yield blocks (n, channels) as stored, of 2 s: all, or of a long recording 150 evenly spread ones."""
+        block_samples = max(1, 2 * self.source_rate_hz)
+        every = max(1, int(self.duration_s / (2 * 150)))
+        yield from islice(self._decode(0, block_samples), 0, None, every)
 
     @abstractmethod
     def _decode(self, start: int, block_samples: int) -> Iterator[Samples]:
@@ -159,8 +156,9 @@ class Audio(ABC):
         yield from _cut(resampled, start - offset, None if stop is None else stop - offset)
 
     def _to_mono(self, blocks: Iterable[Samples], position: int) -> Iterator[Samples]:
+        channel = self.channel
         for block in blocks:
-            mono = block.mean(axis=1) if self.channel is None else block[:, self.channel]
+            mono = block.mean(axis=1) if channel == "mean" else block[:, channel]
             if not np.isfinite(mono).all():
                 at_s = (position + int(np.argmin(np.isfinite(mono)))) / self.source_rate_hz
                 raise PixitError(
@@ -199,7 +197,7 @@ class AudioFile(Audio):
         self,
         path: str | Path,
         sample_rate_hz: int | None = None,
-        channel: int | None = None,
+        channel: Channel | None = None,
         uri: str | None = None,
     ) -> None:
         self.info = info = read_info(path)
@@ -220,7 +218,7 @@ class MemoryAudio(Audio):
         waveform: NDArray[Any] | Tensor,
         source_rate_hz: int,
         sample_rate_hz: int | None = None,
-        channel: int | None = None,
+        channel: Channel | None = None,
         uri: str = "waveform",
     ) -> None:
         if hasattr(waveform, "detach"):
@@ -244,7 +242,7 @@ class MemoryAudio(Audio):
 def open_audio(
     source: str | Path | Mapping[str, Any] | Audio,
     sample_rate_hz: int | None = None,
-    channel: int | None = None,
+    channel: Channel | None = None,
 ) -> Audio:
     """Open a path, a mapping as pyannote.audio takes it, or what is open already.
 
@@ -278,7 +276,7 @@ def open_audio(
 def read_blocks(
     path: str | Path,
     sample_rate_hz: int | None = None,
-    channel: int | None = None,
+    channel: Channel | None = None,
     block_samples: int = BLOCK_SAMPLES,
     start_s: float = 0.0,
     stop_s: float | None = None,

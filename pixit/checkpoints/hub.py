@@ -6,15 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError
-
 from pixit.types import PixitError
 
 WEIGHTS, CONFIG, PYANNOTE = "model.safetensors", "config.json", "pytorch_model.bin"
-
-# The base of the hub's own errors is that of its HTTP client: another one in each major version.
-_HUB_ERRORS: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
 
 
 def find_model(name: str, revision: str | None, token: str | None, cache_dir: Path | str | None) -> Path:
@@ -28,6 +22,11 @@ def find_model(name: str, revision: str | None, token: str | None, cache_dir: Pa
             f"{name}: no such model; expected a folder with {CONFIG} and {WEIGHTS}, a {PYANNOTE} of pyannote.audio, "
             "or a name on the hub, as organisation/name"
         )
+    import huggingface_hub  # only here: a model that is at hand needs no client of the network
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The base of the hub's own errors is that of its HTTP client: another one in each major version.
+    hub_errors: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
     repository, revision = f"{named[1]}/{named[2]}", revision or named[3]
     try:
         for wanted in ([CONFIG, WEIGHTS], [PYANNOTE]):
@@ -36,7 +35,7 @@ def find_model(name: str, revision: str | None, token: str | None, cache_dir: Pa
             )
             if any((Path(snapshot) / file).exists() for file in wanted):
                 break
-    except _HUB_ERRORS as error:
+    except hub_errors as error:
         reason = " ".join(str(error).split())[:200]
         raise PixitError(
             f"{name}: no such file here, and the hub does not give it ({reason}); check the name, "

@@ -320,7 +320,7 @@ def test_open_audio(tmp_path: Path) -> None:
         np.testing.assert_allclose(audio.read(), stereo.mean(axis=1), atol=2e-3)
         again = open_audio(audio, 8000, channel=1)
         assert (again.uri, again.num_samples, again.channel) == ("my talk", 1000, 1)
-        assert (audio.num_samples, audio.channel) == (2000, None)
+        assert (audio.num_samples, audio.channel) == (2000, "mean")
     assert open_audio({"waveform": tensor, "sample_rate": 16000}).uri == "waveform"
     assert open_audio({"audio": path, "uri": "x", "channel": 1}).channel == 1
     assert open_audio({"audio": path, "channel": 1}, channel=0).channel == 0

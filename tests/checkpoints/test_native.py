@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixit.checkpoints import hub, load_model, save_model
+from pixit.checkpoints import load_model, save_model
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 from pixit.types import PixitError
@@ -217,7 +217,7 @@ def test_paths_do_not_use_the_network(name: str, tmp_path: Path, monkeypatch: py
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr(hub.huggingface_hub, "snapshot_download", refuse)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     with pytest.raises(PixitError, match="no such model"):
