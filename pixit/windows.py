@@ -24,9 +24,9 @@ class Window:
     index
         0, 1, 2 …
     start_samples
-        First sample of the window in the recording, ``index * step_samples``.
+        First sample of the window in the recording; see `window_start`.
     samples
-        Float32 (T,), always ``window_samples`` long: zeros follow where the recording ends.
+        Float32 (T,), always ``window_samples`` long: a few zeros may follow where the recording ends.
     valid
         Number of samples that are the recording's.
     """
@@ -53,43 +53,61 @@ def num_windows(num_samples: int, window_samples: int, step_samples: int) -> int
     return 1 + -(-max(0, num_samples - window_samples) // step_samples)
 
 
+def window_start(
+    index: int, num_samples: int, window_samples: int, step_samples: int, grid_samples: int = 1
+) -> int:
+    """Return the first sample of a window: ``index * step_samples``, but for the last, which ends with the recording.
+
+    Every start is a multiple of `grid_samples`, the distance of a model's frames, as the step has to be: so the last
+    window may end up to a frame after the recording. In a recording shorter than a window the only one starts at 0.
+    """
+    latest = -(-max(0, num_samples - window_samples) // grid_samples) * grid_samples
+    return min(index * step_samples, latest)
+
+
 def cut_windows(
-    blocks: Iterable[NDArray[np.float32]], window_samples: int, step_samples: int
+    blocks: Iterable[NDArray[np.float32]], window_samples: int, step_samples: int, grid_samples: int = 1
 ) -> Iterator[Window]:
     """Cut a stream of mono blocks (n,) of any sizes into overlapping windows.
 
-    Windows start at 0, step, 2·step …; the last is the first that reaches the end of the recording, padded
-    with zeros. A recording shorter than a window gives one, an empty one none. Memory holds one window and
+    Windows start at 0, step, 2·step …, and come as soon as they are full. Only the last knows where the recording
+    ends: it starts as early as it must to end there too (see `window_start`), and what little is missing is zero. A
+    recording shorter than a window gives one, padded with zeros, an empty one none. Memory holds two windows and
     one block.
 
     Raises
     ------
     PixitError
-        If the step is not between 1 and the window.
+        If the step is not between 1 and the window, or not a multiple of the grid.
     """
     _check_step(window_samples, step_samples)
-    index = 0
+    if step_samples % grid_samples:
+        raise PixitError(f"window step of {step_samples} is not a multiple of {grid_samples}, the frame step")
+    index = begin = 0
+    waiting = np.zeros(
+        0, np.float32
+    )  # the recording from sample `begin` on: from the start of the last window
     parts: list[NDArray[np.float32]] = []
-    num_waiting = 0
+    end = 0
     for block in blocks:
         parts.append(block)
-        num_waiting += len(block)
-        if num_waiting < window_samples:
+        end += len(block)
+        if end < index * step_samples + window_samples:
             continue
-        waiting = np.concatenate(parts)
-        first = 0
-        while len(waiting) - first >= window_samples:
+        waiting, parts = np.concatenate([waiting, *parts]), []
+        while end >= index * step_samples + window_samples:
+            first = index * step_samples - begin
             samples = waiting[first : first + window_samples].astype(np.float32)
             yield Window(index, index * step_samples, samples, window_samples)
             index += 1
-            first += step_samples
-        parts = [waiting[first:].copy()]
-        num_waiting = len(parts[0])
-    num_already_seen = window_samples - step_samples if index else 0
-    if num_waiting > num_already_seen:
-        samples = np.zeros(window_samples, np.float32)
-        samples[:num_waiting] = np.concatenate(parts)
-        yield Window(index, index * step_samples, samples, num_waiting)
+        kept = (index - 1) * step_samples
+        waiting, begin = waiting[kept - begin :].copy(), kept
+    if index < num_windows(end, window_samples, step_samples):
+        start = window_start(index, end, window_samples, step_samples, grid_samples)
+        rest = np.concatenate([waiting, *parts])[start - begin :]
+        yield Window(
+            index, start, np.pad(rest, (0, window_samples - len(rest))).astype(np.float32), len(rest)
+        )
 
 
 def make_taper(name: str, window_samples: int) -> NDArray[np.float64]:

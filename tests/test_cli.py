@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from pixit.cli import cli
 from pixit.cli.options import collect_overrides
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
-from pixit.pipeline.provenance import describe, make_request
+from pixit.pipeline.provenance import WeightsHash, describe, make_request
 from pixit.pipeline.separate import SeparationSettings, Separator
 from pixit.results import Separation
 from pixit.types import PixitError
@@ -54,6 +55,10 @@ class FakeSeparator:
         self.loaded: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
         self.error: BaseException | None = None
+        self._hashes = {
+            "model_sha256": WeightsHash(self.model),
+            "embedder_sha256": WeightsHash(self.embedder),
+        }
 
     fingerprint = Separator.fingerprint
 
@@ -68,7 +73,7 @@ class FakeSeparator:
         if self.error is not None:
             raise self.error
         self.calls.append(call)
-        bounds = {name: value for name, value in call.items() if name != "channel"}
+        bounds = {name: value for name, value in call.items() if name.endswith("_speakers")}
         for completed in range(3):
             hook("segmentation", None, file=audio, total=2, completed=completed)
         path = self.folder / f"{len(self.calls)}.w64"
@@ -78,7 +83,7 @@ class FakeSeparator:
         diarization = Annotation(uri=audio.uri)
         diarization[Segment(0, audio.duration_s)] = "SPEAKER_00"
         tracks = {"SPEAKER_00": Track.open(path)}
-        settings = describe(audio, 1, None) | {"request": make_request(self.fingerprint, audio, **bounds)}
+        settings = describe(audio, 1, None, 1) | {"request": make_request(self.fingerprint, audio, **bounds)}
         return Separation(audio.uri, diarization, tracks, audio.sample_rate_hz, audio.num_samples, settings)
 
 
@@ -153,11 +158,11 @@ def test_a_recording_becomes_a_folder_and_a_line(fake: FakeSeparator, tmp_path: 
         "SPEAKER_00.wav",
         "timeline.png",
     }
-    assert "my talk.wav: 0:01, mean of 2 channels, 1 speaker, " in result.stdout
+    assert "my talk.wav: 0:01, channel 0 of 2 (from 0, the best), 1 speaker, " in result.stdout
     assert result.stdout.endswith("× real time → separated/my_talk\n")
     request = json.loads((folder / "my_talk.json").read_text())["settings"]["request"]
     assert request["separation"]["step_s"] == SeparationSettings().step_s
-    assert request["call"]["channel"] is None
+    assert request["call"]["channel"] == "best"
 
 
 def test_options_reach_the_separator(fake: FakeSeparator, tmp_path: Path) -> None:
@@ -195,7 +200,9 @@ def test_options_reach_the_separator(fake: FakeSeparator, tmp_path: Path) -> Non
         "stitching": {"leakage_removal_db": 0},
     }
     assert fake.loaded == [{"name": "m", "embedder": "e", "device": "cpu", "settings": settings}]
-    assert fake.calls == [{"num_speakers": 3, "min_speakers": 2, "max_speakers": 4, "channel": 1}]
+    assert fake.calls == [
+        {"num_speakers": 3, "min_speakers": 2, "max_speakers": 4, "channel": 1, "work_folder": Path("out")}
+    ]
     assert (tmp_path / "out" / "a" / "SPEAKER_00.flac").exists()
     assert "channel 1 of 3" in result.stdout
 
@@ -351,12 +358,48 @@ def test_a_model_and_an_embedder_need_nothing_of_the_bundle(
     monkeypatch.setattr("pixit.pipeline.separate.BUNDLED", "nowhere")
     model, embedder = separator_folder / "model", separator_folder / "embedder"
     loaded = Separator.from_pretrained(model, embedder, device="cpu", settings={"step_s": 2.5})
-    assert loaded.settings == SeparationSettings(step_s=2.5)
+    assert loaded.settings == SeparationSettings(step_s=2.5, clustering={"threshold": 0.6})
     whole = Separator.from_pretrained(separator_folder, device="cpu")
     assert loaded.fingerprint == whole.fingerprint
     for pair, wrong in (((model, model), model), ((embedder, embedder), embedder)):
         with pytest.raises(PixitError, match=rf"^{re.escape(str(wrong))}: is a .* is it the other one"):
             Separator.from_pretrained(*pair, device="cpu")
+
+
+def test_another_embedder_brings_its_own_threshold(separator_folder: Path, tmp_path: Path) -> None:
+    embedder = SpeakerEncoder(16, 16, 4, 1, clustering_threshold=0.3)
+    save_model(embedder, tmp_path / "embedder", {})
+    folder = shutil.copytree(separator_folder, tmp_path / "separator")
+    (folder / "separator.yaml").write_text("clustering: {threshold: 0.9, split_gap: 0.1}\n")
+
+    def threshold(embedder: Path | None, **settings: Any) -> float | None:
+        loaded = Separator.from_pretrained(folder, embedder, "cpu", {"clustering": settings})
+        assert loaded.settings.clustering.split_gap == 0.1
+        return loaded.settings.clustering.threshold
+
+    assert threshold(None) == 0.9
+    assert threshold(tmp_path / "embedder") == 0.3
+    assert threshold(tmp_path / "embedder", threshold=0.5) == threshold(None, threshold=0.5) == 0.5
+
+
+def test_clean_tracks_a_channel_and_a_number_that_cannot_be_met(
+    separator_folder: Path, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.wav", num_channels=2)
+    common = ("separate", path, "--model", separator_folder, "--device", "cpu")
+    clean = run(*common, "-o", tmp_path / "clean", "--clean", "--channel", "mean", "--num-speakers", 9)
+    assert clean.exit_code == 0
+    assert "mean of 2 channels" in clean.stdout
+    found = Separation.load(tmp_path / "clean" / "a")
+    said = f"{len(found.speakers)} of the 9 speakers asked for could be told apart"
+    assert clean.stderr == f"pixit: warning: {path}: {said}\n"
+    assert found.settings["separation"]["stitching"]["keep_room"] is False
+    kept = run(*common, "-o", tmp_path / "kept", "--keep-room", "--channel", "best")
+    assert (kept.stderr, Separation.load(tmp_path / "kept" / "a").settings["warnings"]) == ("", [])
+    assert Separation.load(tmp_path / "kept" / "a").settings["separation"]["stitching"]["keep_room"] is True
+    wrong = run(*common, "--channel", "loudest")
+    assert wrong.exit_code == 2
+    assert "'loudest' is neither best, mean nor a number" in wrong.stderr
 
 
 def test_ctrl_c_cleans_up(separator_folder: Path, tmp_path: Path) -> None:

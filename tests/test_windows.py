@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from pixit.windows import (
     num_windows,
     samples_to_seconds,
     seconds_to_samples,
+    window_start,
 )
 
 RATE_HZ = 16000
@@ -33,27 +35,35 @@ def blocks_of(signal: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
 
 
 @st.composite
-def geometries(draw: st.DrawFn) -> tuple[int, int, int]:
-    window = draw(st.integers(1, 40))
-    return draw(st.integers(0, 200)), window, draw(st.integers(1, window))
+def geometries(draw: st.DrawFn) -> tuple[int, int, int, int]:
+    """Samples, window, step and grid; the step is a multiple of the grid."""
+    grid = draw(st.integers(1, 8))
+    step = grid * draw(st.integers(1, 6))
+    return draw(st.integers(0, 200)), draw(st.integers(step, step + 30)), step, grid
 
 
 @given(geometries(), st.lists(st.integers(0, 60), max_size=12))
-def test_windows_cover_the_signal_from_any_blocks(geometry: tuple[int, int, int], sizes: list[int]) -> None:
-    num_samples, window, step = geometry
+def test_windows_cover_the_signal_from_any_blocks(
+    geometry: tuple[int, int, int, int], sizes: list[int]
+) -> None:
+    num_samples, window, step, grid = geometry
     signal = np.arange(1, num_samples + 1, dtype=np.float32)
     starts = [0] if num_samples else []
     while starts and starts[-1] + window < num_samples:
         starts.append(starts[-1] + step)
+    while starts and starts[-1] >= grid and starts[-1] - grid + window >= num_samples:
+        starts[-1] -= grid  # the last ends with the recording, or within a step of the grid after it
     padded = np.pad(signal, (0, window))
-    windows = list(cut_windows(blocks_of(signal, sizes), window, step))
+    windows = list(cut_windows(blocks_of(signal, sizes), window, step, grid))
     assert [w.start_samples for w in windows] == starts
+    assert [window_start(i, num_samples, window, step, grid) for i in range(len(starts))] == starts
     assert [w.index for w in windows] == list(range(len(starts)))
     assert num_windows(num_samples, window, step) == len(starts)
     for w in windows:
         assert w.samples.dtype == np.float32
         np.testing.assert_array_equal(w.samples, padded[w.start_samples : w.start_samples + window])
         assert w.valid == min(window, num_samples - w.start_samples)
+        assert w.valid > window - grid or num_samples < window
 
 
 def test_windows_do_not_share_memory_with_their_blocks() -> None:
@@ -88,18 +98,37 @@ def test_steps_that_leave_samples_out_are_refused(step: int) -> None:
         OverlapAdd(4, step, 1)
 
 
+def test_a_step_off_the_grid_is_refused() -> None:
+    with pytest.raises(PixitError, match="not a multiple of 4"):
+        next(cut_windows([np.zeros(30, np.float32)], 20, 6, 4))
+
+
+def test_windows_come_as_soon_as_they_are_full() -> None:
+    """A stream that goes on for ever has no last window."""
+    seen: list[int] = []
+
+    def live() -> Iterator[np.ndarray]:
+        for second in range(50):
+            seen.append(second)
+            yield np.full(10, second, np.float32)
+
+    for window in cut_windows(live(), 30, 20):
+        if window.index < 24:
+            assert len(seen) == 3 + 2 * window.index
+
+
 @given(geometries(), st.sampled_from(TAPERS), st.integers(0, 3), st.integers(0, 2**32 - 1))
 def test_overlap_add_inverts_cut(
-    geometry: tuple[int, int, int], taper: str, num_channels: int, seed: int
+    geometry: tuple[int, int, int, int], taper: str, num_channels: int, seed: int
 ) -> None:
-    num_samples, window, step = geometry
+    num_samples, window, step, grid = geometry
     signal = np.random.default_rng(seed).standard_normal(num_samples).astype(np.float32)
     gains = np.arange(1, num_channels + 1, dtype=np.float32)[:, None]
     overlap_add = OverlapAdd(window, step, num_channels, taper)
     stretches = [
-        overlap_add.add(w.start_samples, gains * w.samples) for w in cut_windows([signal], window, step)
+        overlap_add.add(w.start_samples, gains * w.samples) for w in cut_windows([signal], window, step, grid)
     ]
-    assert all(s.shape[1] == step for s in stretches[1:])  # each is finished as soon as it can be
+    assert all(s.shape[1] == step for s in stretches[1:-1])  # each is finished as soon as it can be
     stretches.append(overlap_add.finish(num_samples))
     joined = np.concatenate(stretches, axis=1)
     assert joined.shape == (num_channels, num_samples)
@@ -108,10 +137,11 @@ def test_overlap_add_inverts_cut(
 
 
 @given(geometries(), st.sampled_from(TAPERS))
-def test_overlap_add_is_the_weighted_mean(geometry: tuple[int, int, int], taper: str) -> None:
-    num_samples, window, step = geometry
+def test_overlap_add_is_the_weighted_mean(geometry: tuple[int, int, int, int], taper: str) -> None:
+    num_samples, window, step, grid = geometry
     rng = np.random.default_rng(num_samples)
-    starts = [step * i for i in range(num_windows(num_samples, window, step))]
+    count = num_windows(num_samples, window, step)
+    starts = [window_start(i, num_samples, window, step, grid) for i in range(count)]
     values = rng.standard_normal((len(starts), 2, window))
     weights = make_taper(taper, window)
     assert (weights > 0).all()

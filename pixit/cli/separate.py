@@ -11,6 +11,7 @@ from pixit.cli.console import Bars, complain, find_recordings, progress, say
 from pixit.cli.options import SettingsCommand, collect_overrides, set_option
 
 if TYPE_CHECKING:
+    from pixit.audio import Channel
     from pixit.pipeline.batch import Outcome
     from pixit.results import Separation
 
@@ -28,7 +29,20 @@ if TYPE_CHECKING:
 @click.option("--min-speakers", type=int, help="how many speak at least")
 @click.option("--max-speakers", type=int, help="how many speak at most")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
-@click.option("--channel", type=int, help="channel to take, counted from 0  [default: mean of all]")
+@click.option(
+    "--channel",
+    default="best",
+    metavar="best|mean|N",
+    show_default=True,
+    callback=lambda ctx, option, value: parse_channel(value),
+    help="the channel in which speech stands out most, the mean of all, or one, counted from 0",
+)
+@click.option(
+    "--keep-room/--clean",
+    default=None,
+    help="leave the noise and the room of the recording in the tracks, or take only what the model separated  "
+    "[default: --keep-room]",
+)
 @click.option("--format", default="wav", type=click.Choice(["wav", "flac"]), show_default=True)
 @set_option
 @click.option("--overwrite", is_flag=True, help="do again what is done")
@@ -44,7 +58,8 @@ def separate(
     min_speakers: int | None,
     max_speakers: int | None,
     device: str,
-    channel: int | None,
+    channel: Channel,
+    keep_room: bool | None,
     format: str,
     overrides: tuple[str, ...],
     overwrite: bool,
@@ -63,7 +78,8 @@ def separate(
 
     paths = find_recordings(recordings)
     name_recordings(paths)  # what cannot be done is said before the networks are loaded
-    settings = load_settings(SeparationSettings, overrides=collect_overrides(overrides, **options))
+    chosen = collect_overrides(overrides, **options, **{"stitching.keep_room": keep_room})
+    settings = load_settings(SeparationSettings, overrides=chosen)
     with writable(output), progress(None, quiet) as bars:
         changes = settings.model_dump(exclude_unset=True)
         separator = Separator.from_pretrained(model, embedder, device, settings=changes)
@@ -84,6 +100,16 @@ def separate(
         ctx.exit(2)
 
 
+def parse_channel(value: str) -> Channel:
+    """Return a channel by its name or number."""
+    if value in ("best", "mean"):
+        return value  # type: ignore[return-value]
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither best, mean nor a number") from None
+
+
 def show(outcome: Outcome, bars: Bars, quiet: bool) -> bool:
     """Say what became of a recording; return whether there is a result."""
     bars.clear()
@@ -94,6 +120,8 @@ def show(outcome: Outcome, bars: Bars, quiet: bool) -> bool:
     elif outcome.result is not None:
         facts = f"{describe(outcome.result)}, {outcome.result.duration_s / outcome.elapsed_s:.3g} × real time"
         say(f"{outcome.path}: {facts} → {outcome.folder}", quiet)
+        for warning in outcome.result.settings.get("warnings", ()):
+            click.echo(f"pixit: warning: {outcome.path}: {warning}", err=True)
     return outcome.error is None
 
 
@@ -102,6 +130,8 @@ def describe(result: Separation) -> str:
     from pixit.report.timeline import clock
 
     number, channel = result.settings["source_channels"], result.settings["channel"]
-    taken = f"mean of {number} channels" if channel == "mean" else f"channel {channel} of {number} (from 0)"
+    is_best = result.settings["request"]["call"]["channel"] == "best"
+    taken = f"channel {channel} of {number} (from 0{', the best' if is_best else ''})"
+    taken = f"mean of {number} channels" if channel == "mean" else taken
     speakers = f"{len(result.speakers)} speaker{'' if len(result.speakers) == 1 else 's'}"
     return f"{clock(result.duration_s)}, {taken if number > 1 else 'mono'}, {speakers}"

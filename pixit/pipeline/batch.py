@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pixit.audio import Audio, open_audio
+from pixit.audio import Audio, Channel, open_audio
 from pixit.files import file_name, writable
 from pixit.pipeline.provenance import make_request
 from pixit.pipeline.separate import Separator
@@ -68,7 +68,7 @@ class Request:
     num_speakers: int | None = None
     min_speakers: int | None = None
     max_speakers: int | None = None
-    channel: int | None = None
+    channel: Channel | None = None
 
 
 def separate_all(
@@ -78,7 +78,7 @@ def separate_all(
     num_speakers: int | None = None,
     min_speakers: int | None = None,
     max_speakers: int | None = None,
-    channel: int | None = None,
+    channel: Channel | None = None,
     format: str = "wav",
     overwrite: bool = False,
     hook: Hook | None = None,
@@ -195,7 +195,7 @@ def separate_one(
         if folder.exists() and not request.overwrite:
             asked = make_request(fingerprint or separator.fingerprint, audio, **call)
             return Outcome(uri, path, folder, load_done(folder, asked, request.format))
-        found = separator(audio, hook=hook, channel=request.channel, **call)
+        found = separator(audio, **call, hook=hook, channel=request.channel, work_folder=request.output)
         found.save(request.output, request.format, request.overwrite)
         result = Separation.load(folder)  # what it was saved from vanishes with `found`
         return Outcome(uri, path, folder, result, elapsed_s=time.perf_counter() - started_s)
@@ -230,7 +230,7 @@ def separate(
     min_speakers: int | None = None,
     max_speakers: int | None = None,
     *,
-    channel: int | None = None,
+    channel: Channel | None = None,
     model: str | Path | None = None,
     embedder: str | Path | None = None,
     device: str = "auto",

@@ -64,7 +64,7 @@ def diarize(
 
 
 def mean_activities(local: Spool, speakers: Ints) -> tuple[Halves, Halves]:
-    """Return the activity of every speaker of the recording, the mean of the windows, (N, F); and of anybody, (F,)."""
+    """Return the activity of every speaker, the mean of the windows, (N, F); and that of anybody, (F,)."""
     geometry = local.geometry
     num_speakers = int(speakers.max(initial=-1)) + 1
     overlap_add = OverlapAdd(geometry.num_frames, geometry.step_frames, num_speakers + 1)

@@ -1,13 +1,46 @@
-"""How a result was made, as the result tells it."""
+"""How a result was made, as the result says it; what is long to hash is hashed once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from pixit.audio import Audio, AudioFile
-from pixit.files import file_hash
+from pixit.files import file_hash, weights_hash
+
+
+class WeightsHash:
+    """The SHA-256 of a network's weights as they are now, computed anew only when they were changed.
+
+    Parameters
+    ----------
+    network
+        Without a hash (None) if it is no `torch.nn.Module`.
+    """
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        self._known: tuple[object, str | None] | None = None
+
+    def __call__(self) -> str | None:
+        if not isinstance(self.network, torch.nn.Module):
+            return None
+        tensors = self.network.state_dict()
+        # An in-place change raises the version of a tensor; inference tensors, which have none, are hashed anew.
+        if any(tensor.is_inference() for tensor in tensors.values()):
+            return weights_hash(self.network)
+        state = [
+            (name, t.data_ptr(), t._version, t.dtype, t.device, t.shape, t.stride())
+            for name, t in tensors.items()
+        ]
+        if self._known is None or self._known[0] != state:
+            self._known = state, weights_hash(self.network)
+        return self._known[1]
 
 
 def make_request(
@@ -31,19 +64,32 @@ def make_request(
     call = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
     return {
         **fingerprint,
-        "call": call | {"channel": recording.channel},
-        "source_sha256": file_hash(recording.info.path) if isinstance(recording, AudioFile) else None,
+        "call": call | {"channel": "best" if recording.asked_channel is None else recording.asked_channel},
+        "source_sha256": source_hash(recording.info.path) if isinstance(recording, AudioFile) else None,
     }
 
 
-def describe(recording: Audio, min_speakers: int, max_speakers: int | None) -> dict[str, Any]:
-    """Return what people want to know of the version, the recording, and what was asked of it."""
+def source_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, read once while neither its size nor its time of change is another."""
+    status = path.stat()
+    return _hash_of_state(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=10_000)
+def _hash_of_state(path: Path, size: int, changed_ns: int) -> str:
+    return file_hash(path)
+
+
+def describe(recording: Audio, min_speakers: int, max_speakers: int | None, num_found: int) -> dict[str, Any]:
+    """Return what people want to know of the version, the recording, what was asked of it, what could not be met."""
+    unmet = f"{num_found} of the {min_speakers} speakers asked for could be told apart"
     return {
         "pixit": version("pixit-audio"),
         "source": str(recording.info.path) if isinstance(recording, AudioFile) else recording.uri,
         "source_sample_rate": recording.source_rate_hz,
         "source_channels": recording.num_channels,
-        "channel": "mean" if recording.channel is None else recording.channel,
+        "channel": recording.channel,
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,
+        "warnings": [unmet] if min_speakers > 1 and num_found < min_speakers else [],
     }

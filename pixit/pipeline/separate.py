@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -17,20 +17,18 @@ import torch
 from pyannote.core import Annotation
 from pydantic import Field
 
-from pixit.audio import Audio, Track, open_audio
+from pixit.audio import Audio, Channel, Track, open_audio
 from pixit.config import Settings, read_yaml, settings_from_mapping
-from pixit.files import weights_hash
 from pixit.pipeline.activity import ActivitySettings
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
 from pixit.pipeline.diarize import annotate, diarize
 from pixit.pipeline.embed import EmbeddingSettings, embed_speakers
 from pixit.pipeline.local import Progress, count_talk, run_windows
-from pixit.pipeline.provenance import describe, make_request
-from pixit.pipeline.spool import Geometry, Spool
+from pixit.pipeline.provenance import WeightsHash, describe, make_request
+from pixit.pipeline.spool import Spool, lay_windows
 from pixit.pipeline.stitch import StitchingSettings, stitch_tracks, write_tracks
 from pixit.results import Separation
 from pixit.types import Embedder, Hook, LocalModel, PixitError
-from pixit.windows import Window, cut_windows, num_windows
 
 BUNDLED = "bundled"
 
@@ -58,7 +56,7 @@ class Separator:
     embedder
         Tells the local speakers of all windows apart.
     settings
-        How.
+        How. Where they leave the clustering threshold open, it is the embedder's.
     device
         ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes a CUDA device where there is one.
     name
@@ -94,6 +92,7 @@ class Separator:
             if isinstance(network, torch.nn.Module):
                 network.to(self.device).eval()
         self.name = name
+        self._hashes = {"model_sha256": WeightsHash(model), "embedder_sha256": WeightsHash(embedder)}
 
     @classmethod
     def from_pretrained(
@@ -113,7 +112,8 @@ class Separator:
             model (as `pixit train` exports it, a pyannote checkpoint, a Hugging Face hub name), which takes
             the bundled embedder and the settings chosen for it.
         embedder
-            Another embedder. With a single model nothing bundled is left: the settings are the defaults then.
+            Another embedder, which brings its own clustering threshold. With a single model nothing bundled is
+            left: the settings are the defaults then.
         device
             As for `Separator`.
         settings
@@ -131,19 +131,21 @@ class Separator:
         bundled = Path(str(files("pixit") / BUNDLED))
         folder = bundled if name is None else Path(name)
         whole = name is None or (folder / "separator.yaml").exists()
-        home = folder if whole else bundled
+        base = folder if whole else bundled
         model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
         hub.pop("revision", None)
-        voice: Any = load_model(str(embedder), **hub) if embedder else load_model(home / "embedder")
+        voice: Any = load_model(str(embedder), **hub) if embedder else load_model(base / "embedder")
         for network, role, contract, place in (
             (model, "model", LocalModel, name or bundled),
-            (voice, "embedder", Embedder, embedder or home),
+            (voice, "embedder", Embedder, embedder or base),
         ):
             if not isinstance(network, contract):
                 raise PixitError(
                     f"{place}: is a {type(network).__name__}, expected a {role}; is it the other one?"
                 )
-        chosen = read_yaml(home / "separator.yaml") if whole or not embedder else {}
+        chosen = read_yaml(base / "separator.yaml") if whole or not embedder else {}
+        if embedder and isinstance(chosen.get("clustering"), dict):
+            chosen["clustering"].pop("threshold", None)  # that was for the embedder that is not used
         found = settings_from_mapping(
             SeparationSettings, _merge(chosen, settings or {}), "separation settings"
         )
@@ -154,8 +156,7 @@ class Separator:
         """What of the separator decides about its results: settings and SHA-256 of the weights as they are now."""
         return {
             "separation": self.settings.model_dump(mode="json", exclude={"batch_size"}),
-            "model_sha256": weights_hash(self.model),
-            "embedder_sha256": weights_hash(self.embedder),
+            **{name: weights_hash() for name, weights_hash in self._hashes.items()},
         }
 
     def __call__(
@@ -165,7 +166,8 @@ class Separator:
         min_speakers: int | None = None,
         max_speakers: int | None = None,
         hook: Hook | None = None,
-        channel: int | None = None,
+        channel: Channel | None = None,
+        work_folder: str | Path | None = None,
     ) -> Separation:
         """Separate a recording of any length, in bounded memory.
 
@@ -178,7 +180,11 @@ class Separator:
         hook
             Progress callback, as in pyannote.audio.
         channel
-            0-based channel to separate; None for the mean of all.
+            0-based channel to separate; ``"best"``, the one in which speech stands out most; or ``"mean"``, of all.
+            None is what `audio` asks for, or else the best. The result's settings say which it was.
+        work_folder
+            Where temporary files go, in a hidden folder that vanishes with the result: some 3 bytes a sample for
+            each speaker of a moment, and 4 for each track. By default where Python puts its own (``TMPDIR``).
 
         Returns
         -------
@@ -193,11 +199,13 @@ class Separator:
         started = time.perf_counter()
         bounds = check_num_speakers(num_speakers, min_speakers, max_speakers)
         recording = open_audio(audio, sample_rate_hz=self.model.sample_rate_hz, channel=channel)
+        if recording.asked_channel is None:
+            recording = recording.at(channel="best")
         request = make_request(self.fingerprint, recording, num_speakers, min_speakers, max_speakers)
-        tell = partial(_progress, hook, audio)
-        temporary = _temporary_folder()
+        steps = partial(_progress, hook, audio)
+        temporary = _temporary_folder(work_folder)
         try:
-            diarization, tracks = self._separate(recording, bounds, Path(temporary.name), tell)
+            diarization, tracks = self._separate(recording, bounds, Path(temporary.name), steps)
             if hook is not None:
                 hook("discrete_diarization", diarization, file=audio)
         except BaseException:  # Ctrl-C too: nothing stays behind
@@ -210,7 +218,7 @@ class Separator:
             sample_rate_hz=recording.sample_rate_hz,
             num_samples=recording.num_samples,
             settings={
-                **describe(recording, *bounds),
+                **describe(recording, *bounds, len(tracks)),
                 "model": self.name,
                 "separation": self.settings.model_dump(mode="json"),
                 "device": str(self.device),
@@ -221,35 +229,36 @@ class Separator:
         )
 
     def _separate(
-        self, recording: Audio, bounds: Bounds, folder: Path, tell: Callable[[str], Progress]
+        self, recording: Audio, bounds: Bounds, folder: Path, step: Callable[[str], Progress]
     ) -> tuple[Annotation, dict[str, Track]]:
-        """Take the way of the data: windows, voice prints, speakers, tracks."""
-        settings, size, device = self.settings, self.settings.batch_size, self.device
-        geometry = window_geometry(self.model, recording.num_samples, settings.step_s)
-        windows = partial(read_windows, recording, geometry)
+        """Take the way of the data: windows, speaker embeddings, speakers, turns and tracks."""
+        settings, talk, work = self.settings, self.settings.activity, (self.settings.batch_size, self.device)
+        geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
+        windows = partial(geometry.cut, recording)
         with Spool(geometry, self.model.num_speakers, folder) as local:
-            run_windows(self.model, windows(), local, settings.activity, size, device, tell("segmentation"))
+            run_windows(self.model, windows(), local, talk, *work, step("segmentation"))
             vectors, embedded_s = embed_speakers(
-                *(self.embedder, local, windows(), settings.embedding, settings.activity),
-                *(size, device, tell("embeddings")),
+                self.embedder, local, windows(), settings.embedding, talk, *work, step("embeddings")
             )
-            talk_s = count_talk(local, settings.activity)
+            talk_s = count_talk(local, talk)
             speakers = cluster(vectors, embedded_s, talk_s, settings.clustering, *bounds)
-            turns, talking, speakers = diarize(local, speakers, settings.activity)
+            turns, talking, speakers = diarize(local, speakers, talk)
             stretches = stitch_tracks(
-                *(local, speakers, talking, windows(), settings.stitching, settings.activity.onset),
-                tell("separations"),
+                local, speakers, talking, windows(), settings.stitching, talk.onset, step("separations")
             )
             tracks = write_tracks(stretches, len(turns), folder, geometry)
         return annotate(turns, recording.uri), tracks
 
 
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+def _temporary_folder(place: str | Path | None) -> tempfile.TemporaryDirectory[str]:
     try:
-        return tempfile.TemporaryDirectory(prefix="pixit-", ignore_cleanup_errors=True)
+        return tempfile.TemporaryDirectory(prefix=".pixit-", dir=place, ignore_cleanup_errors=True)
     except OSError as error:
+        remedy = (
+            "set TMPDIR to one that can be written" if place is None else "choose one that can be written"
+        )
         raise PixitError(
-            f"temporary folder: cannot be made ({error.strerror}); set TMPDIR to one that can be written"
+            f"{place or 'temporary folder'}: cannot be made or written ({error.strerror}); {remedy}"
         ) from None
 
 
@@ -267,34 +276,14 @@ def pick_device(device: str) -> torch.device:
         ) from None
 
 
-def window_geometry(model: LocalModel, num_samples: int, step_s: float) -> Geometry:
-    """Lay the windows over a recording, a whole number of frames from one to the next."""
-    frame_samples = model.frame_grid.step_samples
-    step_samples = max(1, round(step_s * model.sample_rate_hz / frame_samples)) * frame_samples
-    return Geometry(
-        sample_rate_hz=model.sample_rate_hz,
-        num_samples=num_samples,
-        num_windows=num_windows(num_samples, model.window_samples, step_samples),
-        window_samples=model.window_samples,
-        step_samples=step_samples,
-        frame_grid=model.frame_grid,
-        num_frames=model.num_frames(model.window_samples),
-    )
-
-
-def read_windows(recording: Audio, geometry: Geometry) -> Iterator[Window]:
-    """Read the recording once, window by window."""
-    return cut_windows(recording.blocks(), geometry.window_samples, geometry.step_samples)
-
-
 def _progress(hook: Hook | None, file: Any, step: str) -> Progress:
-    """Return a function that tells `hook` how far `step` is."""
+    """Return a function that reports to `hook` how far `step` is."""
 
-    def tell(completed: int, total: int) -> None:
+    def report(completed: int, total: int) -> None:
         if hook is not None:
             hook(step, None, file=file, total=total, completed=completed)
 
-    return tell
+    return report
 
 
 def _merge(tree: Mapping[str, Any], differences: Mapping[str, Any]) -> dict[str, Any]:

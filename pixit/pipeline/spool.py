@@ -16,7 +16,9 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from pixit.types import FrameGrid, PixitError
+from pixit.audio import Audio
+from pixit.types import FrameGrid, LocalModel, PixitError
+from pixit.windows import Window, cut_windows, num_windows, window_start
 
 Floats = NDArray[np.float32]
 
@@ -26,7 +28,7 @@ STEPS = 255
 
 @dataclass(frozen=True)
 class Geometry:
-    """How the windows lie in the recording, and the frames in the windows."""
+    """How the windows lie in the recording, and the frames in the windows: all windows start on a frame."""
 
     sample_rate_hz: int
     num_samples: int
@@ -43,7 +45,16 @@ class Geometry:
 
     def start_frames(self, window: int) -> int:
         """Return the frame of the recording at which a window starts."""
-        return window * self.step_frames
+        grid_samples = self.frame_grid.step_samples
+        start_samples = window_start(
+            window, self.num_samples, self.window_samples, self.step_samples, grid_samples
+        )
+        return start_samples // grid_samples
+
+    def cut(self, recording: Audio) -> Iterator[Window]:
+        """Read the recording once, window by window."""
+        sizes = self.window_samples, self.step_samples, self.frame_grid.step_samples
+        return cut_windows(recording.blocks(), *sizes)
 
     @property
     def frame_s(self) -> float:
@@ -51,9 +62,24 @@ class Geometry:
         return self.frame_grid.step_samples / self.sample_rate_hz
 
 
+def lay_windows(model: LocalModel, num_samples: int, step_s: float) -> Geometry:
+    """Lay the windows over a recording, a whole number of frames from one to the next."""
+    frame_samples = model.frame_grid.step_samples
+    step_samples = max(1, round(step_s * model.sample_rate_hz / frame_samples)) * frame_samples
+    return Geometry(
+        sample_rate_hz=model.sample_rate_hz,
+        num_samples=num_samples,
+        num_windows=num_windows(num_samples, model.window_samples, step_samples),
+        window_samples=model.window_samples,
+        step_samples=step_samples,
+        frame_grid=model.frame_grid,
+        num_frames=model.num_frames(model.window_samples),
+    )
+
+
 def in_steps(activities: Floats) -> Floats:
     """Round activities to what the spool keeps of them, so that all decisions are made on the same numbers."""
-    return np.round(activities * np.float32(STEPS)) / np.float32(STEPS)
+    return (np.round(activities * STEPS) / STEPS).astype(np.float32)
 
 
 class Spool:
@@ -84,8 +110,9 @@ class Spool:
         self._num_written = 0
         self._num_samples_written = 0
         self._check_room(folder)
+        self._folder = folder
         # Unbuffered, so that a full disk shows in write(), and not in a later seek() or close().
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="pixit-", buffering=0)  # noqa: SIM115 see __exit__
+        self._file = tempfile.TemporaryFile(dir=folder, prefix=".pixit-", buffering=0)  # noqa: SIM115 see __exit__
 
     def _check_room(self, folder: Path) -> None:
         # One source a window (float16) is what a conversation without overlap takes, and one track (float32).
@@ -94,7 +121,7 @@ class Spool:
         if needed > free:
             raise PixitError(
                 f"{folder}: has {free / 1e9:.1f} GB free, the separation needs some {needed / 1e9:.1f} GB for "
-                "temporary files; free some, set TMPDIR to a larger disk, or take a larger step"
+                "temporary files; free some, take another folder (TMPDIR where no output is given), or a larger step"
             )
 
     def append(self, activities: Floats, sources: Floats, active: NDArray[np.bool_]) -> None:
@@ -116,8 +143,8 @@ class Spool:
                 left = left[self._file.write(left) :]
         except OSError as error:
             raise PixitError(
-                f"temporary file: cannot be written ({error.strerror}); free some disk space, or set TMPDIR to "
-                "a larger disk"
+                f"{self._folder}: temporary file: cannot be written ({error.strerror}); free some disk space, or "
+                "take another folder (TMPDIR where no output is given)"
             ) from None
         self._num_samples_written += len(samples)
 

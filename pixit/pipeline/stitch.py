@@ -24,8 +24,10 @@ SMALL = 1e-12
 class StitchingSettings(Settings):
     """How window outputs become tracks."""
 
-    mixture_consistency: bool = Field(
-        True, description="let the tracks of those who talk sum to the recording"
+    keep_room: bool = Field(
+        True,
+        description="let the tracks of those who talk sum to the recording, its noise and room included; "
+        "else they hold what the model separated and nothing more",
     )
     leakage_removal_db: float = Field(
         20.0,
@@ -56,7 +58,7 @@ def stitch_tracks(
     for window in windows:
         names = speakers[window.index]
         sources = local.sources(window.index)
-        if settings.mixture_consistency:  # what was said by nobody who has a track is left to the others
+        if settings.keep_room:  # what was said by nobody who has a track is left to the others
             named = (names >= 0).astype(np.float32)[:, None]
             activities = local.activities(window.index) * named
             sources = share_residual(sources * named, activities, window, geometry, onset)

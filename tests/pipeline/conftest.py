@@ -19,6 +19,7 @@ from torch import Tensor
 from pixit.pipeline.separate import SeparationSettings, Separator
 from pixit.results import Separation
 from pixit.types import FrameGrid, LocalOutput
+from pixit.windows import window_start
 
 RATE_HZ = 1000
 WINDOW = 2000
@@ -104,7 +105,13 @@ class OracleModel:
         return LocalOutput(torch.where(activities, 8.0, -8.0), sources)
 
     def _window(self, mixture: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        start = self.num_seen * self.step_samples
+        start = window_start(
+            self.num_seen,
+            self.truth.num_samples,
+            self.window_samples,
+            self.step_samples,
+            self.frame_grid.step_samples,
+        )
         self.num_seen += 1
         stretch = slice(start, start + self.window_samples)
         missing = ((0, 0), (0, max(0, stretch.stop - self.truth.num_samples)))
@@ -162,7 +169,11 @@ class Oracle:
 
     def separate(self, truth: Conversation, step_s: float = 0.5, **kwargs: Any) -> Separation:
         """Separate a known conversation; settings and numbers of speakers are keyword arguments."""
-        call = {key: kwargs.pop(key) for key in list(kwargs) if key.endswith("_speakers") or key == "hook"}
+        call = {
+            key: kwargs.pop(key)
+            for key in list(kwargs)
+            if key.endswith("_speakers") or key in ("hook", "work_folder")
+        }
         model = kwargs.pop("model", None) or OracleModel(truth, round(step_s * RATE_HZ))
         embedder = kwargs.pop("embedder", None) or OracleEmbedder()
         separator = Separator(model, embedder, SeparationSettings(step_s=step_s, **kwargs), device="cpu")

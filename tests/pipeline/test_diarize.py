@@ -53,6 +53,25 @@ def test_those_who_never_talk_lose_their_number(tmp_path: Path) -> None:
     assert speakers.tolist() == [[-1, 1, 0]]
 
 
+def test_disputed_speech_goes_to_the_likeliest(tmp_path: Path) -> None:
+    """One voice, taken for another person in every window: nobody reaches the onset, yet somebody talks."""
+    geometry = make_geometry(800)
+    count = geometry.num_windows
+    activities = np.zeros((count, 1, 20), np.float32)
+    for window in range(count):
+        start = 5 * window
+        activities[window, 0] = (np.arange(start, start + 20) >= 10) & (np.arange(start, start + 20) < 70)
+    plain = ActivitySettings(min_duration_on_s=0, min_duration_off_s=0)
+    with Spool(geometry, 1, tmp_path) as spool:
+        spool.append(activities, np.ones((count, 1, 200), np.float32), np.ones((count, 1), bool))
+        _, talking, _ = diarize(spool, np.arange(count)[:, None], plain)
+        _, agreed, _ = diarize(spool, np.zeros((count, 1), int), plain)
+    expected = (np.arange(80) >= 10) & (np.arange(80) < 70)
+    np.testing.assert_array_equal(agreed[0], expected)
+    np.testing.assert_array_equal(talking.any(axis=0), expected)
+    assert len(talking) > 2
+
+
 def test_by_speaker_leaves_the_nameless_out() -> None:
     rows = np.arange(6, dtype=np.float32).reshape(3, 2)
     found = by_speaker(rows, np.array([2, -1, 0]), 4)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment, Timeline
 
+from pixit.pipeline import provenance
 from pixit.pipeline import separate as separate_module
 from pixit.pipeline.separate import SeparationSettings, Separator
 from pixit.pipeline.stitch import StitchingSettings
@@ -87,14 +89,14 @@ def test_tracks_are_as_long_as_any_recording(oracle: Any, num_samples: int, step
 
 
 @pytest.mark.parametrize("step_s", [0.1, 0.5, 0.9, 2.0])
-@pytest.mark.parametrize("mixture_consistency", [True, False])
+@pytest.mark.parametrize("keep_room", [True, False])
 def test_constant_noise_keeps_its_level_from_edge_to_edge(
-    oracle: Any, step_s: float, mixture_consistency: bool
+    oracle: Any, step_s: float, keep_room: bool
 ) -> None:
     rng = np.random.default_rng(0)
     noise = rng.choice([-0.1, 0.1], (1, 9_850)).astype(np.float32)  # every stretch has the same level
     truth = oracle.Conversation(noise, np.ones(noise.shape, bool))
-    stitching = StitchingSettings(mixture_consistency=mixture_consistency)
+    stitching = StitchingSettings(keep_room=keep_room)
     result = oracle.separate(truth, step_s, stitching=stitching, num_speakers=1)
     (track,) = tracks_of(result)
     levels = [np.sqrt(np.mean(np.square(tenth))) for tenth in np.split(track, range(100, 9_850, 100))]
@@ -113,7 +115,7 @@ def test_level_is_kept_where_only_some_windows_found_the_speaker(oracle: Any) ->
             return activities & (self.num_seen % 4 != 0), sources
 
     for consistency in (True, False):
-        stitching = StitchingSettings(mixture_consistency=consistency)
+        stitching = StitchingSettings(keep_room=consistency)
         result = oracle.separate(
             truth, 0.5, model=Forgetful(truth, 500), stitching=stitching, activity={"offset": 0.3}
         )
@@ -249,6 +251,55 @@ def test_more_speakers_than_there_are(oracle: Any, bounds: dict[str, int]) -> No
     result = oracle.separate(oracle.conversation(2, 30), **bounds)
     assert 2 <= len(result.tracks) <= 6
     assert {track.num_samples for track in result.tracks.values()} == {30_000}
+
+
+@pytest.mark.parametrize("wanted", [3, 10, 1000])
+def test_a_number_of_speakers_that_cannot_be_met_costs_no_speech(oracle: Any, wanted: int) -> None:
+    """The most that can be told apart, and a line that says so."""
+    truth = oracle.conversation(2, 30)
+    plain, asked = oracle.separate(truth), oracle.separate(truth, num_speakers=wanted)
+    assert plain.settings["warnings"] == []
+    assert 2 <= len(asked.tracks) <= wanted
+    found = f"{len(asked.tracks)} of the {wanted} speakers asked for could be told apart"
+    assert asked.settings["warnings"] == ([found] if len(asked.tracks) < wanted else [])
+    speech, kept = (r.diarization.get_timeline().support() for r in (plain, asked))
+    assert kept.crop(speech).duration() > 0.98 * speech.duration()
+
+
+def test_no_more_speakers_than_asked_for_is_no_warning(oracle: Any) -> None:
+    for bounds in ({"num_speakers": 2}, {"min_speakers": 1, "max_speakers": 9}, {}):
+        assert oracle.separate(oracle.conversation(3, 30), **bounds).settings["warnings"] == []
+
+
+def test_the_clustering_threshold_is_the_embedders(oracle: Any) -> None:
+    truth = oracle.conversation(3, 20)
+    for threshold, num_found in ((0.6, 3), (1.9, 1)):
+        embedder = oracle.Embedder(clustering_threshold=threshold)
+        result = oracle.separate(truth, embedder=embedder)
+        assert len(result.tracks) == num_found
+        assert result.settings["separation"]["clustering"]["threshold"] == threshold
+        own = oracle.separate(truth, embedder=embedder, clustering={"threshold": 0.5})
+        assert own.settings["separation"]["clustering"]["threshold"] == 0.5
+        assert len(own.tracks) == 3
+
+
+@pytest.mark.parametrize("num_samples", [2_010, 2_490, 3_999, 9_850])
+def test_what_is_said_last_is_heard_by_a_whole_window(oracle: Any, num_samples: int) -> None:
+    """The last window ends with the recording: hardly any zeros follow, and turns and tracks stay aligned."""
+    truth = oracle.conversation(2, num_samples / 1000, seed=4)
+    silent: list[int] = []
+
+    class Watched(oracle.Model):
+        def _window(self, mixture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            silent.append(len(mixture) - 1 - int(np.flatnonzero(mixture)[-1]))
+            return super()._window(mixture)
+
+    truth.sources += 1e-4  # so that zeros are those of the padding
+    result = oracle.separate(truth, 0.9, model=Watched(truth, 900), clustering={"min_speaker_s": 0})
+    assert max(silent) < 20  # less than a frame
+    turns = annotate(truth, 1000).get_timeline().support()
+    found = result.diarization.get_timeline().support()
+    assert abs(found.extent().end - turns.extent().end) < 0.03
 
 
 @pytest.mark.parametrize(
@@ -388,6 +439,84 @@ def test_tracks_vanish_with_the_result(oracle: Any, leftovers: Any) -> None:
     assert track.read().any()  # a track may outlive the result
     del track
     assert leftovers() == []
+
+
+def test_temporary_files_lie_where_they_are_asked_to(oracle: Any, leftovers: Any, tmp_path: Path) -> None:
+    work, seen = tmp_path / "out", []
+    work.mkdir()
+
+    def hook(*_: Any, **__: Any) -> None:
+        seen.extend(p.name for p in work.iterdir())
+
+    result = oracle.separate(oracle.conversation(2, 10), hook=hook, work_folder=work)
+    assert seen
+    assert all(name.startswith(".pixit-") for name in seen)
+    assert leftovers() == [work]
+    assert len(list(work.iterdir())) == 1  # the tracks
+    del result
+    assert list(work.iterdir()) == []
+    with pytest.raises(PixitError, match="nowhere: cannot be made or written"):
+        oracle.separate(oracle.conversation(2, 10), work_folder=tmp_path / "nowhere")
+
+
+def test_weights_and_files_are_hashed_once(
+    oracle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Any] = []
+    for name in ("weights_hash", "file_hash"):
+        function = getattr(provenance, name)
+        monkeypatch.setattr(
+            provenance,
+            name,
+            lambda what, own=function: hashed.append(what) or own(what),  # type: ignore[func-returns-value]
+        )
+    truth = oracle.conversation(2, 5)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, truth.mixture, 1000, "FLOAT")
+
+    class Network(torch.nn.Module):
+        sample_rate_hz, num_speakers, window_samples, frame_grid = 1000, 1, 2000, oracle.grid
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(1))
+
+        def num_frames(self, num_samples: int) -> int:
+            return num_samples // 20
+
+        def forward(self, waveforms: torch.Tensor) -> LocalOutput:
+            return LocalOutput(torch.full((len(waveforms), 1, 100), 3.0), self.gain * waveforms)
+
+    network = Network()
+    separator = Separator(network, oracle.Embedder(), device="cpu")
+    first, again = (separator(path).settings["request"] for _ in range(2))
+    assert first == again
+    assert first["model_sha256"] is not None
+    assert hashed == [network, path]
+    with torch.no_grad():
+        network.gain.mul_(2)
+    changed = separator(path).settings["request"]
+    assert changed["model_sha256"] != first["model_sha256"]
+    network.load_state_dict({"gain": torch.ones(1)})
+    assert separator(path).settings["request"] == first
+    network.gain = torch.nn.Parameter(2 * torch.ones(1))
+    assert separator(path).settings["request"] == changed
+    assert hashed == [network, path, network, network, network]
+    soundfile.write(path, -truth.mixture, 1000, "FLOAT")
+    assert separator(path).settings["request"]["source_sha256"] != first["source_sha256"]
+    assert hashed[5:] == [path]
+
+
+def test_the_best_channel_is_separated_and_named(oracle: Any) -> None:
+    truth = oracle.conversation(2, 10)
+    both = np.stack([np.zeros_like(truth.mixture), truth.mixture])
+    for asked, taken, level in ((None, 1, 1.0), ("best", 1, 1.0), (1, 1, 1.0), ("mean", "mean", 0.5)):
+        scaled = oracle.Conversation(level * truth.sources, truth.talking)
+        separator = Separator(oracle.Model(scaled, 1000), oracle.Embedder(), device="cpu")
+        result = separator({"waveform": both, "sample_rate": 1000}, channel=asked)
+        assert result.settings["channel"] == taken
+        assert result.settings["request"]["call"]["channel"] == (asked if asked is not None else "best")
+        assert ratio_db(level * truth.mixture, level * truth.mixture - tracks_of(result).sum(axis=0)) > 20
 
 
 def test_full_disk_is_foreseen(oracle: Any, leftovers: Any, monkeypatch: pytest.MonkeyPatch) -> None:

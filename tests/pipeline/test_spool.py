@@ -81,5 +81,5 @@ def test_a_disk_that_fills_while_writing(tmp_path: Path) -> None:
         [sys.executable, "-B", "-c", FULL, tmp_path], capture_output=True, text=True, check=True
     )
     told, left = run.stdout.splitlines()
-    assert told.startswith("3 temporary file: cannot be written (File too large); free some disk space")
+    assert told.startswith(f"3 {tmp_path}: temporary file: cannot be written (File too large); free some")
     assert left == "[]"

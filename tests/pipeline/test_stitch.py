@@ -110,7 +110,7 @@ def test_stretches_do_not_depend_on_where_they_are_cut(rng: np.random.Generator)
 def test_tracks_come_in_finished_stretches(tmp_path: Path, rng: np.random.Generator) -> None:
     mixture = rng.normal(size=730).astype(np.float32)
     geometry = make_geometry(730)
-    windows = list(cut_windows([mixture], 200, 50))
+    windows = list(cut_windows([mixture], 200, 50, 10))
     counts: list[Any] = []
     with Spool(geometry, 1, tmp_path) as spool:
         for window in windows:
@@ -127,6 +127,6 @@ def test_tracks_come_in_finished_stretches(tmp_path: Path, rng: np.random.Genera
                 lambda *count: counts.append(count),
             )
         )
-    assert [s.shape[1] for s in stretches] == [0, *[50] * (len(windows) - 1), 730 - 50 * (len(windows) - 1)]
+    assert [s.shape[1] for s in stretches] == [0, *[50] * 10, 30, 200]
     np.testing.assert_allclose(np.concatenate(stretches, axis=1)[0], mixture, atol=1e-5)
     assert counts == [(n + 1, len(windows)) for n in range(len(windows))]

@@ -137,6 +137,9 @@ def test_shapes_that_do_not_fit_are_told(
 def test_sizes_that_do_not_fit_are_told() -> None:
     with pytest.raises(PixitError, match="multiple of 16"):
         SpeakerEncoder(num_mels=40)
+    for threshold in (0, 2.5):
+        with pytest.raises(PixitError, match="clustering_threshold"):
+            SpeakerEncoder(clustering_threshold=threshold)
 
 
 def test_statistics_equal_those_of_repeated_frames() -> None:
