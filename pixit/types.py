@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PixitError(Exception):
-    """Bad input, told in one line: what was found where, what was expected, and the remedy.
+    """Bad input, said in one line: what was found where, what was expected, and the remedy.
 
     The command line prints the message and exits with status 2.
     """

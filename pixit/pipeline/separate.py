@@ -183,8 +183,9 @@ class Separator:
             0-based channel to separate; ``"best"``, the one in which speech stands out most; or ``"mean"``, of all.
             None is what `audio` asks for, or else the best. The result's settings say which it was.
         work_folder
-            Where temporary files go, in a hidden folder that vanishes with the result: some 3 bytes a sample for
-            each speaker of a moment, and 4 for each track. By default where Python puts its own (``TMPDIR``).
+            Where temporary files go, in a hidden folder that vanishes with the result: 2 bytes a sample for each
+            active speaker of each window, and 4 for each track. By default where Python puts its own (``TMPDIR``,
+            which on some machines is memory).
 
         Returns
         -------
@@ -231,20 +232,21 @@ class Separator:
     def _separate(
         self, recording: Audio, bounds: Bounds, folder: Path, step: Callable[[str], Progress]
     ) -> tuple[Annotation, dict[str, Track]]:
-        """Take the way of the data: windows, speaker embeddings, speakers, turns and tracks."""
-        settings, talk, work = self.settings, self.settings.activity, (self.settings.batch_size, self.device)
+        """Take the way of the data: windows, speaker embeddings, speakers, turns, tracks."""
+        settings, activity = self.settings, self.settings.activity
+        where = settings.batch_size, self.device
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
-        windows = partial(geometry.cut, recording)
+        windows = partial(geometry.cut, recording)  # each call reads the recording once
         with Spool(geometry, self.model.num_speakers, folder) as local:
-            run_windows(self.model, windows(), local, talk, *work, step("segmentation"))
+            run_windows(self.model, windows(), local, activity, *where, step("segmentation"))
             vectors, embedded_s = embed_speakers(
-                self.embedder, local, windows(), settings.embedding, talk, *work, step("embeddings")
+                self.embedder, local, windows(), settings.embedding, activity, *where, step("embeddings")
             )
-            talk_s = count_talk(local, talk)
+            talk_s = count_talk(local, activity)
             speakers = cluster(vectors, embedded_s, talk_s, settings.clustering, *bounds)
-            turns, talking, speakers = diarize(local, speakers, talk)
+            turns, talking, speakers = diarize(local, speakers, activity)
             stretches = stitch_tracks(
-                local, speakers, talking, windows(), settings.stitching, talk.onset, step("separations")
+                local, speakers, talking, windows(), settings.stitching, activity.onset, step("separations")
             )
             tracks = write_tracks(stretches, len(turns), folder, geometry)
         return annotate(turns, recording.uri), tracks

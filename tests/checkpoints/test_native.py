@@ -56,7 +56,7 @@ def edit_description(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({k: v for k, v in description.items() if v is not None}))
 
 
-def told(folder: Path) -> str:
+def error_of(folder: Path) -> str:
     """Return the one line with which loading fails."""
     with pytest.raises(PixitError) as error:
         load_model(folder)
@@ -130,7 +130,7 @@ def test_other_folders_and_models_are_not_overwritten_or_saved(tmp_path: Path) -
 def test_truncated_weights_are_told(folder: Path, kept: int) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
-    assert told(folder).startswith(f"{weights}: damaged")
+    assert error_of(folder).startswith(f"{weights}: damaged")
 
 
 def test_one_flipped_bit_is_told(folder: Path) -> None:
@@ -138,13 +138,13 @@ def test_one_flipped_bit_is_told(folder: Path) -> None:
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
     weights.write_bytes(data)
-    assert "damaged" in told(folder)
+    assert "damaged" in error_of(folder)
 
 
 def test_rubbish_with_the_right_hash_is_told(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"rubbish")
     edit_description(folder, sha256=hashlib.sha256(b"rubbish").hexdigest())
-    assert "is no safetensors file" in told(folder)
+    assert "is no safetensors file" in error_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -165,22 +165,22 @@ def test_rubbish_with_the_right_hash_is_told(folder: Path) -> None:
 )
 def test_wrong_descriptions_are_told(folder: Path, changes: dict[str, Any], message: str) -> None:
     edit_description(folder, **changes)
-    assert re.search(message, told(folder))
+    assert re.search(message, error_of(folder))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', "\udcff"])
 def test_broken_descriptions_are_told(folder: Path, text: str) -> None:
     (folder / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert str(folder / "config.json") in told(folder)
+    assert str(folder / "config.json") in error_of(folder)
 
 
 def test_missing_files_are_told(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    assert "model.safetensors: cannot be read (No such file" in told(folder)
+    assert "model.safetensors: cannot be read (No such file" in error_of(folder)
     (folder / "config.json").unlink()
-    assert "config.json: cannot be read (No such file" in told(folder)
+    assert "config.json: cannot be read (No such file" in error_of(folder)
     shutil.rmtree(folder)
-    assert "no such model; expected a folder" in told(folder)
+    assert "no such model; expected a folder" in error_of(folder)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def tiny(**changes: Any) -> ToTaToNet:
     return ToTaToNet(**TINY | {"masker": {"name": "dprnn"} | TINY_DPRNN} | changes).eval()
 
 
-def told(path: Path) -> str:
+def error_of(path: Path) -> str:
     with pytest.raises(PixitError) as error:
         load_model(path)
     assert "\n" not in str(error.value)
@@ -194,7 +194,7 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(
         path.write_bytes(pickle.dumps(evil))
     else:
         path = as_pyannote(tiny(), **{place: evil})
-    message = told(path)
+    message = error_of(path)
     assert "refused" in message or "cannot be loaded" in message
     assert not marker.exists()
 
@@ -208,28 +208,28 @@ def test_the_marker_of_the_test_above_would_appear(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 1, 30, 1000, 20_000, -1])
 def test_truncated_files_are_told(golden: Path, kept: int) -> None:
     golden.write_bytes(golden.read_bytes()[:kept])
-    assert "expected a whole checkpoint" in told(golden)
+    assert "expected a whole checkpoint" in error_of(golden)
 
 
 @pytest.mark.parametrize("content", [b"not a checkpoint", b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(100)])
 def test_other_files_are_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "meeting.wav"
     path.write_bytes(content)
-    told(path)
+    error_of(path)
 
 
 def test_other_content_is_told(as_pyannote: Callable[..., Path]) -> None:
     model = tiny()
     other = {"architecture": {"module": "x", "class": "PyanNet"}, "specifications": ()}
-    assert "holds a PyanNet" in told(as_pyannote(model, **{"pyannote.audio": other}))
-    assert "is no ToTaToNet" in told(as_pyannote(model, **{"pyannote.audio": None}))
-    assert "is no ToTaToNet" in told(as_pyannote(model, state_dict={}))
-    assert "tensors only" in told(as_pyannote(model, state_dict={"a": 1}))
+    assert "holds a PyanNet" in error_of(as_pyannote(model, **{"pyannote.audio": other}))
+    assert "is no ToTaToNet" in error_of(as_pyannote(model, **{"pyannote.audio": None}))
+    assert "is no ToTaToNet" in error_of(as_pyannote(model, state_dict={}))
+    assert "tensors only" in error_of(as_pyannote(model, state_dict={"a": 1}))
     state = model.state_dict()
     state.pop("classifier.bias")
-    assert "lacks weight 'classifier.bias'" in told(as_pyannote(model, state_dict=state))
+    assert "lacks weight 'classifier.bias'" in error_of(as_pyannote(model, state_dict=state))
     hyper = {**TINY, "dprnn": TINY_DPRNN | {"use_mulcat": True}}
-    assert "use_mulcat" in told(as_pyannote(model, hyper_parameters=hyper))
+    assert "use_mulcat" in error_of(as_pyannote(model, hyper_parameters=hyper))
 
 
 def test_safe_globals_are_left_as_they_were(golden: Path) -> None:

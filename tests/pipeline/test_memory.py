@@ -76,9 +76,9 @@ def test_peak_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
         path = tmp_path / f"{minutes}.wav"
         write_recording(path, minutes)
         run = subprocess.run([sys.executable, "-c", CHILD, path], capture_output=True, text=True, check=True)
-        told = json.loads(run.stdout)
-        assert told["tracks"] == 2 * [minutes * 60 * RATE_HZ]
-        assert told["turns"] == 30 * minutes
-        peaks[minutes] = told["peak"]
+        report = json.loads(run.stdout)
+        assert report["tracks"] == 2 * [minutes * 60 * RATE_HZ]
+        assert report["turns"] == 30 * minutes
+        peaks[minutes] = report["peak"]
     growth = peaks[10] - peaks[2]
     assert growth < 6e6, f"8 minutes more took {growth / 1e6:.1f} MB more"

@@ -80,6 +80,6 @@ def test_a_disk_that_fills_while_writing(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-B", "-c", FULL, tmp_path], capture_output=True, text=True, check=True
     )
-    told, left = run.stdout.splitlines()
-    assert told.startswith(f"3 {tmp_path}: temporary file: cannot be written (File too large); free some")
+    said, left = run.stdout.splitlines()
+    assert said.startswith(f"3 {tmp_path}: temporary file: cannot be written (File too large); free some")
     assert left == "[]"
