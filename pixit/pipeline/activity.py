@@ -41,13 +41,17 @@ def find_speech(activities: Floats | Halves, settings: ActivitySettings) -> Bool
     numpy.ndarray
         bool, (…, F).
     """
-    kept = activities >= min(settings.offset, settings.onset)
-    reached = activities >= settings.onset
-    run = np.cumsum(~kept, axis=-1, dtype=np.int32)  # constant within a run, another one in each
-    before = np.maximum.accumulate(np.where(reached, run, -1), axis=-1)
-    later = np.where(reached, run, np.iinfo(np.int32).max)[..., ::-1]
-    after = np.minimum.accumulate(later, axis=-1)[..., ::-1]
-    speech: Bools = kept & ((before == run) | (after == run))
+    silence = [(0, 0)] * (activities.ndim - 1) + [
+        (0, 1)
+    ]  # after each row, so that no run goes on into the next
+    kept = np.pad(activities >= min(settings.offset, settings.onset), silence)
+    reached = np.pad(activities >= settings.onset, silence)
+    runs = _runs(kept.ravel())
+    if len(runs):
+        runs = runs[np.logical_or.reduceat(reached.ravel(), runs.ravel())[::2]]
+    steps = np.zeros(kept.shape, np.int8)  # a byte a frame: rows may be as long as the recording
+    steps.ravel()[runs[:, 0]], steps.ravel()[runs[:, 1]] = 1, -1
+    speech: Bools = np.cumsum(steps, axis=-1, dtype=np.int8)[..., :-1] > 0
     return speech
 
 
