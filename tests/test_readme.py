@@ -138,7 +138,9 @@ def test_options_that_a_page_names_exist(name: str) -> None:
 def options_of(command: click.Command) -> set[str]:
     """Return the options of a command and of all commands below it."""
     context = click.Context(command)
-    found = {option for parameter in command.get_params(context) for option in parameter.opts}
+    found = {
+        o for parameter in command.get_params(context) for o in parameter.opts + parameter.secondary_opts
+    }
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             found |= options_of(command.get_command(context, name))
