@@ -45,7 +45,7 @@ def read_text(path: Path, kind: str) -> str:
     except OSError as error:
         raise PixitError(f"{path}: cannot be read as {kind} ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise PixitError(f"{path}: is not text, expected {kind}") from None
+        raise PixitError(f"{path}: is not UTF-8 text, expected {kind}") from None
 
 
 def write_text(path: Path, text: str) -> None:

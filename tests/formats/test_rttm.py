@@ -69,7 +69,7 @@ def test_a_long_line_is_told_in_short(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.rttm").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(PixitError, match=r"x\.rttm: is not text, expected an RTTM file"):
+    with pytest.raises(PixitError, match=r"x\.rttm: is not UTF-8 text, expected an RTTM file"):
         read_rttm(tmp_path / "x.rttm")
     with pytest.raises(PixitError, match=r"no\.uem: cannot be read as a UEM file \(No such file"):
         read_uem(tmp_path / "no.uem")
