@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import fnmatch
 import importlib.util
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,119 @@ def test_the_rules_catch_what_they_should(module: str, source: str) -> None:
 )
 def test_the_rules_allow_what_they_should(module: str, source: str) -> None:
     assert not offences(module, imports_of(source, module))
+
+
+# --- the command line parses, calls, prints -------------------------------------------------------------
+
+CLI = [name for name in MODULES if within(name, "pixit.cli")]
+PRINTING = (
+    "click",
+    "rich",
+    "pixit.cli.console",
+    "pixit.cli.options",
+    "pixit.evaluation.tables",
+    "pixit.types",
+)
+"""What of pixit and beyond the standard library a loop of the command line may call."""
+PRINTS_TOO = {"pixit.report.timeline.clock"}
+OF_PYTHON = (
+    *("append", "clear", "count", "endswith", "extend", "format", "get", "items", "join", "keys", "ljust"),
+    *("lower", "partition", "removesuffix", "replace", "rjust", "rpartition", "say", "split", "startswith"),
+    *("stat", "strip", "update", "upper", "values"),
+)
+OUTPUTS = {("pixit.cli.evaluate.diarization", "table.save")}
+"""Loops over what is written, not over what is read: one table into each file that was asked for."""
+
+
+def work_in_loops(source: str, module: str) -> list[str]:
+    """Return what a module calls again and again that is neither printing nor Python's own.
+
+    A loop is a ``for``, a ``while`` or a comprehension, without the iterable that it begins with: so a command may
+    print what a generator of the library yields, but not call the library for each recording. Functions of the
+    module that are called in a loop are part of it.
+    """
+    tree = ast.parse(source)
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    origin: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            origin |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            origin |= {alias.asname or alias.name.split(".")[0]: alias.name for alias in node.names}
+
+    def is_harmless(name: str) -> bool:
+        source = origin.get(name)
+        if source is None:
+            return name in dir(builtins)
+        is_python = source.split(".")[0] in sys.stdlib_module_names
+        return is_python or source in PRINTS_TOO or any(within(source, place) for place in PRINTING)
+
+    def judge(part: ast.AST, seen: frozenset[str] = frozenset()) -> Iterator[str]:
+        for call in (node for node in ast.walk(part) if isinstance(node, ast.Call)):
+            called, name = call.func, ast.unparse(call.func)
+            if isinstance(called, ast.Name) and called.id in functions:
+                if called.id not in seen:
+                    yield from judge(functions[called.id], seen | {called.id})
+            elif isinstance(called, ast.Name):
+                yield from [] if is_harmless(called.id) else [name]
+            elif isinstance(called, ast.Attribute) and called.attr not in OF_PYTHON:
+                root = name.split(".")[0]
+                yield from [] if root in origin and is_harmless(root) else [name]
+            elif not isinstance(called, ast.Attribute):
+                yield name
+
+    repeated: list[ast.AST] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For):
+            repeated += node.body
+        elif isinstance(node, ast.While):
+            repeated += [node.test, *node.body]
+        elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp):
+            repeated += [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+            repeated += [part for each in node.generators for part in each.ifs]
+            repeated += [each.iter for each in node.generators[1:]]
+    found = {name for part in repeated for name in judge(part)}
+    return sorted(name for name in found if (module, name) not in OUTPUTS)
+
+
+@pytest.mark.parametrize("module", CLI)
+def test_the_command_line_only_parses_calls_and_prints(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8")
+    assert work_in_loops(source, module) == []
+    imported = imports_of(source, module)
+    assert [name for name in imported if within(name, "torch") or within(name, "numpy")] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from pixit.results import Separation\nfor path in paths:\n    Separation.load(path)",
+        "from pixit.audio import open_audio\n[open_audio(path) for path in paths]",
+        "def f(paths):\n    from pixit.audio import open_audio\n    while paths:\n        open_audio(paths.pop())",
+        "for path in paths:\n    separator(path)",
+        "for path in paths:\n    job.run(path)",
+        "def one(path):\n    separator(path)\nfor path in paths:\n    one(path)",
+        "def one(path):\n    return two(path)\ndef two(path):\n    return load()(path)\n{p: one(p) for p in paths}",
+        "[x for path in paths for x in read(path)]",
+        "[path for path in paths if is_result(path)]",
+        "import soundfile\nfor path in paths:\n    soundfile.read(path)",
+    ],
+)
+def test_work_in_a_loop_of_the_command_line_is_caught(source: str) -> None:
+    assert work_in_loops(source, "pixit.cli.x")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from pixit.pipeline.batch import separate_all\nfor done in separate_all(paths):\n    print(done.uri)",
+        "from pixit.cli.console import say\nfor line in lines:\n    say(line.strip())",
+        "from pixit.cli.console import say\ndef show(x):\n    say(str(x))\n[show(x) for x in library()]",
+        "import re\n[re.fullmatch('a', value) for value in options.values()]",
+    ],
+)
+def test_harmless_loops_of_the_command_line_are_allowed(source: str) -> None:
+    assert work_in_loops(source, "pixit.cli.x") == []
 
 
 # --- what importing pixit does --------------------------------------------------------------------------

@@ -468,8 +468,8 @@ def test_train_tells_a_bad_setting(tmp_path: Path) -> None:
 def test_simulate_writes_a_corpus_and_says_how_to_train_on_it(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     times_s = np.arange(3 * 16000) / 16000
-    for speaker in range(4):
-        folder = tmp_path / "speech" / f"s{speaker}"
+    for speaker in range(4):  # two in one folder, two in another
+        folder = tmp_path / f"speech{speaker % 2}" / f"s{speaker}"
         folder.mkdir(parents=True)
         voice = 0.3 * np.sin(2 * np.pi * 100 * (speaker + 1) * times_s) * rng.uniform(0.8, 1, len(times_s))
         soundfile.write(folder / "utterance.flac", voice, 16000)
@@ -480,7 +480,9 @@ def test_simulate_writes_a_corpus_and_says_how_to_train_on_it(tmp_path: Path) ->
         *(
             "simulate",
             "--speech",
-            tmp_path / "speech",
+            tmp_path / "speech0",
+            "--speech",
+            tmp_path / "speech1",
             "--turns",
             tmp_path / "m.rttm",
             "-o",
@@ -508,6 +510,8 @@ def test_simulate_writes_a_corpus_and_says_how_to_train_on_it(tmp_path: Path) ->
         "train_0000.flac",
     ]
     assert soundfile.info(out / "audio" / "train_0000.flac").duration == 10
+    speakers = {path.stem for path in (out / "references").rglob("*.flac")}
+    assert speakers == {"speech0-s0", "speech1-s1", "speech0-s2", "speech1-s3"}
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,15 @@ def test_importing_is_quick_because_it_imports_nothing_heavy(module: str) -> Non
 
 
 def test_public_names_are_listed_and_there() -> None:
-    assert {"Separator", "Separation", "ToTaToNet", "load_model", "PixitError", "__version__"} <= set(
-        dir(pixit)
-    )
+    assert {
+        "separate",
+        "Separator",
+        "Separation",
+        "ToTaToNet",
+        "load_model",
+        "PixitError",
+        "__version__",
+    } <= set(dir(pixit))
     for name in pixit.__all__:
         assert getattr(pixit, name) is not None
     assert pixit.PixitError is PixitError

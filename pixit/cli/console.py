@@ -1,16 +1,14 @@
-"""What the commands say and show, and the files that they are given."""
+"""What the commands say and show."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 
-from pixit.formats.names import AUDIO_ENDINGS
 from pixit.types import PixitError
 
 
@@ -69,7 +67,8 @@ class Bars:
             return
         if self._progress is None:
             self._begin()
-        name = f"{self._name or getattr(file, 'uri', file)}: {step}"
+        name = self._name or getattr(file, "uri", file)
+        name = f"{name}: {step}" if name else step
         if name not in self._bars:
             self._bars[name] = self._progress.add_task(name)
         self._progress.update(self._bars[name], total=total, completed=completed)
@@ -91,6 +90,11 @@ class Bars:
             self._progress.stop()
         self._progress, self._bars = None, {}
 
+    def say(self, line: str) -> None:
+        """Print a line where the bars were."""
+        self.clear()
+        say(line, not self._is_shown)
+
 
 @contextmanager
 def progress(name: str | None, quiet: bool) -> Iterator[Bars]:
@@ -100,18 +104,3 @@ def progress(name: str | None, quiet: bool) -> Iterator[Bars]:
         yield bars
     finally:
         bars.clear()
-
-
-def find_recordings(given: Iterable[Path]) -> list[Path]:
-    """Return the files among `given` and in its folders, each once."""
-    found: dict[Path, Path] = {}
-    for path in given:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in AUDIO_ENDINGS and p.is_file())
-            inside = [p for p in inside if not p.name.startswith(".")]
-        if not inside:
-            raise PixitError(f"{path}: holds no recordings; expected files as {' '.join(AUDIO_ENDINGS)}")
-        for file in inside:
-            found.setdefault(file.resolve(), file)
-    return list(found.values())

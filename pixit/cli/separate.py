@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import Bars, complain, find_recordings, progress, say
+from pixit.cli.console import Bars, complain, progress, say
 from pixit.cli.options import SettingsCommand, collect_overrides, set_option
 
 if TYPE_CHECKING:
@@ -73,11 +73,10 @@ def separate(
     """
     from pixit.config import load_settings
     from pixit.files import writable
-    from pixit.pipeline.batch import name_recordings, separate_all
+    from pixit.pipeline.batch import find_recordings, separate_all
     from pixit.pipeline.separate import SeparationSettings, Separator
 
-    paths = find_recordings(recordings)
-    name_recordings(paths)  # what cannot be done is said before the networks are loaded
+    find_recordings(recordings)  # what cannot be done is said before the networks are loaded
     chosen = collect_overrides(overrides, **options, **{"stitching.keep_room": keep_room})
     settings = load_settings(SeparationSettings, overrides=chosen)
     with writable(output), progress(None, quiet) as bars:
@@ -85,7 +84,7 @@ def separate(
         separator = Separator.from_pretrained(model, embedder, device, settings=changes)
         outcomes = separate_all(
             separator,
-            paths,
+            recordings,
             output,
             num_speakers=num_speakers,
             min_speakers=min_speakers,

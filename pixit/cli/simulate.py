@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pixit.cli.console import find_recordings, progress, say
+from pixit.cli.console import progress, say
 from pixit.cli.options import SettingsCommand, collect_overrides, set_option
 
 
@@ -19,8 +19,15 @@ from pixit.cli.options import SettingsCommand, collect_overrides, set_option
 @click.option(
     "--speech",
     required=True,
+    multiple=True,
     type=click.Path(path_type=Path),
-    help="folder of utterances, a folder each speaker",
+    help="folder of utterances, a folder each speaker; may be repeated",
+)
+@click.option(
+    "--unlabelled",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="folder of speech, each recording of a speaker of its own; may be repeated",
 )
 @click.option(
     "--turns",
@@ -35,6 +42,12 @@ from pixit.cli.options import SettingsCommand, collect_overrides, set_option
     type=click.Path(path_type=Path),
     help="recording of noise, or folder of them; may be repeated",
 )
+@click.option(
+    "--room",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="measured response of a room, or folder of them, besides the simulated rooms; may be repeated",
+)
 @click.option("-o", "--output", default="simulated", type=click.Path(path_type=Path), show_default=True)
 @click.option("--train", default=100, show_default=True, type=click.IntRange(0), help="meetings to train on")
 @click.option(
@@ -45,9 +58,11 @@ from pixit.cli.options import SettingsCommand, collect_overrides, set_option
 @set_option
 @click.option("--quiet", is_flag=True, help="say nothing but errors")
 def simulate(
-    speech: Path,
+    speech: tuple[Path, ...],
+    unlabelled: tuple[Path, ...],
     turns: tuple[Path, ...],
     noise: tuple[Path, ...],
+    room: tuple[Path, ...],
     output: Path,
     train: int,
     development: int,
@@ -58,17 +73,14 @@ def simulate(
     **options: Any,
 ) -> None:
     """Make meetings from single utterances: mixtures, reference sources, RTTM and a database.yml."""
-    import numpy as np
-
     from pixit.config import load_settings
     from pixit.simulation.corpus import DATABASE, PROTOCOL, split_speakers, write_corpus
     from pixit.simulation.simulate import Ingredients, MeetingSettings
 
     settings = load_settings(MeetingSettings, overrides=collect_overrides(overrides, **options))
-    noises = find_recordings(noise) if noise else []
-    ingredients = Ingredients.from_folders([speech], turns, noises, seed=seed)
+    ingredients = Ingredients.from_folders(speech, turns, noise, unlabelled, room, seed=seed)
     numbers = {"train": train, "development": development, "test": test}
-    subsets = split_speakers(ingredients, numbers, settings.num_speakers[1], np.random.default_rng(seed))
+    subsets = split_speakers(ingredients, numbers, settings.num_speakers[1], seed)
     with progress(output.name, quiet) as hook:
         database = write_corpus(output, subsets, settings, seed, hook)
     protocol = f"{DATABASE}.SpeakerDiarization.{PROTOCOL}"

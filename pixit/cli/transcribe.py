@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import complain, progress, say, warn
+from pixit.cli.console import Bars, complain, progress, say, warn
 from pixit.cli.options import SettingsCommand, collect_overrides, set_option
-from pixit.files import file_hash, writable
-from pixit.types import PixitError, Turn
 
 if TYPE_CHECKING:
-    from pixit.audio import AudioFile
-    from pixit.formats.transcripts import Utterance
-    from pixit.results import Separation
-    from pixit.transcription.transcribe import Transcriber
+    from pixit.transcription.jobs import Outcome
 
-ATTRIBUTIONS = ("separation", "diarization")
-FORMATS = ("seglst", "stm", "srt", "vtt")
-ENDINGS = {"seglst": ".seglst.json"}  # of the others, their names
+ATTRIBUTIONS = ["separation", "diarization"]
+FORMATS = ["seglst", "stm", "srt", "vtt"]
 HINT = (
     "pocketsphinx is small and often wrong; --recognizer whisper:small.en is far better and downloads 0.5 GB"
 )
@@ -97,179 +87,44 @@ def transcribe(
     repeated.
     """
     from pixit.config import load_settings
-    from pixit.transcription.recognizers import load_recognizer
-    from pixit.transcription.transcribe import Transcriber, TranscriptionSettings
+    from pixit.transcription.jobs import transcribe_all
+    from pixit.transcription.transcribe import TranscriptionSettings
 
-    jobs = find_jobs(inputs, output, attribution, audio, rttm)
     settings = load_settings(TranscriptionSettings, overrides=collect_overrides(overrides, **options))
-    transcriber = Transcriber(load_recognizer(recognizer, language, device), settings)
-    failed = False
-    for job in jobs:
-        try:
-            with writable(job.output):
-                transcribe_one(transcriber, job, formats or FORMATS[:1], overwrite, quiet)
-        except PixitError as error:
-            failed = True
-            complain(error)
-    if failed:
+    with progress(None, quiet) as bars:
+        outcomes = transcribe_all(
+            inputs,
+            recognizer,
+            output,
+            attribution=attribution,
+            audio=audio,
+            rttm=rttm,
+            formats=formats or FORMATS[:1],
+            overwrite=overwrite,
+            language=language,
+            device=device,
+            settings=settings,
+            hook=bars,
+        )
+        succeeded = [show(outcome, bars, quiet) for outcome in outcomes]
+    if not all(succeeded):
         ctx.exit(2)
     if recognizer == "pocketsphinx":
         say(HINT, quiet)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One transcript to make: of a result of ``pixit separate`` or a recording at `path`.
-
-    Parameters
-    ----------
-    path
-        Folder of a result, or recording.
-    output
-        Where the transcript goes.
-    attribution
-        One of `ATTRIBUTIONS`; None for a recording of which nothing is known.
-    audio
-        Recording of a result, or folder that holds it; None for the one that the result names.
-    rttm
-        Diarization of a recording.
-    """
-
-    path: Path
-    output: Path
-    attribution: str | None
-    audio: Path | None = None
-    rttm: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the recording, fit for files and all formats."""
-        from pixit.files import file_name
-
-        return self.path.resolve().name if self.path.is_dir() else file_name(self.path.stem)
-
-
-def find_jobs(
-    inputs: tuple[Path, ...],
-    output: Path | None,
-    attribution: str | None,
-    audio: Path | None,
-    rttm: Path | None,
-) -> list[Job]:
-    """Return what there is to do, each once; a `PixitError` if an option does not fit an input."""
-    from pixit.formats.results_folder import find_results
-
-    jobs: dict[Path, Job] = {}
-    for given in inputs:
-        is_folder = given.is_dir()
-        if is_folder and rttm is not None:
-            raise PixitError(
-                f"{given}: is a folder of results, which has a diarization; --rttm is for recordings"
-            )
-        if not is_folder and (audio is not None or (attribution is not None and rttm is None)):
-            option = "--audio" if audio is not None else f"--attribution {attribution}"
-            raise PixitError(
-                f"{given}: is no folder of a result, as {option} needs; name one, or give --rttm"
-            )
-        if not is_folder and attribution == "separation":
-            raise PixitError(f"{given}: has no separated tracks; name the folder that pixit separate wrote")
-        for path in find_results([given]) if is_folder else [given]:
-            own = attribution or ("separation" if is_folder else "diarization" if rttm else None)
-            job = Job(path, output or path.resolve().parent, own, audio, rttm)
-            target = job.output / job.name
-            if target in jobs and jobs[target].path.resolve() != path.resolve():
-                raise PixitError(
-                    f"{jobs[target].path} and {path}: both transcripts would be {target}; rename one"
-                )
-            jobs.setdefault(target, job)
-    if audio is not None and audio.is_file() and len(jobs) > 1:
-        raise PixitError(f"{audio}: is one recording for {len(jobs)} results; give a folder of recordings")
-    return list(jobs.values())
-
-
-def transcribe_one(
-    transcriber: Transcriber, job: Job, formats: tuple[str, ...], overwrite: bool, quiet: bool
-) -> None:
-    """Transcribe one recording, unless that is done, and write it in all formats."""
-    from pixit.formats.transcripts import write_transcript
-    from pixit.transcription.journal import Journal
-
-    started_s = time.perf_counter()
-    targets = [job.output / f"{job.name}{ENDINGS.get(format, f'.{format}')}" for format in formats]
-    path = job.output / f"{job.name}.transcription.jsonl"
-    existing = [target for target in targets if target.exists()]
-    if overwrite:
-        path.unlink(missing_ok=True)
-    elif existing and not path.exists():
-        raise PixitError(
-            f"{existing[0]}: exists, and {path.name} does not; pass --overwrite or another --output"
-        )
-    with progress(job.name, quiet) as hook:
-        request, recognize = prepare(transcriber, job)
-        journal = Journal(path, request)
-        utterances = recognize(session=job.name, journal=journal, hook=hook)
-    due = targets if overwrite or journal.num_added else [t for t in targets if t not in existing]
-    for target in due:
-        write_transcript(target, utterances)
-    where = ", ".join(map(str, targets))
-    if not due:
-        say(f"{job.path}: is done, see {where}", quiet)
-        return
-    say(f"{job.path}: {describe(utterances)}, {time.perf_counter() - started_s:.1f} s → {where}", quiet)
-
-
-def prepare(transcriber: Transcriber, job: Job) -> tuple[dict[str, Any], Callable[..., list[Utterance]]]:
-    """Return all that decides about the words of a job, and the function that finds them."""
-    from pixit.audio import AudioFile
-    from pixit.results import Separation
-
-    request = transcriber.description | {"attribution": job.attribution}
-    if not job.path.is_dir():
-        request["source_sha256"] = file_hash(AudioFile(job.path).info.path)
-        request["rttm_sha256"] = file_hash(job.rttm) if job.rttm else None
-        return request, partial(transcriber.mixture, job.path, read_turns(job))
-    result = Separation.load(job.path)
-    request["result_sha256"] = file_hash(job.path / f"{job.name}.json")
-    if job.attribution == "separation":
-        return request, partial(transcriber.separation, result)
-    audio = find_audio(job, result)
-    request["source_sha256"] = file_hash(audio.info.path)
-    return request, partial(transcriber.mixture, audio, result.turns)
-
-
-def read_turns(job: Job) -> list[Turn] | None:
-    """Return the turns of a recording in the RTTM file of a job, or None if there is no such file."""
-    from pixit.formats.names import match_items
-    from pixit.formats.rttm import read_rttm
-
-    if job.rttm is None:
-        return None
-    turns, notes = match_items([job.path.stem], read_rttm(job.rttm), str(job.rttm))
-    warn(notes)
-    if job.path.stem not in turns:
-        raise PixitError(f"{job.rttm}: has no turns of {job.path.stem}; does it belong to {job.path}?")
-    return turns[job.path.stem]
-
-
-def find_audio(job: Job, result: Separation) -> AudioFile:
-    """Open the recording that a result was made of.
-
-    Raises
-    ------
-    PixitError
-        If it is not there, or not the one that was separated.
-    """
-    from pixit.formats.results_folder import find_recording
-
-    audio = find_recording(result, job.audio)
-    if audio is None:
-        source = result.settings.get("source", "its recording")
-        raise PixitError(f"{source}: no such file, the recording of {job.path}; name it with --audio")
-    return audio
-
-
-def describe(utterances: list[Utterance]) -> str:
-    """Say how much was recognised."""
-    words = sum(len(u.words.split()) for u in utterances)
-    speakers = len({utterance.speaker for utterance in utterances})
-    return f"{words} word{'' if words == 1 else 's'}, {speakers} speaker{'' if speakers == 1 else 's'}"
+def show(outcome: Outcome, bars: Bars, quiet: bool) -> bool:
+    """Say what became of a transcript; return whether there is one."""
+    bars.clear()
+    warn(outcome.notes)
+    where = ", ".join(map(str, outcome.files))
+    if outcome.utterances is None:
+        complain(outcome.error or "failed")
+    elif not outcome.is_new:
+        say(f"{outcome.job.path}: is done, see {where}", quiet)
+    else:
+        words = sum(len(utterance.words.split()) for utterance in outcome.utterances)
+        speakers = len({utterance.speaker for utterance in outcome.utterances})
+        number = f"{words} word{'' if words == 1 else 's'}, {speakers} speaker{'' if speakers == 1 else 's'}"
+        say(f"{outcome.job.path}: {number}, {outcome.elapsed_s:.1f} s → {where}", quiet)
+    return outcome.utterances is not None

@@ -1,178 +1,190 @@
-"""Does separation help speech recognition? cpWER of the same recordings under several attributions.
+"""Does separation help speech recognition? The paper's experiment, end to end.
 
-The paper's own evaluation (Kalda et al., "PixIT", Odyssey 2024): words recognised on the separated
-tracks, against words recognised on the mixture and attributed by diarization.
+Kalda et al., "PixIT" (Odyssey 2024): the cpWER of words recognised on the separated tracks, against that of words
+recognised on the mixture and attributed by diarization.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pixit.evaluation.tables import Column, Table
-from pixit.evaluation.transcript import NORMALIZERS, TranscriptScores, evaluate_transcript
-from pixit.evaluation.word_errors import ErrorCounts
+from pixit.audio import open_audio
+from pixit.config import Settings
+from pixit.evaluation.transcript import NORMALIZERS, load_normalizer
+from pixit.experiments.comparison import Comparison, compare_attributions
+from pixit.files import file_name, writable
 from pixit.formats.names import match_names, some
-from pixit.formats.transcripts import Utterance
-from pixit.types import PixitError
+from pixit.formats.transcripts import Utterance, read_transcript
+from pixit.pipeline.batch import find_recordings, separate_all
+from pixit.pipeline.separate import SeparationSettings
+from pixit.transcription.jobs import ATTRIBUTIONS, Job, transcribe_one
+from pixit.transcription.transcribe import Intervals, TranscriptionSettings
+from pixit.types import Hook, PixitError, Recording
 
-METRIC = "cpwer"
-CONFIDENCE = 0.95
-NUM_RESAMPLES = 10_000
-
-Intervals = Sequence[tuple[float, float]]
+if TYPE_CHECKING:
+    from pixit.pipeline.separate import Separator
+    from pixit.transcription.transcribe import Transcriber
 
 
-@dataclass(frozen=True)
-class Difference:
-    """cpWER of the first attribution less that of the second, in percentage points: below 0, the first is better.
+class CpwerSettings(Settings):
+    """How the recordings of an experiment are separated and transcribed."""
 
-    Parameters
-    ----------
-    points
-        Of all sessions together.
-    interval
-        Percentile bootstrap interval of `CONFIDENCE` over sessions; None for a single session.
-    """
-
-    points: float
-    interval: tuple[float, float] | None
+    separation: SeparationSettings = SeparationSettings()
+    transcription: TranscriptionSettings = TranscriptionSettings()
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Scores of the same sessions under several attributions, and the difference between the first two.
+class Sessions:
+    """The recordings of an experiment, and what is said in them.
 
     Parameters
     ----------
-    scores
-        Attribution -> its scores.
-    difference
-        None for a single attribution, or where a session could not be scored or nothing was said.
-    """
-
-    scores: dict[str, TranscriptScores]
-    difference: Difference | None
-
-    @property
-    def notes(self) -> list[str]:
-        """What the user should know, each once."""
-        return [f"{name}: {note}" for name, scores in self.scores.items() for note in scores.notes]
-
-    def table(self) -> Table:
-        """Return a row each session and a total, all attributions side by side; rates in percent."""
-        columns = [Column("session", "session"), Column("length", "words")]
-        for name in self.scores:
-            columns += [Column(f"{name}_percent", f"{name} %"), Column(f"{name}_errors", "errors")]
-            columns += [Column(f"{name}_{kind}", kind[:3]) for kind in ERRORS]
-        if len(self.scores) == 2:
-            columns.append(Column("difference", "difference"))
-            columns += [Column("difference_low", "from"), Column("difference_high", "to")]
-        by_session = zip(*(scores.sessions[METRIC] for scores in self.scores.values()), strict=True)
-        rows = [self._row(session[0].session, [score.counts for score in session]) for session in by_session]
-        total = self._row("TOTAL", [scores.total(METRIC) for scores in self.scores.values()])
-        if self.difference is not None and self.difference.interval is not None:
-            total["difference_low"], total["difference_high"] = self.difference.interval
-        return Table(self._title(len(rows)), columns, [*rows, total])
-
-    def _row(self, session: str, counts: Sequence[ErrorCounts | None]) -> dict[str, Any]:
-        row: dict[str, Any] = {"session": session}
-        for name, count in zip(self.scores, counts, strict=True):
-            if count is None:
-                continue
-            rate = count.error_rate
-            row |= {"length": count.length, f"{name}_percent": None if rate is None else 100 * rate}
-            row[f"{name}_errors"] = count.errors
-            row |= {f"{name}_{kind}": getattr(count, kind) for kind in ERRORS}
-        rates = [rate for name in self.scores if (rate := row.get(f"{name}_percent")) is not None]
-        if len(rates) == len(self.scores) == 2:
-            row["difference"] = rates[0] - rates[1]
-        return row
-
-    def _title(self, num_sessions: int) -> str:
-        names, scores = list(self.scores), next(iter(self.scores.values()))
-        title = f"cpWER in %; text normaliser: {scores.normalizer}"
-        if len(names) != 2:
-            return title
-        title += f"; difference: {names[0]} − {names[1]}, in points, "
-        if self.difference is None or self.difference.interval is None:
-            return title + "no interval (it takes two sessions with words)"
-        return title + f"with its {CONFIDENCE:.0%} bootstrap interval over {num_sessions} sessions"
-
-
-ERRORS = ("substitutions", "deletions", "insertions")
-
-
-def compare_attributions(
-    reference: Iterable[Utterance],
-    hypotheses: Mapping[str, Iterable[Utterance]],
-    normalizer: str = NORMALIZERS[0],
-    seed: int = 0,
-) -> Comparison:
-    """Score transcripts of the same sessions, and the difference between the first two.
-
-    Parameters
-    ----------
+    recordings
+        What is separated and transcribed.
     reference
-        The sessions to score, all of them and no others.
-    hypotheses
-        Attribution -> transcript. A session that it lacks is all deletions.
-    normalizer
-        As for `evaluate_transcript`.
-    seed
-        Of the bootstrap.
+        What is said in them, where that is annotated.
+    annotated
+        Recording -> stretches ``(start_s, end_s)`` to transcribe and score; those that are not in it are whole.
+    notes
+        What the user should know.
+    """
+
+    recordings: tuple[Recording, ...]
+    reference: tuple[Utterance, ...]
+    annotated: Mapping[str, Intervals]
+    notes: tuple[str, ...] = ()
+
+
+def load_sessions(
+    references: Path | str,
+    database: Path | str | None = None,
+    protocol: str | None = None,
+    subset: str = "test",
+) -> Sessions:
+    """Read the recordings of a protocol of pyannote.database, and the transcripts that they are scored against.
+
+    Parameters
+    ----------
+    references
+        STM or SegLST file, or folder of them; sessions are named as in the protocol.
+    database, protocol, subset
+        As for `pixit.data.database.load_recordings`.
 
     Raises
     ------
     PixitError
-        As `evaluate_transcript`.
+        If one of them cannot be read, two recordings would have the same name on disk, or a recording has no
+        reference.
     """
-    reference = list(reference)
-    sessions = {utterance.session for utterance in reference}
-    scores = {}
-    for name, utterances in hypotheses.items():
-        own = [utterance for utterance in utterances if utterance.session in sessions]
-        scores[name] = evaluate_transcript(reference, own, [METRIC], normalizer=normalizer)
-    counts = [[score.counts for score in found.sessions[METRIC]] for found in scores.values()]
-    difference = bootstrap_difference(counts[0], counts[1], seed) if len(counts) > 1 else None
-    return Comparison(scores, difference)
+    from pixit.data.database import load_recordings
+
+    recordings = load_recordings(protocol, subset, database)
+    find_recordings(recordings)
+    annotated = {
+        recording.uri: recording.annotated
+        for recording in recordings
+        if recording.annotated != ((0.0, open_audio(recording.audio).duration_s),)
+    }
+    utterances = read_transcript(references, need_times=False)
+    names = [recording.uri for recording in recordings]
+    reference, notes = select_references(utterances, names, annotated)
+    return Sessions(tuple(recordings), tuple(reference), annotated, tuple(notes))
 
 
-def bootstrap_difference(
-    first: Sequence[ErrorCounts | None], second: Sequence[ErrorCounts | None], seed: int = 0
-) -> Difference | None:
-    """Estimate how sure the difference of two error rates of the same sessions is.
+def run_cpwer(
+    sessions: Sessions,
+    separator: Separator,
+    transcriber: Transcriber,
+    work: Path | str,
+    attributions: Sequence[str] = ATTRIBUTIONS,
+    num_speakers: int | None = None,
+    normalizer: str = NORMALIZERS[0],
+    seed: int = 0,
+    overwrite: bool = False,
+    hook: Hook | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Separate recordings, transcribe them by each attribution, and score cpWER.
 
-    The paired bootstrap of Bisani & Ney (ICASSP 2004): sessions are drawn with replacement, the same for both,
-    and rates are of summed counts. Samples without a word are left out.
+    ``work/separated`` gets the results of the separation, ``work/ATTRIBUTION`` the transcripts: an experiment
+    that was interrupted goes on where it was.
 
-    Returns
-    -------
-    Difference or None
-        None if a session has no counts on one side, or none of them has a word.
+    Parameters
+    ----------
+    sessions
+        Of `load_sessions`, or made otherwise.
+    separator, transcriber
+        What is tried.
+    work
+        Folder of all that is made.
+    attributions
+        Some of `ATTRIBUTIONS`: words of the separated tracks, or of the mixture as the diarization cuts it up.
+    num_speakers
+        How many speak in each recording, if that is known.
+    normalizer, seed
+        As for `compare_attributions`.
+    overwrite
+        Do again what is there.
+    hook
+        Progress callback, as in pyannote.audio.
+    tell
+        Called with a line on each step that is done.
+
+    Raises
+    ------
+    PixitError
+        If a recording cannot be separated or transcribed, or `work` holds something made otherwise.
+
+    Examples
+    --------
+    >>> sessions = load_sessions("reference.stm", "database.yml")                       # doctest: +SKIP
+    >>> transcriber = Transcriber(load_recognizer("whisper:small.en"))                  # doctest: +SKIP
+    >>> comparison = run_cpwer(sessions, Separator.from_pretrained(), transcriber, "cpwer")   # doctest: +SKIP
+    >>> print(comparison.table().render())                                              # doctest: +SKIP
     """
-    errors, lengths = [], []
-    for one, other in zip(first, second, strict=True):
-        if one is None or other is None:
-            return None
-        errors.append(one.errors - other.errors)
-        lengths.append(one.length)
-    if not sum(lengths):
-        return None
-    points = 100 * sum(errors) / sum(lengths)
-    if len(lengths) < 2:
-        return Difference(points, None)
-    rng = np.random.default_rng(seed)
-    times_drawn = rng.multinomial(len(lengths), np.full(len(lengths), 1 / len(lengths)), NUM_RESAMPLES)
-    words = times_drawn @ np.array(lengths)
-    samples = 100 * (times_drawn @ np.array(errors))[words > 0] / words[words > 0]
-    low, high = np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Difference(points, (float(low), float(high)))
+    import_module("meeteval")  # missing packages are said before the work, not after it
+    load_normalizer(normalizer)
+    work, tell = Path(work), tell or (lambda line: None)
+    transcripts: dict[str, list[Utterance]] = {name: [] for name in attributions}
+    with writable(work):
+        results = separate_all(
+            separator,
+            sessions.recordings,
+            work / "separated",
+            num_speakers=num_speakers,
+            overwrite=overwrite,
+            hook=hook,
+        )
+        for recording, separated in zip(sessions.recordings, results, strict=True):
+            if separated.error is not None:
+                raise separated.error
+            tell(
+                f"{recording.uri}: separated"
+                if separated.elapsed_s
+                else f"{recording.uri}: is separated already"
+            )
+            for name in attributions:
+                job = Job(
+                    work / "separated" / file_name(recording.uri),
+                    work / name,
+                    name,
+                    audio=recording.audio if name == "diarization" else None,
+                    within=sessions.annotated.get(recording.uri),
+                    session=recording.uri,
+                )
+                done = transcribe_one(transcriber, job, overwrite=overwrite, hook=hook)
+                if done.utterances is None:
+                    raise done.error or PixitError(f"{recording.uri}: was not transcribed")
+                transcripts[name] += done.utterances
+                words = sum(len(utterance.words.split()) for utterance in done.utterances)
+                tell(f"{recording.uri}: {words} words by {name}")
+    return compare_attributions(sessions.reference, transcripts, normalizer, seed)
 
 
 def select_references(

@@ -12,6 +12,7 @@ from typing import Any
 
 from pixit.audio import Audio, Channel, open_audio
 from pixit.files import file_name, writable
+from pixit.formats.names import AUDIO_ENDINGS
 from pixit.pipeline.provenance import make_request
 from pixit.pipeline.separate import Separator
 from pixit.results import Separation
@@ -93,7 +94,7 @@ def separate_all(
     separator
         Separates all of them.
     recordings
-        Files, named by their stems, or `Recording` objects, named by their uri.
+        Audio or video files, folders of them, or `Recording` objects; named by the stem of the file, or the uri.
     output
         Folder of the results; made if need be, and removed again if nothing came of it.
     num_speakers, min_speakers, max_speakers, channel
@@ -113,7 +114,8 @@ def separate_all(
     Raises
     ------
     PixitError
-        At once, if two results would have the same name, or `output` cannot be written.
+        At once, if a folder holds no recordings, two results would have the same name, or `output` cannot be
+        written.
 
     Examples
     --------
@@ -121,7 +123,7 @@ def separate_all(
     >>> for done in separate_all(separator, ["monday.wav", "friday.mp3"], "out"):   # doctest: +SKIP
     ...     print(done.uri, done.error or done.result.speakers)
     """
-    named = name_recordings(recordings)
+    named = find_recordings(recordings)
     with writable(Path(output)):
         pass
     request = Request(Path(output), format, overwrite, num_speakers, min_speakers, max_speakers, channel)
@@ -137,29 +139,43 @@ def _run(
             yield separate_one(separator, uri, path, request, fingerprint, hook)
 
 
-def name_recordings(recordings: Iterable[str | Path | Recording]) -> dict[str, Path]:
-    """Return uri -> file of recordings.
+def find_recordings(recordings: Iterable[str | Path | Recording]) -> dict[str, Path]:
+    """Return uri -> file of recordings and of those in folders, each once.
 
     Raises
     ------
     PixitError
-        If the results of two of them would have the same name.
+        If a folder holds none, or the results of two recordings would have the same name.
     """
     named: dict[str, Path] = {}
     first: dict[str, Path] = {}
     for recording in recordings:
         if isinstance(recording, Recording):
-            uri, path = recording.uri, recording.audio
+            files = {recording.audio: recording.uri}
         else:
-            uri, path = Path(recording).stem, Path(recording)
-        name = file_name(uri)
-        if name in first:
-            raise PixitError(
-                f"{first[name]} and {path}: the results of both would be named {name}; rename one, "
-                "or choose another folder for its output"
-            )
-        named[uri] = first[name] = path
+            files = {file: file.stem for file in _audio_files(Path(recording))}
+        for file, uri in files.items():
+            name = file_name(uri)
+            if name in first and (uri not in named or first[name].resolve() != file.resolve()):
+                raise PixitError(
+                    f"{first[name]} and {file}: the results of both would be named {name}; rename one, "
+                    "or choose another folder for its output"
+                )
+            first.setdefault(name, file)
+            named.setdefault(uri, file)
     return named
+
+
+def _audio_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = [
+        file for file in sorted(path.iterdir()) if file.suffix.lower() in AUDIO_ENDINGS and file.is_file()
+    ]
+    files = [file for file in files if not file.name.startswith(".")]
+    if not files:
+        raise PixitError(f"{path}: holds no recordings; expected files as {' '.join(AUDIO_ENDINGS)}")
+    return files
 
 
 def separate_one(

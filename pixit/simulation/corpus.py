@@ -30,7 +30,10 @@ class Subset:
 
 
 def split_speakers(
-    ingredients: Ingredients, num_meetings: Mapping[str, int], min_speakers: int, rng: np.random.Generator
+    ingredients: Ingredients,
+    num_meetings: Mapping[str, int],
+    min_speakers: int,
+    rng: np.random.Generator | int,
 ) -> dict[str, Subset]:
     """Share the speakers among subsets, so that none is in two of them.
 
@@ -41,6 +44,8 @@ def split_speakers(
         its number of meetings.
     min_speakers
         Most speakers of one meeting: what every subset needs.
+    rng
+        Where chance comes from, or its seed.
 
     Raises
     ------
@@ -55,7 +60,7 @@ def split_speakers(
             f"found {len(pool)} speakers, expected {min_speakers} for each of {', '.join(wanted)}; "
             "add speakers, or ask for smaller meetings or fewer subsets"
         )
-    voices = pool.draw(len(pool), rng)
+    voices = pool.draw(len(pool), np.random.default_rng(rng))
     bounds = np.cumsum([0, *wanted.values()]) / max(1, sum(wanted.values()))
     subsets = {}
     for index, (name, number) in enumerate(wanted.items()):

@@ -22,7 +22,7 @@ from pixit.simulation.pool import SpeakerPool, find_audio
 from pixit.simulation.rooms import Filter, RoomBank, measured_rooms
 from pixit.simulation.turntaking import TurnTaking
 from pixit.simulation.voices import SPEECH_DBFS, Intervals, Signal, Voice, clip_intervals, talk
-from pixit.types import Turn
+from pixit.types import PixitError, Turn
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -100,8 +100,10 @@ class Ingredients:
         PixitError
             If one of them is missing, unreadable or empty.
         """
-        files = [path for place in noises for path in find_audio(Path(place))]
-        recorded = [open_audio(path, sample_rate_hz).read() for path in files]
+        files = {place: find_audio(Path(place)) for place in noises}
+        if empty := [place for place, found in files.items() if not found]:
+            raise PixitError(f"{empty[0]}: holds no recordings of noise; expected .flac, .wav or .mp3 files")
+        recorded = [open_audio(path, sample_rate_hz).read() for found in files.values() for path in found]
         return cls(
             pool=SpeakerPool.from_folders(speech, sample_rate_hz, unlabelled_speech, cache),
             turn_taking=TurnTaking.from_rttms(turns),

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from pixit.audio import Samples
 from pixit.cli import cli
 from pixit.evaluation.word_errors import ErrorCounts
-from pixit.experiments.cpwer import bootstrap_difference, compare_attributions, select_references
+from pixit.experiments.comparison import bootstrap_difference, compare_attributions
+from pixit.experiments.cpwer import load_sessions, run_cpwer, select_references
 from pixit.formats.transcripts import Utterance, write_transcript
+from pixit.pipeline.separate import Separator
+from pixit.transcription.transcribe import Transcriber
 from pixit.types import PixitError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -202,7 +205,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_cpwer(folder: Path, *arguments: object) -> Result:
+def run_cpwer_command(folder: Path, *arguments: object) -> Result:
     given = [
         "--database",
         folder / "database.yml",
@@ -217,7 +220,7 @@ def run_cpwer(folder: Path, *arguments: object) -> Result:
 
 def test_the_experiment_end_to_end(corpus: Path) -> None:
     table = corpus / "table.json"
-    done = run_cpwer(corpus, "-o", table, "--normalizer", "none")
+    done = run_cpwer_command(corpus, "-o", table, "--normalizer", "none")
     assert done.exit_code == 0, done.output
     rows = json.loads(table.read_text())["rows"]
     assert [row["session"] for row in rows] == ["one", "two", "TOTAL"]
@@ -230,17 +233,34 @@ def test_the_experiment_end_to_end(corpus: Path) -> None:
 
     heard, tracks = Echo.heard, corpus / "work" / "separated" / "one" / "one.json"
     written = tracks.stat().st_mtime_ns
-    again = run_cpwer(corpus, "--quiet", "--attribution", "separation", "--format", "csv")
+    again = run_cpwer_command(corpus, "--quiet", "--attribution", "separation", "--format", "csv")
     assert again.exit_code == 0
     assert again.output.splitlines()[0].startswith("session,length,separation_percent")
     assert (Echo.heard, tracks.stat().st_mtime_ns) == (heard, written), "nothing is done twice"
 
-    other = run_cpwer(corpus, "--num-speakers", 1)
+    other = run_cpwer_command(corpus, "--num-speakers", 1)
     assert other.exit_code == 2
     assert "other settings (call)" in other.output
-    other = run_cpwer(corpus, "--set", "transcription.padding_s=0.5")
+    other = run_cpwer_command(corpus, "--set", "transcription.padding_s=0.5")
     assert other.exit_code == 2
     assert "something else (transcription)" in other.output
+
+
+def test_the_experiment_from_python(corpus: Path) -> None:
+    sessions = load_sessions(corpus / "ref.stm", corpus / "database.yml")
+    separator, lines = Separator.from_pretrained(device="cpu", settings={"step_s": 5.0}), []
+    settings = ["separation.step_s=5.0"]
+    given = sessions, separator, Transcriber(Echo()), corpus / "work"
+    comparison = run_cpwer(*given, normalizer="none", tell=lines.append)
+    heard = Echo.heard
+    assert [line.split(": ")[0] for line in lines] == ["one"] * 3 + ["two"] * 3
+    assert run_cpwer(*given, normalizer="none") == comparison
+    assert Echo.heard == heard, "nothing is done twice"
+    done = run_cpwer_command(
+        corpus, "--normalizer", "none", "--format", "json", "--quiet", "--set", *settings
+    )
+    assert json.loads(done.output)["rows"] == comparison.table().values()
+    assert Echo.heard == heard, "the command does the same"
 
 
 def test_mistakes_are_told_before_the_work(corpus: Path) -> None:
@@ -254,7 +274,7 @@ def test_mistakes_are_told_before_the_work(corpus: Path) -> None:
         (["--model", corpus / "nothing"], "nothing"),
     ]
     for arguments, told in wrong:
-        done = run_cpwer(corpus, *arguments)
+        done = run_cpwer_command(corpus, *arguments)
         assert done.exit_code == 2, arguments
         assert told in done.output
         assert done.output.strip().count("\n") == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -158,3 +160,8 @@ def test_impossible_meetings_are_told(ingredients: Ingredients) -> None:
         )
     with pytest.raises(PixitError, match="ask for shorter meetings"):
         simulate_meeting(ingredients, DRY.model_copy(update={"duration_s": 1000.0}), np.random.default_rng(0))
+
+
+def test_a_folder_without_noise_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PixitError, match="holds no recordings of noise"):
+        Ingredients.from_folders([tmp_path], [], [tmp_path])

@@ -143,7 +143,7 @@ def test_a_recording_with_and_without_diarization(tmp_path: Path, parrot: type[P
     rttm.write_text("SPEAKER other 1 0 1 <NA> <NA> ann <NA> <NA>\n")
     wrong = run_transcribe(tmp_path / "talk.flac", "--rttm", rttm, "-o", tmp_path / "new")
     assert wrong.exit_code == 2
-    assert "found other" in wrong.output
+    assert "it is of other" in wrong.output
     assert not (tmp_path / "new").exists(), "nothing half-written"
 
 
