@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PixitError", "Separation", "Separator", "ToTaToNet", "__version__", "load_model", "separate"]
 
-_HOMES = {
+_MODULES = {
     "PixitError": "pixit.types",
     "Separation": "pixit.results",
     "Separator": "pixit.pipeline.separate",
@@ -35,11 +35,11 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         value: Any = version("pixit-audio")
-    elif name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
     else:
         raise AttributeError(f"module 'pixit' has no attribute {name!r}")
-    globals()[name] = value  # from now on without this detour
+    globals()[name] = value  # the next access does not come here
     return value
 
 

@@ -53,7 +53,13 @@ def load_settings(kind: type[S], path: Path | str | None = None, overrides: Iter
     Raises
     ------
     PixitError
-        If the file is missing or no YAML mapping, a key is unknown, or a value does not fit.
+        If the file is missing or not a YAML mapping, a key is unknown, or a value does not fit.
+
+    Examples
+    --------
+    >>> from pixit.pipeline.separate import SeparationSettings
+    >>> load_settings(SeparationSettings, overrides=["step_s=0.5"]).step_s
+    0.5
     """
     tree = read_yaml(path) if path is not None else {}
     overrides = list(overrides)
@@ -107,7 +113,7 @@ def _put(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def _explain(kind: type[BaseModel], error: ValidationError) -> str:
-    """Tell the first problem in one line, with the nearest existing key for an unknown one."""
+    """Describe the first problem in one line, with the nearest existing key for an unknown one."""
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     where = f"{path}: " if path else ""

@@ -1,4 +1,4 @@
-"""What a separation gives: who spoke when, one track per speaker, and the folder that holds both.
+"""The result of a separation: who spoke when, one track per speaker, and the folder that holds both.
 
 Tracks stay on disk: nothing here but `Separation.sources` and ``np.asarray(track)`` loads one whole.
 """
@@ -53,7 +53,7 @@ class _Description(BaseModel):
 
 @dataclass(eq=False)
 class Separation:
-    """A separated recording; ``diarization, sources = separation`` unpacks it as pyannote.audio's pipeline.
+    """A separated recording; ``diarization, sources = separation`` unpacks it, as in pyannote.audio.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ class Separation:
     settings
         How this was made, all of it fit for JSON.
     temporary
-        Folder of the tracks, if it is to vanish with the last of them.
+        Folder of the tracks, if it is to be removed with the last of them.
     folder
-        Where it was loaded from, None for one that was not.
+        The folder it was loaded from, or None.
     """
 
     uri: str
@@ -126,7 +126,7 @@ class Separation:
 
         ``NAME`` is `file_name` of the uri. Into its folder go ``NAME.rttm``, ``NAME.json``, a track for each
         speaker as ``SPEAKER_00.wav`` (16 bits), and ``timeline.png``. Times are rounded to milliseconds;
-        turns that vanish by it are left out.
+        turns that become empty are left out.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class Separation:
         Raises
         ------
         PixitError
-            If the folder is none of a result, or a file of it is missing or damaged.
+            If the folder does not hold a result, or a file of it is missing or damaged.
         """
         folder = Path(folder)
         description = _read_description(folder)
@@ -262,7 +262,7 @@ def _check_free(target: Path, overwrite: bool) -> None:
     own |= {entry.file for entry in description.tracks.values()}
     foreign = sorted(path.name for path in target.iterdir() if path.name not in own)
     if foreign:
-        raise PixitError(f"{target}: holds {foreign[0]}, which is no part of the result; move it elsewhere")
+        raise PixitError(f"{target}: holds {foreign[0]}, which is not part of the result; move it elsewhere")
 
 
 def _read_description(folder: Path) -> _Description:
@@ -276,7 +276,9 @@ def _read_description(folder: Path) -> _Description:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise PixitError(f"{path}: is no description of a result ({where}: {first['msg'].lower()})") from None
+        raise PixitError(
+            f"{path}: is not the description of a result ({where}: {first['msg'].lower()})"
+        ) from None
 
 
 def _write_track(track: Track, path: Path, format: str) -> _TrackEntry:

@@ -25,7 +25,7 @@ class PixitError(Exception):
 
 @dataclass(frozen=True)
 class FrameGrid:
-    """Where the frames of a model lie in time, counted in samples from the start of its input.
+    """Where the frames of a model are in time, counted in samples from the start of its input.
 
     Frame ``i`` looks at the samples ``[start_samples + i * step_samples, … + size_samples)``.
 
@@ -50,7 +50,7 @@ class FrameGrid:
 
 @dataclass(frozen=True)
 class LocalOutput:
-    """What a local model says of a batch of windows.
+    """The output of a local model for a batch of windows.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording and what is known of it; the audio stays on disk.
+    """A recording and its annotation; the audio stays on disk.
 
     Parameters
     ----------

@@ -147,6 +147,14 @@ class OverlapAdd:
         If the step does not fit the window, or the taper's name is unknown.
     ValueError
         If windows leave a gap, come out of order or in the wrong shape, or a taper is not positive.
+
+    Examples
+    --------
+    >>> overlap_add = OverlapAdd(window_samples=4, step_samples=2, num_channels=1)
+    >>> windows = cut_windows([np.arange(7, dtype=np.float32)], window_samples=4, step_samples=2)
+    >>> parts = [overlap_add.add(window.start_samples, window.samples[None]) for window in windows]
+    >>> np.concatenate([*parts, overlap_add.finish(num_samples=7)], axis=1)
+    array([[0., 1., 2., 3., 4., 5., 6.]], dtype=float32)
     """
 
     def __init__(
@@ -245,7 +253,7 @@ def intervals_from_frames(
 ) -> list[tuple[float, float]]:
     """Return the intervals ``(start_s, end_s)`` of the active frames, ordered and disjoint.
 
-    Boundaries lie half-way between the centres of frames, clipped to the recording: to 0, and to
+    Boundaries are half-way between the centres of frames, clipped to the recording: to 0, and to
     `num_samples` where given.
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], np.asarray(active, bool), [False]])))

@@ -1,6 +1,6 @@
 """Train the bundled speaker embedder from a folder of utterances per speaker; the model is OUT/model.
 
-Killed, it goes on where it was when it is started again with the same arguments.
+If it is killed, it continues where it was when it is started again with the same arguments.
 
 python scripts/train_speaker.py --speech librispeech/train --validation librispeech/dev \
     --noise noise/kitchen.wav --out speaker --config configs/speaker-cpu.yaml [key=value …]
@@ -32,7 +32,7 @@ from pixit.models.embedders import SpeakerEncoder
 from pixit.simulation.noise import NoiseBank
 from pixit.simulation.pool import SUFFIXES, SpeakerPool
 from pixit.simulation.rooms import RoomBank
-from pixit.training.crops import CropSampler, disguise
+from pixit.training.crops import CropSampler, augment
 from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder
 from pixit.types import PixitError
 
@@ -111,9 +111,9 @@ def validation_sets(
         intruders = np.roll(crops.waveforms, len(crops.speakers) // 2, axis=0)
         length = crops.waveforms.shape[1]
         background = np.stack([noises.draw([length], rng)[0] for _ in intruders])
-        damaged = disguise(crops.waveforms, intruders, background, settings.crops, SAMPLE_RATE_HZ, rng)
+        augmented = augment(crops.waveforms, intruders, background, settings.crops, SAMPLE_RATE_HZ, rng)
         sets[f"{crop_s} s"] = crops
-        sets[f"{crop_s} s disguised"] = Crops(damaged, crops.speakers, crops.utterances)
+        sets[f"{crop_s} s augmented"] = Crops(augmented, crops.speakers, crops.utterances)
     return sets
 
 

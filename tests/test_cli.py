@@ -97,7 +97,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSeparator:
     return separator
 
 
-# --- the face ---------------------------------------------------------------------------------------------
+# --- the command line -------------------------------------------------------------------------------------
 
 
 def test_help_and_version() -> None:
@@ -245,7 +245,7 @@ def test_what_is_done_is_skipped(fake: FakeSeparator, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "told"),
+    ("change", "options", "printed"),
     [
         ("settings", ["--step", "0.5"], "separation"),
         ("number", ["--num-speakers", "3"], "call"),
@@ -255,7 +255,7 @@ def test_what_is_done_is_skipped(fake: FakeSeparator, tmp_path: Path) -> None:
     ],
 )
 def test_a_result_of_something_else_is_neither_taken_nor_touched(
-    fake: FakeSeparator, tmp_path: Path, change: str, options: list[str], told: str
+    fake: FakeSeparator, tmp_path: Path, change: str, options: list[str], printed: str
 ) -> None:
     path = write(tmp_path / "a.wav")
     run("separate", path)
@@ -266,7 +266,7 @@ def test_a_result_of_something_else_is_neither_taken_nor_touched(
         torch.nn.init.zeros_(fake.model.weight)
     result = run("separate", path, *options)
     assert result.exit_code == 2
-    assert f"with other settings ({told}); pass --overwrite" in result.stderr
+    assert f"with other settings ({printed}); pass --overwrite" in result.stderr
     assert {file: file.read_bytes() for file in (tmp_path / "separated" / "a").iterdir()} == before
     assert run("separate", path, *options, "--overwrite").exit_code == 0
     assert run("separate", path, *options).exit_code == 0
@@ -298,7 +298,7 @@ def test_an_unwritable_output_is_told_before_any_work(fake: FakeSeparator, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "printed"),
     [
         (["--set", "clustering.treshold=1"], "did you mean 'threshold'?"),
         (["--step", "-1"], "step_s: input should be greater than 0, found -1"),
@@ -306,11 +306,11 @@ def test_an_unwritable_output_is_told_before_any_work(fake: FakeSeparator, tmp_p
     ],
 )
 def test_a_bad_setting_is_told_in_one_line(
-    fake: FakeSeparator, tmp_path: Path, options: list[str], told: str
+    fake: FakeSeparator, tmp_path: Path, options: list[str], printed: str
 ) -> None:
     result = run("separate", write(tmp_path / "a.wav"), *options)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert told in result.stderr
+    assert printed in result.stderr
 
 
 def test_quiet_is_quiet(fake: FakeSeparator, tmp_path: Path) -> None:
@@ -391,7 +391,7 @@ def test_clean_tracks_a_channel_and_a_number_that_cannot_be_met(
     assert clean.exit_code == 0
     assert "mean of 2 channels" in clean.stdout
     found = Separation.load(tmp_path / "clean" / "a")
-    said = f"{len(found.speakers)} of the 9 speakers asked for could be told apart"
+    said = f"{len(found.speakers)} of the 9 speakers asked for could be printed apart"
     assert clean.stderr == f"pixit: warning: {path}: {said}\n"
     assert found.settings["separation"]["stitching"]["keep_room"] is False
     kept = run(*common, "-o", tmp_path / "kept", "--keep-room", "--channel", "best")
@@ -421,8 +421,8 @@ def test_ctrl_c_cleans_up(separator_folder: Path, tmp_path: Path) -> None:
     while not list(temporary.glob("pixit-*")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (130, "interrupted\n")
+    _, printed = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (130, "interrupted\n")
     assert not list(temporary.glob("pixit-*"))
     assert not (tmp_path / "out").exists()
 

@@ -199,8 +199,8 @@ def test_odd_recordings(
     assert len(result.tracks) >= 1
     assert result.sources.data.shape == (length, len(result.tracks))
     assert np.isfinite(result.sources.data).all()
-    told = run(path)
-    assert told.exit_code == 0, told.output
+    outcome = run(path)
+    assert outcome.exit_code == 0, outcome.output
     written = tmp_path / "out" / "odd"
     tracks = [f"{speaker}.wav" for speaker in result.tracks]
     assert sorted(p.name for p in written.iterdir()) == sorted(
@@ -228,8 +228,8 @@ def test_silence_has_no_speakers(
     path = write(tmp_path / "silent.wav", np.zeros(num_samples))
     result = separator(path, num_speakers=2)
     assert (result.tracks, len(result.diarization), result.num_samples) == ({}, 0, num_samples)
-    told = run(path)
-    assert told.exit_code == 0, told.output
+    outcome = run(path)
+    assert outcome.exit_code == 0, outcome.output
     written = tmp_path / "out" / "silent"
     assert sorted(p.name for p in written.iterdir()) == ["silent.json", "silent.rttm", "timeline.png"]
     assert (written / "silent.rttm").read_text() == ""

@@ -173,8 +173,8 @@ def test_clipped_samples_and_peak_are_told(tmp_path: Path) -> None:
     track = write_track(tmp_path, "x", samples)
     separation = Separation("loud", Annotation(uri="loud"), {"SPEAKER_00": track}, RATE_HZ, 100)
     folder = separation.save(tmp_path)
-    told = json.loads((folder / "loud.json").read_text())["tracks"]["SPEAKER_00"]
-    assert told == {"file": "SPEAKER_00.wav", "peak": 2.0, "clipped_samples": 2}
+    entry = json.loads((folder / "loud.json").read_text())["tracks"]["SPEAKER_00"]
+    assert entry == {"file": "SPEAKER_00.wav", "peak": 2.0, "clipped_samples": 2}
 
 
 @pytest.mark.parametrize("num_samples", [1, 16000])
@@ -291,8 +291,8 @@ def drop_key(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (cut_json, r"meeting\.json: is no description of a result \(the file: .*"),
-        (drop_key, r"meeting\.json: is no description of a result \(num_samples: field required\)"),
+        (cut_json, r"meeting\.json: is not the description of a result \(the file: .*"),
+        (drop_key, r"meeting\.json: is not the description of a result \(num_samples: field required\)"),
         (lambda folder: (folder / "meeting.json").unlink(), r"meeting\.json: cannot be read"),
         (lambda folder: (folder / "SPEAKER_01.wav").unlink(), r"SPEAKER_01\.wav: cannot be read"),
         (

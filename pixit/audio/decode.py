@@ -25,7 +25,7 @@ class AudioInfo:
     Parameters
     ----------
     num_samples
-        Length at `sample_rate_hz`; None where only decoding the file can tell (mp3, ogg, m4a, mkv …).
+        Length at `sample_rate_hz`; None where only decoding the file reveals it (mp3, ogg, m4a, mkv …).
     duration_s
         Length in seconds, an estimate where `num_samples` is None, and None where nothing is known.
     """
@@ -52,7 +52,7 @@ def read_info(path: str | Path) -> AudioInfo:
         str(path).encode()
     except UnicodeEncodeError:
         raise PixitError(f"{str(path)!a}: the name is not valid UTF-8; rename the file") from None
-    if path.is_fifo():  # opening it would wait for a writer, perhaps for ever
+    if path.is_fifo():  # opening it would wait for a writer, perhaps forever
         raise PixitError(f"{path}: is a pipe, expected an audio file; save it to one first")
     try:
         with path.open("rb") as file:
@@ -82,7 +82,7 @@ def _soundfile_info(path: Path) -> AudioInfo | None:
 
 
 def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
-    """Compare the length that the header promises with the length found, as libsndfile's log tells them."""
+    """Compare the length that the header promises with the length found, as libsndfile's log has them."""
     promised_samples = file.frames
     if match := re.search(r"^ ?(?:data|SSND) ?: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
         promised_bytes, found_bytes = int(match[1]), int(match[2])
@@ -106,7 +106,7 @@ def _truncated(path: Path, found_s: float, promised_s: float | None = None) -> P
 
 @contextmanager
 def _open_av(path: Path) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
-    options = {"protocol_whitelist": "file"}  # a playlist in disguise must not reach into the network
+    options = {"protocol_whitelist": "file"}  # a playlist named like audio must not open the network
     with av.open(f"file:{path.absolute()}", options=options, metadata_errors="ignore") as container:
         stream = next(iter(container.streams.audio), None)
         if stream is None or not stream.sample_rate or not stream.layout.nb_channels:

@@ -132,7 +132,7 @@ def encode_clip(samples: NDArray[np.float32], sample_rate_hz: int, codec: str) -
     if codec != "opus":
         raise PixitError(f"unknown codec {codec!r}; expected 'flac' or 'opus'")
     if sample_rate_hz not in OPUS_RATES_HZ:
-        raise PixitError(f"Opus knows no {sample_rate_hz} Hz; resample to one of {OPUS_RATES_HZ}")
+        raise PixitError(f"Opus does not support {sample_rate_hz} Hz; resample to one of {OPUS_RATES_HZ}")
     return _encode_opus(steps, sample_rate_hz)
 
 

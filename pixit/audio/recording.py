@@ -48,7 +48,7 @@ class Audio(ABC):
     Parameters
     ----------
     source_rate_hz, num_channels, num_source_samples
-        Of the recording as it is stored; the length is None where only decoding tells.
+        Of the recording as it is stored; the length is None where only decoding reveals it.
     sample_rate_hz
         Rate to resample to; None keeps the stored rate.
     channel
@@ -116,7 +116,7 @@ class Audio(ABC):
 
     @property
     def num_samples(self) -> int:
-        """Length in samples at `sample_rate_hz`; the first call decodes a file that does not tell."""
+        """Length in samples at `sample_rate_hz`; the first call decodes a file whose header does not say."""
         if self._num_source_samples is None:
             self._num_source_samples = sum(len(block) for block in self._decode(0, BLOCK_SAMPLES))
         return resampled_length(self._num_source_samples, self.source_rate_hz, self.sample_rate_hz)

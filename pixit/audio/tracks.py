@@ -28,7 +28,7 @@ class Track:
     sample_rate_hz, num_samples
         Of the file.
     temporary
-        Folder of the file, if that is to vanish with the last track that needs it.
+        Folder of the file, if it is to be removed with the last track that needs it.
     """
 
     path: Path

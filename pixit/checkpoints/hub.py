@@ -1,4 +1,4 @@
-"""Where a model lies: here, or on the Hugging Face hub."""
+"""Where a model is found: on disk, or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def find_model(name: str, revision: str | None, token: str | None, cache_dir: Pa
     except hub_errors as error:
         reason = " ".join(str(error).split())[:200]
         raise PixitError(
-            f"{name}: no such file here, and the hub does not give it ({reason}); check the name, "
+            f"{name}: no such file here, and the hub did not provide it ({reason}); check the name, "
             "the network, HF_HUB_OFFLINE, and for a gated model accept its terms and set HF_TOKEN"
         ) from None
     return Path(snapshot)

@@ -46,14 +46,14 @@ def save_model(
     folder
         Where to write.
     provenance
-        What is worth knowing of the model's origin: data, settings, versions, results.
+        The model's origin: data, settings, versions, results.
     dtype
         Store floating point weights in this type, such as `torch.float16`; loading turns them back into float32.
 
     Raises
     ------
     PixitError
-        If the folder cannot be written, or holds something that is no model.
+        If the folder cannot be written, or holds something other than a model.
     """
     architecture = type(model).__name__
     if architecture not in ARCHITECTURES:
@@ -91,7 +91,7 @@ def load_model(
     path_or_name
         A folder written by `save_model`; a checkpoint of pyannote.audio (``pytorch_model.bin``, ``*.ckpt``);
         or the name of either on the Hugging Face hub, as ``"organisation/name"`` or
-        ``"organisation/name@revision"``. Only such a name, of which there is no file here, uses the network.
+        ``"organisation/name@revision"``. Only such a name, if no file has it, uses the network.
     revision, token, cache_dir
         Of the hub: branch, tag or commit; access token; folder of downloads.
     device
@@ -129,7 +129,9 @@ def import_pyannote(path: Path | str) -> ToTaToNet:
 
 def _check_replaceable(folder: Path) -> None:
     if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= {WEIGHTS, CONFIG}):
-        raise PixitError(f"{folder}: exists and is no model's folder; expected a new one, or one to replace")
+        raise PixitError(
+            f"{folder}: exists and is not a model's folder; expected a new one, or one to replace"
+        )
 
 
 def _load_folder(folder: Path) -> nn.Module:
@@ -146,7 +148,9 @@ def _load_folder(folder: Path) -> nn.Module:
             f"{weights}: cannot be read ({error.strerror}); expected the model's weights"
         ) from None
     except safetensors.SafetensorError as error:
-        raise PixitError(f"{weights}: is no safetensors file ({_one_line(error)}); fetch it again") from None
+        raise PixitError(
+            f"{weights}: is not a safetensors file ({_one_line(error)}); fetch it again"
+        ) from None
     model = _build(description["architecture"], description["config"], folder / CONFIG)
     return _fill(model, state, weights)
 

@@ -62,7 +62,7 @@ for _stand_in in STAND_INS:
 def read_pyannote(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read a ToTaToNet that pyannote.audio 3 or 4 saved.
 
-    The number of sources, the use of WavLM and its sizes, which these checkpoints do not tell, are read off
+    The number of sources, the use of WavLM and its sizes, which these checkpoints do not state, are read off
     the weights.
 
     Parameters
@@ -93,7 +93,7 @@ def read_pyannote(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config = _config_of(checkpoint["hyper_parameters"], info["specifications"], state)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise PixitError(f"{path}: is no ToTaToNet of pyannote.audio ({reason}); expected one") from None
+        raise PixitError(f"{path}: is not a ToTaToNet of pyannote.audio ({reason}); expected one") from None
     return config, state
 
 
@@ -160,7 +160,7 @@ def _config_of(given: dict[str, Any], specifications: Any, state: dict[str, Tens
 
 
 def _wavlm_config(state: dict[str, Tensor]) -> dict[str, Any] | None:
-    """Return the sizes of a WavLM as its weights tell them, or None where there are none."""
+    """Return the sizes of a WavLM as its weights show them, or None where there are none."""
     if not state:
         return None
     name = re.compile(r"feature_extractor\.conv_layers\.\d+\.conv\.weight")

@@ -45,8 +45,8 @@ ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROF
 NAMES = {"token_normalize_func": lambda name: name.replace("_", "-")}  # --num_speakers is --num-speakers
 
 
-class Face(LazyGroup):
-    """The group of all commands; tells what went wrong in one line."""
+class Commands(LazyGroup):
+    """The group of all commands; reports an error in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -75,7 +75,7 @@ def fail(ctx: click.Context, error: PixitError | str) -> NoReturn:
 
 
 @click.group(
-    cls=Face,
+    cls=Commands,
     package="pixit.cli",
     names=COMMANDS,
     context_settings={**NAMES, "help_option_names": ["-h", "--help"]},

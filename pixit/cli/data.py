@@ -38,7 +38,7 @@ def data() -> None:
     type=click.Path(path_type=Path),
     help="write the findings to a .csv, .json, .md or .txt file",
 )
-@click.option("--quiet", is_flag=True, help="say nothing but errors and warnings")
+@click.option("--quiet", is_flag=True, help="print errors and warnings only")
 @click.pass_context
 def check(
     ctx: click.Context,

@@ -28,7 +28,7 @@ FORMATS = ["audacity", "textgrid", "elan", "csv", "srt", "vtt", "table", "rttm",
     help="recording, or folder of recordings: their length for textgrid, table and uem, the link for elan",
 )
 @click.option("--overwrite", is_flag=True, help="replace files that exist")
-@click.option("--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--quiet", is_flag=True, help="print errors only")
 def export(
     inputs: tuple[Path, ...], to: str, output: Path, audio: Path | None, overwrite: bool, quiet: bool
 ) -> None:

@@ -11,7 +11,9 @@ from pixit.cli.console import progress, say, warn
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
-@click.option("--reference", type=click.Path(path_type=Path), metavar="RTTM", help="who really spoke when")
+@click.option(
+    "--reference", type=click.Path(path_type=Path), metavar="RTTM", help="who spoke when, by the reference"
+)
 @click.option(
     "--scores",
     multiple=True,
@@ -43,7 +45,7 @@ from pixit.cli.console import progress, say, warn
     type=click.Path(path_type=Path),
     help="a file named .html for one result, or a folder  [default: NAME.html beside the result]",
 )
-@click.option("--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--quiet", is_flag=True, help="print errors only")
 def report(
     results: tuple[Path, ...],
     reference: Path | None,

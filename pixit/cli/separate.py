@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", default="separated", type=click.Path(path_type=Path), show_default=True)
 @click.option("--model", help="folder or hub name of another model, or of model and embedder together")
 @click.option("--embedder", help="folder or hub name of another speaker embedder")
-@click.option("--num-speakers", type=int, help="how many speak, if that is known")
-@click.option("--min-speakers", type=int, help="how many speak at least")
-@click.option("--max-speakers", type=int, help="how many speak at most")
+@click.option("--num-speakers", type=int, help="number of speakers, if known")
+@click.option("--min-speakers", type=int, help="smallest number of speakers")
+@click.option("--max-speakers", type=int, help="largest number of speakers")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
 @click.option(
     "--channel",
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 )
 @click.option("--format", default="wav", type=click.Choice(["wav", "flac"]), show_default=True)
 @set_option
-@click.option("--overwrite", is_flag=True, help="do again what is done")
-@click.option("--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--overwrite", is_flag=True, help="redo what is done")
+@click.option("--quiet", is_flag=True, help="print errors only")
 @click.pass_context
 def separate(
     ctx: click.Context,
@@ -110,7 +110,7 @@ def parse_channel(value: str) -> Channel:
 
 
 def show(outcome: Outcome, bars: Bars, quiet: bool) -> bool:
-    """Say what became of a recording; return whether there is a result."""
+    """Say the outcome of a recording; return whether there is a result."""
     bars.clear()
     if outcome.error is not None:
         complain(outcome.error)

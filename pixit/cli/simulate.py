@@ -56,7 +56,7 @@ from pixit.cli.options import SettingsCommand, collect_overrides, set_option
 @click.option("--test", default=0, show_default=True, type=click.IntRange(0), help="meetings to test on")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @set_option
-@click.option("--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--quiet", is_flag=True, help="print errors only")
 def simulate(
     speech: tuple[Path, ...],
     unlabelled: tuple[Path, ...],

@@ -21,7 +21,7 @@ from pixit.cli.console import say
     help="folder of the training  [default: experiments/CONFIG]",
 )
 @click.option("--init", help="checkpoint to begin with: a folder, hub name or pyannote file")
-@click.option("--resume", is_flag=True, help="go on with the training in OUTPUT, which knows all the rest")
+@click.option("--resume", is_flag=True, help="continue the training in OUTPUT, which knows all the rest")
 @click.option("--moved", is_flag=True, help="with --resume: the same data lie in other folders now")
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def train(

@@ -36,9 +36,9 @@ HINT = (
     "--recognizer",
     default="pocketsphinx",
     show_default=True,
-    help="pocketsphinx, whisper[:MODEL] or faster-whisper[:MODEL]; MODEL is a name or lies on disk",
+    help="pocketsphinx, whisper[:MODEL] or faster-whisper[:MODEL]; MODEL is a name or a path",
 )
-@click.option("--language", help="code of the language, as en  [default: found out, if the model can]")
+@click.option("--language", help="code of the language, as en  [default: detected, if the model can]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
 @click.option(
     "--attribution",
@@ -58,8 +58,8 @@ HINT = (
     help="may be repeated  [default: seglst]",
 )
 @set_option
-@click.option("--overwrite", is_flag=True, help="do again what is done or begun")
-@click.option("--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--overwrite", is_flag=True, help="redo what is done or begun")
+@click.option("--quiet", is_flag=True, help="print errors only")
 @click.pass_context
 def transcribe(
     ctx: click.Context,
@@ -83,7 +83,7 @@ def transcribe(
     (--attribution diarization, or --rttm). A recording without diarization has one unknown speaker.
 
     For the folder separated/meeting, meeting.seglst.json (or .stm, .srt, .vtt) is written beside it, and
-    meeting.transcription.jsonl, with which a run that was interrupted goes on, and one that is done is not
+    meeting.transcription.jsonl, with which an interrupted run continues, and one that is done is not
     repeated.
     """
     from pixit.config import load_settings

@@ -116,7 +116,7 @@ def read_tokens(path: Path) -> list[Token]:
     Raises
     ------
     PixitError
-        If the file is missing, no XML, or a time is no number.
+        If the file is missing or not XML, or a time is not a number.
     """
     return [_token(element, path) for element in _parse(path)]
 
@@ -138,7 +138,7 @@ def read_meeting(
     Raises
     ------
     PixitError
-        If the meeting is unknown, or a words file is missing, nobody's, or damaged.
+        If the meeting is unknown, or a words file is missing, damaged, or of no speaker.
     """
     if meeting not in speakers:
         raise PixitError(f"{manual}: knows no meeting {meeting!r}; expected a name such as 'ES2004a'")

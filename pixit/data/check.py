@@ -1,4 +1,4 @@
-"""Look for mistakes in protocols before a training or an evaluation stumbles over them.
+"""Find mistakes in protocols before a training or an evaluation fails on them.
 
 `pixit.data.database.load_recordings` stops at the first mistake; this finds all of them, and reads each file
 once however many protocols list it.
@@ -115,7 +115,7 @@ def check_database(
         Decode all audio. Otherwise the header and the first and last second are read, which finds truncated
         files, but not damage in the middle.
     hook
-        Told of the progress: ``hook("checking", None, total=, completed=)``.
+        Progress callback: ``hook("checking", None, total=, completed=)``.
 
     Raises
     ------
@@ -225,14 +225,18 @@ def _check_formats(subsets: Sequence[_Subset], sample_rate_hz: int | None, repor
             where = subset.protocol, subset.name, found.uri
             rate_hz, channels = found.audio.sample_rate_hz, found.audio.num_channels
             if sample_rate_hz is not None and rate_hz != sample_rate_hz:
-                told = f"{found.path}: {rate_hz} Hz, expected {sample_rate_hz} Hz"
-                report.findings.append(Finding("error", *where, told))
+                message = f"{found.path}: {rate_hz} Hz, expected {sample_rate_hz} Hz"
+                report.findings.append(Finding("error", *where, message))
             elif sample_rate_hz is None and rate_hz != usual_hz:
-                told = f"{found.path}: {rate_hz} Hz, but {num_usual} of {len(files)} files have {usual_hz} Hz"
-                report.findings.append(Finding("warning", *where, told))
+                message = (
+                    f"{found.path}: {rate_hz} Hz, but {num_usual} of {len(files)} files have {usual_hz} Hz"
+                )
+                report.findings.append(Finding("warning", *where, message))
             if channels != usual_channels:
-                told = f"{channels} channels, but {num_as_usual} of {len(files)} files have {usual_channels}"
-                report.findings.append(Finding("warning", *where, f"{found.path}: {told}"))
+                message = (
+                    f"{channels} channels, but {num_as_usual} of {len(files)} files have {usual_channels}"
+                )
+                report.findings.append(Finding("warning", *where, f"{found.path}: {message}"))
 
 
 def _compare_subsets(subsets: Sequence[_Subset], report: DatabaseReport) -> None:
@@ -250,8 +254,8 @@ def _compare_subsets(subsets: Sequence[_Subset], report: DatabaseReport) -> None
                     Finding("error", *where, f"is listed {twice}; expected one subset, once")
                 )
             elif found.path is not None and found.path in paths:
-                told = f"{found.path}: is the audio of {paths[found.path]} too"
-                report.findings.append(Finding("warning", *where, told))
+                message = f"{found.path}: is the audio of {paths[found.path]} too"
+                report.findings.append(Finding("warning", *where, message))
             uris.setdefault(uri, subset.name)
             if found.path is not None:
                 paths.setdefault(found.path, found.uri)
@@ -259,9 +263,9 @@ def _compare_subsets(subsets: Sequence[_Subset], report: DatabaseReport) -> None
         for other in subsets[index + 1 :]:
             shared = sorted(_global_speakers(subset) & _global_speakers(other))
             if shared:
-                told = f"{len(shared)} of its speakers are in {subset.name} too: {', '.join(shared[:5])}"
-                told += ", …" if len(shared) > 5 else ""
-                report.findings.append(Finding("info", subset.protocol, other.name, "", told))
+                message = f"{len(shared)} of its speakers are in {subset.name} too: {', '.join(shared[:5])}"
+                message += ", …" if len(shared) > 5 else ""
+                report.findings.append(Finding("info", subset.protocol, other.name, "", message))
 
 
 def _global_speakers(subset: _Subset) -> set[str]:

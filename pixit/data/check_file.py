@@ -76,7 +76,7 @@ def check_audio(path: Path, full: bool) -> AudioReport:
     Raises
     ------
     PixitError
-        If not even its length can be told.
+        If not even its length can be found.
     """
     audio = open_audio(path)
     found = AudioReport(audio.source_rate_hz, audio.num_channels, audio.duration_s)
@@ -143,7 +143,7 @@ def _check_turns(annotation: Annotation, where: tuple[str, str, str], findings: 
         return True
     turns = [(s.start, s.end, speaker) for s, _, speaker in annotation.itertracks(yield_label=True)]
     if not all(math.isfinite(start_s + end_s) for start_s, end_s, _ in turns):
-        findings.append(Finding("error", *where, "a turn has a time that is no finite number"))
+        findings.append(Finding("error", *where, "a turn has a time that is not a finite number"))
         return False
     if not all(isinstance(speaker, str) for *_, speaker in turns):
         findings.append(Finding("error", *where, "a turn has no speaker"))
@@ -154,8 +154,8 @@ def _check_turns(annotation: Annotation, where: tuple[str, str, str], findings: 
     own_s = sum(end_s - start_s for start_s, end_s, _ in turns)
     own_s -= sum(duration_s for _, duration_s in annotation.support().chart())
     if own_s > ROUNDING_S:
-        told = f"speakers overlap with themselves, by {own_s:.3f} s; expected turns of one to be disjoint"
-        findings.append(Finding("warning", *where, told))
+        message = f"speakers overlap with themselves, by {own_s:.3f} s; expected turns of one to be disjoint"
+        findings.append(Finding("warning", *where, message))
     return True
 
 
@@ -170,8 +170,8 @@ def _check_ends(
         overrun_s = timeline.extent().end - duration_s if timeline else 0.0
         if overrun_s > ROUNDING_S:
             severity = "error" if overrun_s > OVERRUN_S else "warning"
-            told = f"the {what} ends {overrun_s:.3f} s after the audio, which lasts {duration_s:.3f} s"
-            findings.append(Finding(severity, *where, told))
+            message = f"the {what} ends {overrun_s:.3f} s after the audio, which lasts {duration_s:.3f} s"
+            findings.append(Finding(severity, *where, message))
 
 
 def _measure(
@@ -189,8 +189,8 @@ def _measure(
     if annotated is not None and annotated:
         outside_s = _total(annotation) - _total(annotation.crop(annotated.support()))
         if outside_s > ROUNDING_S:
-            told = f"{outside_s:.3f} s of speech lie outside of what is annotated, and do not count"
-            findings.append(Finding("warning", *where, told))
+            message = f"{outside_s:.3f} s of speech lie outside of what is annotated, and do not count"
+            findings.append(Finding("warning", *where, message))
         whole = annotated.support().crop(whole)
     inside = annotation.crop(whole).support()
     report.annotated_s = whole.duration() if math.isfinite(whole.duration()) else 0.0

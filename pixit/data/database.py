@@ -156,7 +156,7 @@ def _recording(file: ProtocolFile, registry: Registry, source: str) -> Recording
     uri = file["uri"]
     where = f"{source}: {uri}"
     audio = audio_path(file, registry, where)
-    duration_s = open_audio(audio).duration_s  # from the header where it tells
+    duration_s = open_audio(audio).duration_s  # from the header if it says
     with bad_input(where):
         annotation, annotated = file.get("annotation"), file.get("annotated")
         if annotation is None:

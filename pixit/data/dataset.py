@@ -34,7 +34,7 @@ class ChunkShape:
 def activities(
     chunk: Chunk, grid: FrameGrid, num_frames: int, sample_rate_hz: int, max_speakers: int
 ) -> NDArray[np.float32]:
-    """Tell who talks when in a chunk.
+    """Return who talks when in a chunk.
 
     Returns
     -------

@@ -108,7 +108,7 @@ class PairSampler:
         return [self.sample(rng) for _ in range(count)]
 
     def describe(self) -> str:
-        """Tell in one line how many recordings give pairs, and name those that do not, with the reason."""
+        """Say in one line how many recordings give pairs, and name those that do not, with the reason."""
         usable, total = len(self._tables), len(self._tables) + len(self.unusable)
         hours = sum(table.usable_s for table in self._tables) / 3600
         line = f"{usable} of {total} recordings give pairs ({hours:.2f} h)"

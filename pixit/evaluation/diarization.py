@@ -162,6 +162,14 @@ def evaluate_diarization(
     PixitError
         If a file cannot be read, no recording is on both sides, a name could mean two recordings, or an option
         is out of its range.
+
+    Examples
+    --------
+    >>> from pixit.types import Turn
+    >>> reference = {"meeting": [Turn(0.0, 8.0, "ann"), Turn(8.0, 10.0, "bob")]}
+    >>> hypothesis = {"meeting": [Turn(0.0, 10.0, "SPEAKER_00")]}
+    >>> evaluate_diarization(reference, hypothesis).total.der
+    0.2
     """
     rules = DiarizationRules(collar, skip_overlap, convention)
     references = read_rttm(reference) if isinstance(reference, Path | str) else reference
@@ -227,7 +235,7 @@ def _pair(
 ) -> tuple[dict[str, str | None], list[str]]:
     """Find the hypothesis of each recording; None where there is none."""
     if not references:
-        raise PixitError("the reference holds no recordings; expected one at least")
+        raise PixitError("the reference holds no recordings; expected at least one")
     found, notes = match_names(references, hypotheses, "the hypothesis")
     if not found and any(map(bool, hypotheses.values())):
         raise PixitError(

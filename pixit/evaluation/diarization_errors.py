@@ -123,7 +123,7 @@ def _md_eval_components(
 
 
 def speaks_twice(annotation: Annotation) -> bool:
-    """Tell if turns of the same speaker overlap."""
+    """Return whether turns of the same speaker overlap."""
     timelines = (annotation.label_timeline(label) for label in annotation.labels())
     tracks_s = sum(segment.duration for segment, _ in annotation.itertracks())
     return bool(tracks_s > sum(timeline.duration() for timeline in timelines) + 1e-3)

@@ -22,7 +22,7 @@ FORMATS = {".txt": "text", ".csv": "csv", ".json": "json", ".md": "markdown"}
 class Column:
     """A column: the key of its values in the rows, its heading, and the decimals that people are shown.
 
-    One that is `detail` is left out for people and only in ``csv`` and ``json``.
+    One that is `detail` is only in ``csv`` and ``json``.
     """
 
     key: str
@@ -85,7 +85,7 @@ def check_path(path: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Make NumPy's scalars plain, and what is no number None: JSON has no NaN and no infinity."""
+    """Make NumPy's scalars plain, and what is not a number None: JSON has no NaN and no infinity."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

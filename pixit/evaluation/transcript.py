@@ -138,7 +138,7 @@ def evaluate_transcript(
 
     Utterances of a session are put in the order of their starts (of the file where times are missing). All
     streams of the hypothesis count: the words of one that matches no speaker are insertions. A session without
-    hypothesis is all deletions; a session without reference is left out; a note tells of both. To charge what
+    hypothesis is all deletions; a session without reference is left out; a note names both. To charge what
     is recognised in a silent recording, give it a reference of one utterance without words.
 
     Parameters

@@ -1,4 +1,4 @@
-"""How well an embedder tells voices apart: equal error rate, and purity after clustering."""
+"""How well an embedder distinguishes voices: equal error rate, and purity after clustering."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def export(
 
 
 def is_file(output: Path, to: str) -> bool:
-    """Tell whether `output` is one file of the format `to`, or a folder.
+    """Return whether `output` is one file of the format `to`, or a folder.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class Labelled:
     utterances
         In order of time, in whole milliseconds; without words if there is only a diarization.
     duration_s
-        Length of the recording, None where nothing tells.
+        Length of the recording, None where it is unknown.
     audio
         The recording itself, if it was named.
     result
@@ -67,7 +67,7 @@ class Labelled:
 def read_labelled(paths: Iterable[Path | str]) -> list[Labelled]:
     """Read the recordings of RTTM files, result folders, transcripts (as `read_transcript`) and folders of these.
 
-    Times are rounded to milliseconds: turns that vanish by it are left out, utterances keep one millisecond. A
+    Times are rounded to milliseconds: turns that become empty are left out, utterances keep one millisecond. A
     file without any turn is one recording of its name, in which nobody speaks. A folder that holds no RTTM is
     read as one of transcripts.
 
@@ -106,7 +106,7 @@ def attach_audio(recordings: list[Labelled], audio: Path) -> tuple[list[Labelled
     Raises
     ------
     PixitError
-        If a recording has no file, or that is no audio.
+        If a recording has no file, or the file is not audio.
     """
     files, notes = find_files(audio, [recording.uri for recording in recordings])
     attached = []

@@ -1,4 +1,4 @@
-"""Which recording of one side is which of the other, when both name their files in their own way."""
+"""Which recording of one side is which of the other, where both name their files differently."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def match_names(
     """Find the name in `given` of each recording in `wanted`, one to one.
 
     Equal names come first; then those that differ in folder, ending of the audio file or white space; then those
-    of which one goes on after a dot, as ``EN2002a`` and AMI's audio file ``EN2002a.Mix-Headset``.
+    of which one continues after a dot, as ``EN2002a`` and AMI's audio file ``EN2002a.Mix-Headset``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def match_names(
     names
         Recording -> its name in `given`, in the order of `wanted`; without those that were not found.
     notes
-        A line that tells where both differ, if they do.
+        A line that says where both differ, if they do.
 
     Raises
     ------

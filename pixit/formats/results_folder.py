@@ -13,7 +13,7 @@ from pixit.types import PixitError
 
 
 def is_result(folder: Path) -> bool:
-    """Tell whether a folder NAME holds NAME.json and NAME.rttm, as `Separation.save` writes them."""
+    """Return whether a folder NAME holds NAME.json and NAME.rttm, as `Separation.save` writes them."""
     name = folder.resolve().name
     return all((folder / f"{name}{ending}").is_file() for ending in (".json", ".rttm"))
 

@@ -149,7 +149,7 @@ def _read_seglst(path: Path, text: str) -> list[Utterance]:
     try:
         segments = json.loads(text)
     except json.JSONDecodeError as error:
-        raise PixitError(f"{path}:{error.lineno}: is no JSON ({error.msg}), expected SegLST") from None
+        raise PixitError(f"{path}:{error.lineno}: is not JSON ({error.msg}), expected SegLST") from None
     if not isinstance(segments, list):
         raise PixitError(
             f"{path}: holds a JSON {type(segments).__name__}, expected a SegLST list of segments"

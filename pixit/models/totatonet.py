@@ -56,6 +56,13 @@ class ToTaToNet(nn.Module):
         The weights come with the checkpoint, or from `pixit.models.wavlm.load_pretrained_wavlm`.
     sample_rate_hz, window_s
         What the network is trained on.
+
+    Examples
+    --------
+    >>> network = ToTaToNet(masker={"name": "dprnn", "n_repeats": 1, "bn_chan": 8, "hid_size": 8})
+    >>> output = network(torch.zeros(1, 1, 80000))  # 5 s at 16 kHz
+    >>> output.sources.shape, output.activities.shape
+    (torch.Size([1, 3, 80000]), torch.Size([1, 3, 624]))
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from pixit.types import Hook, PixitError, Recording
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one recording.
+    """The outcome of one recording.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Outcome:
     error
         Why there is none; None if there is one.
     elapsed_s
-        How long the separation took; None if the result was there already.
+        How long the separation took; None if the result existed already.
     """
 
     uri: str
@@ -60,7 +60,7 @@ class Request:
     overwrite
         Replace what is there.
     num_speakers, min_speakers, max_speakers, channel
-        As `Separator` is asked.
+        As for `Separator`.
     """
 
     output: Path
@@ -84,7 +84,7 @@ def separate_all(
     overwrite: bool = False,
     hook: Hook | None = None,
 ) -> Iterator[Outcome]:
-    """Separate recordings into ``output/NAME``, one after the other; what is done is not done again.
+    """Separate recordings into ``output/NAME``, one after the other; finished ones are skipped.
 
     A result is done if it was made from the same file, by the same weights and with the same settings. One that
     was made otherwise is an error, unless `overwrite` is given. A recording that fails does not stop the others.
@@ -102,7 +102,7 @@ def separate_all(
     format
         Of the tracks, ``"wav"`` or ``"flac"``.
     overwrite
-        Do again what is done, and replace what was made otherwise.
+        Redo what is done, and replace what was made otherwise.
     hook
         Progress callback, as in pyannote.audio; its ``file`` is the `pixit.audio.Audio` at work.
 
@@ -256,7 +256,7 @@ def separate(
     """Separate one recording, with the bundled networks or others.
 
     The networks are loaded at the first call, and again only when others, another device or other settings are
-    asked for; `Separator.from_pretrained` loads them anew, and keeps as many as you like.
+    asked for; `Separator.from_pretrained` loads them again, and keeps as many as you like.
 
     Parameters
     ----------

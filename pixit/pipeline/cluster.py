@@ -23,7 +23,7 @@ class ClusteringSettings(Settings):
         None,
         gt=0,
         le=2,
-        description="mean cosine distance up to which voices are one; by default the embedder's",
+        description="mean cosine distance up to which embeddings are of one speaker; by default the embedder's",
     )
     min_speech_s: float = Field(
         1.0, ge=0, description="seconds of speech that an embedding to be clustered stands on"
@@ -32,9 +32,9 @@ class ClusteringSettings(Settings):
         2.0, ge=0, description="seconds of the recording for which a speaker talks at least"
     )
     split_gap: float = Field(
-        0.5, ge=0, description="loss of cosine similarity from which two outputs are rather one split voice"
+        0.5, ge=0, description="loss of cosine similarity from which two outputs are one voice that was split"
     )
-    max_vectors: int = Field(2000, ge=2, description="most embeddings to cluster; the rest joins the nearest")
+    max_vectors: int = Field(2000, ge=2, description="most embeddings to cluster; others join the nearest")
 
 
 def check_num_speakers(
@@ -69,7 +69,7 @@ def cluster(
     min_speakers: int = 1,
     max_speakers: int | None = None,
 ) -> Ints:
-    """Give every local speaker a speaker of the recording.
+    """Assign every local speaker to a speaker of the recording.
 
     The embeddings that stand on enough speech are clustered (average linkage on cosine distance), which gives the
     speakers and their centroids; then each window assigns its local speakers to the centroids, one to one, as two
@@ -87,7 +87,7 @@ def cluster(
     settings
         See `ClusteringSettings`.
     min_speakers, max_speakers
-        Bounds on the number of speakers; kept if there is enough speech to tell them apart.
+        Bounds on the number of speakers; kept if there is enough speech to distinguish them.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def _agglomerate(
     """Return a label for each vector; clusters with too little speech join the nearest larger one."""
     if len(vectors) == 1:
         return np.zeros(1, np.int64)
-    # Between vectors of length 1 this is the cosine distance; unlike that it knows one to a zero vector.
+    # Between vectors of length 1 this is the cosine distance; unlike that, it is defined for a zero vector.
     assert settings.threshold is not None, "the separator puts the embedder's in its place"
     tree = linkage(pdist(vectors, "sqeuclidean") / 2, method="average")
     labels = fcluster(tree, settings.threshold, criterion="distance") - 1

@@ -24,9 +24,9 @@ class EmbeddingSettings(Settings):
         "separated", description="embed the separated sources, or the mixture masked by the activities"
     )
     exclude_overlap: bool = Field(
-        True, description="leave overlapped speech out where there is enough without"
+        True, description="leave overlapped speech out where there is enough speech without it"
     )
-    min_solo_s: float = Field(1.0, ge=0, description="seconds without overlap that are enough")
+    min_solo_s: float = Field(1.0, ge=0, description="seconds of speech without overlap that are enough")
 
 
 def embed_speakers(

@@ -50,7 +50,7 @@ def make_request(
     min_speakers: int | None,
     max_speakers: int | None,
 ) -> dict[str, Any]:
-    """Return all that decides about a result: two of the same request are the same.
+    """Return everything that determines a result: two with the same request are the same.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def make_request(
     recording
         What is separated; only a file has a hash.
     num_speakers, min_speakers, max_speakers
-        As `Separator` is asked.
+        As for `Separator`.
     """
     call = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
     return {
@@ -82,7 +82,7 @@ def _hash_of_state(path: Path, size: int, changed_ns: int) -> str:
 
 def describe(recording: Audio, min_speakers: int, max_speakers: int | None, num_found: int) -> dict[str, Any]:
     """Return what people want to know of the version, the recording, what was asked of it, what could not be met."""
-    unmet = f"{num_found} of the {min_speakers} speakers asked for could be told apart"
+    unmet = f"{num_found} of the {min_speakers} speakers asked for could be distinguished"
     return {
         "pixit": version("pixit-audio"),
         "source": str(recording.info.path) if isinstance(recording, AudioFile) else recording.uri,

@@ -36,7 +36,7 @@ Bounds = tuple[int, int | None]
 
 
 class SeparationSettings(Settings):
-    """Everything that decides about a separation, but for the two networks."""
+    """Everything that determines a separation, except the two networks."""
 
     step_s: float = Field(1.0, gt=0, description="seconds from one window to the next")
     batch_size: int = Field(8, ge=1, description="windows at a time")
@@ -54,13 +54,13 @@ class Separator:
     model
         Separates and diarizes windows, for example a `ToTaToNet`.
     embedder
-        Tells the local speakers of all windows apart.
+        Finds the same speaker in all windows.
     settings
         How. Where they leave the clustering threshold open, it is the embedder's.
     device
-        ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes a CUDA device where there is one.
+        ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes a CUDA device if there is one.
     name
-        What the result says it was made with.
+        Name of the model that results record.
 
     Examples
     --------
@@ -153,7 +153,7 @@ class Separator:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What of the separator decides about its results: settings and SHA-256 of the weights as they are now."""
+        """What determines the results of this separator: settings and SHA-256 of the weights as they are now."""
         return {
             "separation": self.settings.model_dump(mode="json", exclude={"batch_size"}),
             **{name: weights_hash() for name, weights_hash in self._hashes.items()},
@@ -176,7 +176,7 @@ class Separator:
         audio
             A path, or a mapping with ``audio`` or with ``waveform`` (channel, time) and ``sample_rate``.
         num_speakers, min_speakers, max_speakers
-            What is known of the number of speakers.
+            What is known about the number of speakers.
         hook
             Progress callback, as in pyannote.audio.
         channel
@@ -232,7 +232,7 @@ class Separator:
     def _separate(
         self, recording: Audio, bounds: Bounds, folder: Path, step: Callable[[str], Progress]
     ) -> tuple[Annotation, dict[str, Track]]:
-        """Take the way of the data: windows, speaker embeddings, speakers, turns, tracks."""
+        """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
         settings, activity = self.settings, self.settings.activity
         where = settings.batch_size, self.device
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)

@@ -1,4 +1,4 @@
-"""Window outputs, waiting on disk for the clustering: this is what bounds the memory of a separation.
+"""Window outputs, kept on disk until the clustering is done: this bounds the memory of a separation.
 
 Sources take 10 times the recording and more, so they go to a temporary file (float16, silent ones left out) and are
 read back one window at a time. What is small stays in memory: activities, one byte a frame.

@@ -76,7 +76,7 @@ def stitch_tracks(
 def share_residual(
     sources: Floats, activities: Floats, window: Window, geometry: Geometry, onset: float
 ) -> Floats:
-    """Give what the sources leave of the mixture to those who talk (mixture consistency).
+    """Give what the sources do not explain of the mixture to those who talk (mixture consistency).
 
     After Wisdom et al., "Differentiable consistency constraints", ICASSP 2019, with the power of a source times
     its activity as weight: one who talks alone gets all of it, even if the source is silent, and where nobody

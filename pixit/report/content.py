@@ -139,7 +139,7 @@ def list_lanes(result: Separation, reference: Iterable[Turn] | None, with_mixtur
 def match_speakers(found: Annotation, truth: Annotation) -> dict[str, str]:
     """Pair speakers found with those of the reference so that they talk together for the longest time.
 
-    That is the pairing that the diarization error rate is counted with. Who never talk together are no pair.
+    That is the pairing that the diarization error rate is counted with. Those who never talk together are not paired.
     """
     names, true_names = found.labels(), truth.labels()
     together_s = np.asarray(found * truth).reshape(len(names), len(true_names))
@@ -158,7 +158,7 @@ def stretches(annotation: Annotation, speaker: str) -> Stretches:
 
 
 def summarise(result: Separation) -> dict[str, str]:
-    """Return name and value of what is to be known of the whole recording."""
+    """Return the facts about the whole recording, as names and values."""
     overlap_s = result.diarization.get_overlap().duration()
     speech_s = result.diarization.get_timeline().support().duration()
     return {
@@ -201,7 +201,7 @@ def read_scores(path: Path, uri: str) -> Scores | None:
     except OSError as error:
         raise PixitError(f"{path}: cannot be read as scores ({error.strerror})") from None
     except ValueError:
-        raise PixitError(f"{path}: is no JSON; expected scores that pixit evaluate wrote as .json") from None
+        raise PixitError(f"{path}: is not JSON; expected scores that pixit evaluate wrote as .json") from None
     title = str(tree.get("title") or path.stem) if isinstance(tree, dict) else path.stem
     rows = tree.get("rows", [tree]) if isinstance(tree, dict) else tree
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):

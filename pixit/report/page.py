@@ -48,7 +48,7 @@ def write_report(
     audio
         The recording; by default as `find_recording` finds it, or the sum of the tracks if it is not at hand.
     reference
-        Who really spoke when. Speakers are paired as for the diarization error rate.
+        Who spoke when, by the reference. Speakers are paired as for the diarization error rate.
     scores
         JSON files as `read_scores` reads them.
     transcript
@@ -62,7 +62,7 @@ def write_report(
     Raises
     ------
     PixitError
-        If `sound` is unknown; the file exists and is no report, or cannot be written; or as `find_recording`.
+        If `sound` is unknown; the file exists and is not a report, or cannot be written; or as `find_recording`.
     """
     path, kind = Path(path), _choose_sound(sound, result.duration_s)
     _check_replaceable(path)
@@ -179,4 +179,4 @@ def _check_replaceable(path: Path) -> None:
     except OSError as error:
         raise PixitError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
     if MARK.encode() not in start:
-        raise PixitError(f"{path}: exists and is no report of pixit; choose another file")
+        raise PixitError(f"{path}: exists and is not a report of pixit; choose another file")

@@ -1,4 +1,4 @@
-"""What people see of a result: the picture of who spoke when, and what a notebook shows."""
+"""How a result is shown: the picture of who spoke when, and what a notebook displays."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def draw_timeline(title: str, lanes: Sequence[Lane], duration_s: float) -> Figur
     figure = Figure(figsize=(12, 0.9 + 0.75 * num_lanes), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)  # no pyplot: nothing global, no window
     axes = figure.subplots()
-    # One scale for all tracks, so that loud and quiet can be told; a few clicks may stick out.
+    # One scale for all tracks, so that loud and quiet ones can be compared; a few clicks may stick out.
     loudest = max(
         (float(np.quantile(np.abs(lane.envelope).max(axis=0), 0.995)) for lane in lanes), default=0.0
     )
@@ -75,7 +75,7 @@ def draw_timeline(title: str, lanes: Sequence[Lane], duration_s: float) -> Figur
 def render_png(figure: Figure) -> bytes:
     """Return a figure as a PNG file."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():  # a name in a script that the font lacks is no reason to complain
+    with warnings.catch_warnings():  # a name in a script that the font lacks is no reason to warn
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(buffer, format="png")
     return buffer.getvalue()

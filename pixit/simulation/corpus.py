@@ -95,7 +95,7 @@ def write_corpus(
     seed
         Seed of all meetings.
     hook
-        Told of the progress: ``hook("simulating", None, total=, completed=)``.
+        Progress callback: ``hook("simulating", None, total=, completed=)``.
 
     Returns
     -------

@@ -108,7 +108,7 @@ class Voice:
         return int(self.onsets[rng.integers(len(self.onsets))])
 
     def draw_middle(self, rng: np.random.Generator) -> int:
-        """Draw a place amid speech, for talk that had begun earlier."""
+        """Draw a place within speech, for talk that began earlier."""
         start, end = self.speech[rng.integers(len(self.speech))]
         return int(rng.integers(start, end))
 

@@ -84,7 +84,7 @@ class LastCheckpoint(pl.Callback):
         self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: pl.Trainer) -> None:
-        # The processes of a distributed training are not told of a signal at the same step, or at all.
+        # The processes of a distributed training do not receive a signal at the same step, or at all.
         stop = trainer.strategy.reduce_boolean_decision(self._stop_asked, all=False)
         if stop or self._due:
             self._due = False
@@ -117,7 +117,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class StopWhereDiverged(pl.Callback):
-    """End a training at the first loss that is no finite number, and let no such weights into a checkpoint."""
+    """End a training at the first loss that is not a finite number, and let no such weights into a checkpoint."""
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Look at the loss of each batch; one process that has diverged ends all."""

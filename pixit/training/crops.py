@@ -1,4 +1,4 @@
-"""Crops of speech for the training of the speaker embedder, disguised as what a separation leaves."""
+"""Crops of speech for the training of the speaker embedder, augmented to sound like separated speech."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CropSettings(Settings):
     channel_probability: float = Field(0.7, ge=0, le=1, description="crops through a telephone or the like")
 
     def milder(self, severity: float) -> CropSettings:
-        """Return settings under which disguises are `severity` (0 to 1) times as frequent."""
+        """Return settings under which augmentations are `severity` (0 to 1) times as frequent."""
         names = ("reverberation", "separated", "noise", "channel")
         scaled = {f"{name}_probability": severity * getattr(self, f"{name}_probability") for name in names}
         return self.model_copy(update=scaled)
@@ -63,12 +63,12 @@ class Batch:
 
 
 class CropSampler:
-    """Draw batches of disguised crops; the same generator draws the same batch.
+    """Draw batches of augmented crops; the same generator draws the same batch.
 
     Parameters
     ----------
     voices
-        The speakers to tell apart, at one sample rate.
+        The speakers to distinguish, at one sample rate.
     rooms
         Where they talk; none for no reverberation.
     noises
@@ -85,7 +85,7 @@ class CropSampler:
         settings: CropSettings,
     ) -> None:
         if len(voices) < 2:
-            raise PixitError(f"speech: found {len(voices)} speaker, expected two or more to tell apart")
+            raise PixitError(f"speech: found {len(voices)} speaker, expected two or more")
         self.voices = voices.voices
         self.sample_rate_hz = voices.sample_rate_hz
         self.rooms = rooms
@@ -101,7 +101,7 @@ class CropSampler:
         """Draw crops of one length: pairs of one speaker, rows 2 i and 2 i + 1, of different speakers.
 
         Where there are too few speakers, the batch is smaller than asked for.
-        `severity` between 0 and 1 makes disguises as much rarer.
+        `severity` between 0 and 1 makes augmentations that much rarer.
         """
         settings = self.settings.milder(severity)
         speakers = rng.permutation(len(self.voices))[: settings.batch_size // 2].repeat(2)
@@ -121,7 +121,7 @@ class CropSampler:
                 places = self.rooms.draw(2, rng)
                 targets[row], intruders[row] = places[0](targets[row]), places[1](intruders[row])
             noises[row] = self.noises.draw([num_frames * step], rng)[0]
-        waveforms = disguise(targets, intruders, noises, settings, self.sample_rate_hz, rng)
+        waveforms = augment(targets, intruders, noises, settings, self.sample_rate_hz, rng)
         labels = torch.as_tensor(speakers * len(settings.speeds) + speeds)
         return Batch(torch.from_numpy(waveforms), torch.from_numpy(weights), labels)
 
@@ -152,7 +152,7 @@ def draw_activity(num_frames: int, partial_probability: float, rng: np.random.Ge
     return active
 
 
-def disguise(
+def augment(
     targets: Signal,
     intruders: Signal,
     noises: Signal,

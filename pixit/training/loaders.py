@@ -95,7 +95,7 @@ class ResumableSampler(Sampler[int]):
     batch_size
         Items of a batch; an epoch has whole batches only.
     batches_used
-        Tells how many batches have been used.
+        Returns how many batches have been used.
     rank, world_size
         This process, and how many there are.
     """
@@ -182,7 +182,7 @@ class PairData(pl.LightningDataModule):
                 )
 
     def train_dataloader(self) -> DataLoader[Item]:
-        """Return the loader of the training pairs, which goes on where the training stands."""
+        """Return the loader of the training pairs, which continues where the training stands."""
         rank, world_size = self._processes()
         sampler = ResumableSampler(
             self.training_set, self.settings.batch_size, self._batches_used, rank, world_size

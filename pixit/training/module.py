@@ -73,7 +73,7 @@ class PixITModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Keep WavLM in evaluation mode: in training mode it would drop layers and mask its input.
 
-        Here and not where an epoch starts, which a training that is resumed amid an epoch never reaches.
+        Here and not where an epoch starts, which a training resumed within an epoch never reaches.
         """
         if getattr(self.model, "wavlm", None) is not None:
             self.model.wavlm.eval()
@@ -94,7 +94,7 @@ class PixITModule(pl.LightningModule):
         return losses.total
 
     def on_validation_epoch_start(self) -> None:
-        """Start counting anew."""
+        """Reset the counts."""
         self.validation_sums = {}
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
@@ -127,7 +127,7 @@ class PixITModule(pl.LightningModule):
                 metrics[f"val/si_sdr_{kind}_db"] = sums[f"{kind}_si_sdr"] / sums[f"{kind}_count"]
         if sums["overlap_count"] > 0:
             metrics["val/si_sdr_gain_db"] = sums["overlap_gain"] / sums["overlap_count"]
-        # All processes log the same values; sync_dist tells Lightning so.
+        # All processes log the same values; sync_dist lets Lightning know.
         self.log_dict(metrics, sync_dist=True)
         self.log("val_der", metrics["val/der"], prog_bar=True, logger=False, sync_dist=True)
 

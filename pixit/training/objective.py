@@ -175,6 +175,13 @@ def si_sdr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> 
         (…, T), broadcast against each other; means are removed.
     max_db
         Soft ceiling, the threshold τ of MixIT (Wisdom et al. 2020, eq. 2).
+
+    Examples
+    --------
+    >>> reference = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    >>> noise = torch.tensor([0.1, 0.1, -0.1, -0.1])
+    >>> si_sdr(3 * (reference + noise), reference)  # whatever the scale
+    tensor(20.0000)
     """
     estimate, reference = _centred(estimate), _centred(reference)
     power = reference.square().sum(-1, keepdim=True) + EPS
@@ -282,6 +289,12 @@ def best_permutation(costs: Tensor) -> tuple[Tensor, Tensor]:
     -------
     tuple
         The mean cost (B,), and for each reference the index of its estimate (B, K).
+
+    Examples
+    --------
+    >>> costs = torch.tensor([[[5.0, 1.0], [2.0, 7.0]]])
+    >>> best_permutation(costs)  # estimate 1 is of reference 0, and the other way round
+    (tensor([1.5000]), tensor([[1, 0]]))
     """
     permutations = _permutations(costs.shape[-1]).to(costs.device)  # (P, K)
     references = torch.arange(costs.shape[-1], device=costs.device)

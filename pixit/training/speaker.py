@@ -1,4 +1,4 @@
-"""Train the speaker embedder: many small voices, heavily disguised, told apart by an angular margin."""
+"""Train the speaker embedder: many short crops, heavily augmented, classified with an angular margin."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SpeakerTrainingSettings(Settings):
     margin: float = Field(0.2, ge=0, description="angle by which the right speaker must be nearer, radians")
     scale: float = Field(30.0, gt=0, description="factor on the cosines before the softmax")
     easy_start: float = Field(
-        0.3, gt=0, le=1, description="share of the training in which margin and disguises grow from 0"
+        0.3, gt=0, le=1, description="share of the training in which margin and augmentation grow from 0"
     )
     ema_decay: float = Field(0.995, ge=0, lt=1, description="decay of the average over the weights")
     report_every_steps: int = Field(100, ge=1, description="steps between validations")
@@ -49,7 +49,7 @@ class AdditiveAngularMargin(nn.Module):
     Parameters
     ----------
     embedding_size, num_classes
-        D, and how many speakers are told apart.
+        D, and the number of speakers to distinguish.
     scale
         Factor on the cosines before the softmax.
     """
@@ -86,7 +86,7 @@ class AngularPrototypes(nn.Module):
 def train_speaker_encoder(
     sampler: CropSampler, settings: SpeakerTrainingSettings, checkpoint: Path, report: Report
 ) -> SpeakerEncoder:
-    """Train an encoder, or go on where a killed training stopped.
+    """Train an encoder, or continue where a killed training stopped.
 
     Parameters
     ----------
@@ -170,11 +170,13 @@ def save_state(path: Path, parts: dict[str, Any], step: int) -> None:
 
 
 def load_state(path: Path, parts: dict[str, Any]) -> int:
-    """Read what `save_state` wrote into `parts`, and return the step to go on at."""
+    """Read what `save_state` wrote into `parts`, and return the step to continue at."""
     try:
         state = torch.load(path, weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(state[name])
     except (RuntimeError, KeyError, ValueError, pickle.UnpicklingError, EOFError):
-        raise PixitError(f"{path}: is no state of this training; remove it, or use other settings") from None
+        raise PixitError(
+            f"{path}: is not a state of this training; remove it, or use other settings"
+        ) from None
     return int(state["step"])

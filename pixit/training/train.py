@@ -55,7 +55,7 @@ def train(
         A checkpoint to begin with (folder, hub name or pyannote file) in place of random weights; its
         architecture replaces ``settings.model``.
     resume
-        Go on with the training in `folder`, at the step where it stopped. ``run.yaml`` there holds what it was
+        Continue the training in `folder`, at the step where it stopped. ``run.yaml`` there holds what it was
         started with; database, protocol and init need not be given again, and nothing may differ from it but
         ``trainer.*`` and ``data.num_workers``.
     progress
@@ -266,7 +266,7 @@ _NOISE = (
 
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advertisements and reports of its own doings from the user's screen."""
+    """Keep Lightning's advertisements and status messages off the user's screen."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

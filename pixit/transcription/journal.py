@@ -1,4 +1,4 @@
-"""What was recognised so far, on disk: a killed run goes on where it was, and a finished one is not repeated."""
+"""What was recognised so far, on disk: a killed run continues where it was, and a finished one is not repeated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Journal:
     path
         The file; made, with its request, when the first stretch is added or by `begin`.
     request
-        All that decides about the words, fit for JSON.
+        Everything that determines the words, fit for JSON.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Journal:
     Raises
     ------
     PixitError
-        If the file cannot be read, is no journal, or is one of another request.
+        If the file cannot be read, is not a journal, or is that of another request.
     """
 
     def __init__(self, path: Path, request: Mapping[str, Any]) -> None:
@@ -80,12 +80,12 @@ class Journal:
         except OSError as error:
             raise PixitError(f"{self.path}: cannot be read ({error.strerror})") from None
         except (ValueError, KeyError, TypeError):
-            raise PixitError(f"{self.path}: is no journal of a transcription; remove it") from None
+            raise PixitError(f"{self.path}: is not the journal of a transcription; remove it") from None
         changed = [key for key in self.request if request.get(key) != self.request[key]]
         if changed:
             raise PixitError(
                 f"{self.path}: was begun with something else ({', '.join(changed)}); pass --overwrite to "
-                "begin anew, or choose another folder for the output"
+                "start afresh, or choose another folder for the output"
             )
 
 

@@ -52,9 +52,9 @@ def load_recognizer(name: str, language: str | None = None, device: str = "auto"
         ``"faster-whisper:MODEL"`` with a name or hub name (downloaded once) or a folder of a converted model.
         Without ``:MODEL`` it is ``small.en``, or ``small`` for another `language`.
     language
-        As ``"en"``; None to let a multilingual model find out, stretch by stretch.
+        As ``"en"``; None to let a multilingual model detect it, stretch by stretch.
     device
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"``; ``"auto"`` takes a CUDA device where there is one. Whisper computes
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``; ``"auto"`` takes a CUDA device if there is one. Whisper computes
         in float16 on CUDA and in float32 elsewhere.
 
     Raises
@@ -77,7 +77,7 @@ class NamedRecognizer:
     Attributes
     ----------
     description
-        All that decides about the words, fit for JSON.
+        Everything that determines the words, fit for JSON.
     """
 
     description: dict[str, Any]
@@ -85,7 +85,7 @@ class NamedRecognizer:
     def __call__(self, samples: Samples, sample_rate_hz: int) -> list[Word]:
         """Recognise speech (T,)."""
         if not np.any(samples):
-            return []  # Whisper would make something up
+            return []  # Whisper would invent words
         blocks = list(resample_blocks([np.asarray(samples, np.float32)], sample_rate_hz, SAMPLE_RATE_HZ))
         return self.recognize(np.concatenate(blocks))
 
@@ -140,7 +140,9 @@ class Whisper(NamedRecognizer):
         except (OSError, RuntimeError, AssertionError) as error:
             raise _unusable(name, device, error) from None
         except (KeyError, TypeError, EOFError, AttributeError, pickle.UnpicklingError):
-            raise PixitError(f"{name}: is no checkpoint of openai-whisper (dims, model_state_dict)") from None
+            raise PixitError(
+                f"{name}: is not a checkpoint of openai-whisper (dims, model_state_dict)"
+            ) from None
         _check_language(name, language, LANGUAGES if self.model.is_multilingual else ["en"])
         self.language = language
         digest = None if is_named else file_hash(path)

@@ -1,6 +1,6 @@
 """Which stretches of a recording a recogniser is given: where someone speaks, neither too short nor too long.
 
-A recogniser that is given the long silences of a separated track makes words up; one that is given a single
+A recogniser that is given the long silences of a separated track invents words; one that is given a single
 word without its surroundings misses it.
 """
 

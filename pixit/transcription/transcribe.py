@@ -62,7 +62,7 @@ class Transcriber:
 
     @property
     def description(self) -> dict[str, Any]:
-        """All that decides about the words of a recording, fit for JSON."""
+        """Everything that determines the words of a recording, fit for JSON."""
         name = getattr(self.recognizer, "__qualname__", type(self.recognizer).__qualname__)
         described = getattr(self.recognizer, "description", {"recognizer": name})
         return described | {"transcription": self.settings.model_dump(mode="json")}

@@ -33,7 +33,7 @@ TIMEOUT_S = 60
 @click.option("--subset", type=click.Choice(["train", "development", "test"]), help="[default: all three]")
 @click.option("--mirror", default=MIRROR, show_default=True)
 @click.option("--attempts", type=click.IntRange(1), default=5, show_default=True, help="tries for each file")
-@click.option("--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--quiet", is_flag=True, help="print errors only")
 def main(data: Path, microphone: str, subset: str | None, mirror: str, attempts: int, quiet: bool) -> None:
     """Download annotations and audio into the folder DATA."""
     archive = f"{MANUAL}.zip"

@@ -58,7 +58,7 @@ LABELS = {"only_words": False, "word_and_vocalsounds": True}
 @click.option(
     "--keep-underscores", is_flag=True, help="keep spelled letters as T_V_, as the paper's references"
 )
-@click.option("--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--quiet", is_flag=True, help="print errors only")
 def main(
     data: Path,
     output: Path,
@@ -160,7 +160,7 @@ def add_audio(data: Path, output: Path, microphone: str, subset: str, meeting: s
             write_mean(path, sources)
     duration_s = read_info(path).duration_s
     if duration_s is None:
-        raise PixitError(f"{path}: does not tell its length; expected wav or flac")
+        raise PixitError(f"{path}: does not give its length; expected wav or flac")
     write_lines(output / "uem" / database / f"{meeting}.uem", [uem_line(meeting, duration_s)])
 
 

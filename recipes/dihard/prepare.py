@@ -29,7 +29,7 @@ CONDITIONS = ("full", "core")
     show_default=True,
     help="share of the development set to train on: the first by name",
 )
-@click.option("--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--quiet", is_flag=True, help="print errors only")
 def main(
     output: Path, development: Path | None, evaluation: Path | None, train_share: float, quiet: bool
 ) -> None:

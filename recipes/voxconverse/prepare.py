@@ -28,7 +28,7 @@ PROTOCOL = "VoxConverse.SpeakerDiarization.voxconverse"
     show_default=True,
     help="share of the dev set to train on: the first by name",
 )
-@click.option("--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--quiet", is_flag=True, help="print errors only")
 def main(
     annotations: Path,
     output: Path,

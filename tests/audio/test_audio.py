@@ -403,7 +403,7 @@ def full_disk(num_bytes: int) -> Iterator[None]:
 @pytest.mark.parametrize("format", ["wav", "flac", "w64"])
 @pytest.mark.parametrize("num_samples", [10, 3000, 100_000])
 def test_full_disk(tmp_path: Path, format: str, num_samples: int) -> None:
-    """Wherever the disk fills up, in a block or in the last buffered bytes, it is told."""
+    """Wherever the disk fills up, in a block or in the last buffered bytes, it is reported."""
 
     def write() -> None:
         with full_disk(10), TrackWriter(tmp_path / "full", 16000, format) as writer:

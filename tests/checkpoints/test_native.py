@@ -117,7 +117,7 @@ def test_failed_saving_keeps_the_old_model(folder: Path, monkeypatch: pytest.Mon
 
 def test_other_folders_and_models_are_not_overwritten_or_saved(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(PixitError, match="is no model's folder"):
+    with pytest.raises(PixitError, match="is not a model's folder"):
         save_model(ToTaToNet(**TINY), tmp_path, {})
     with pytest.raises(
         PixitError, match="Linear: cannot be saved; expected one of ToTaToNet, SpeakerEncoder"
@@ -144,7 +144,7 @@ def test_one_flipped_bit_is_told(folder: Path) -> None:
 def test_rubbish_with_the_right_hash_is_told(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"rubbish")
     edit_description(folder, sha256=hashlib.sha256(b"rubbish").hexdigest())
-    assert "is no safetensors file" in error_of(folder)
+    assert "is not a safetensors file" in error_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_hub_names(folder: Path, tmp_path: Path) -> None:
     assert isinstance(load_model("someone/tagged@v1", cache_dir=cache), ToTaToNet)
     assert isinstance(load_model("someone/tagged", revision="v1", cache_dir=cache), ToTaToNet)
     for absent in ("someone/tagged", "someone/else", "someone/tiny@v2"):
-        with pytest.raises(PixitError, match=f"^{absent}: no such file here, and the hub does not give it"):
+        with pytest.raises(PixitError, match=f"^{absent}: no such file here, and the hub did not provide it"):
             load_model(absent, cache_dir=cache)
 
 

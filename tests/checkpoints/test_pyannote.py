@@ -222,8 +222,8 @@ def test_other_content_is_told(as_pyannote: Callable[..., Path]) -> None:
     model = tiny()
     other = {"architecture": {"module": "x", "class": "PyanNet"}, "specifications": ()}
     assert "holds a PyanNet" in error_of(as_pyannote(model, **{"pyannote.audio": other}))
-    assert "is no ToTaToNet" in error_of(as_pyannote(model, **{"pyannote.audio": None}))
-    assert "is no ToTaToNet" in error_of(as_pyannote(model, state_dict={}))
+    assert "is not a ToTaToNet" in error_of(as_pyannote(model, **{"pyannote.audio": None}))
+    assert "is not a ToTaToNet" in error_of(as_pyannote(model, state_dict={}))
     assert "tensors only" in error_of(as_pyannote(model, state_dict={"a": 1}))
     state = model.state_dict()
     state.pop("classifier.bias")

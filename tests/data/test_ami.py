@@ -83,11 +83,11 @@ def test_turns_with_and_without_vocal_sounds(manual: Path) -> None:
 
 def test_text_by_default_rules(manual: Path) -> None:
     tokens = read_tokens(manual / "words" / "ES1a.A.words.xml")
-    told = [
+    utterances = [
         (u.start_s, u.end_s, u.words)
         for u in find_utterances("ES1a", "FEE001", tokens, TextRules(pause_s=0.8))
     ]
-    assert told == [(1.0, 2.9, "Here's TV, th café."), (4.0, 5.0, "end?")]
+    assert utterances == [(1.0, 2.9, "Here's TV, th café."), (4.0, 5.0, "end?")]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_words_without_times_stay_in_the_text() -> None:
         Token("w", NAN, NAN, "go"),
         Token("w", 9, 8, "on"),
     ]
-    told = find_utterances("m", "s", words)
-    assert [(u.start_s, u.end_s, u.words) for u in told] == [(3.0, 3.0, "so we go"), (9.0, 9.0, "on")]
+    utterances = find_utterances("m", "s", words)
+    assert [(u.start_s, u.end_s, u.words) for u in utterances] == [(3.0, 3.0, "so we go"), (9.0, 9.0, "on")]
     assert [u.start_s for u in find_utterances("m", "s", words[:1])] == [0.0]
     assert find_turns({"s": words}) == []
 
@@ -186,11 +186,11 @@ def test_utterances_hold_every_word_once_and_are_divided_by_pauses(
     spoken: list[Token], pause_s: float
 ) -> None:
     rules = TextRules(pause_s=pause_s, punctuation=False)
-    told = find_utterances("m", "s", spoken, rules)
-    assert sum(len(u.words.split()) for u in told) == sum(
+    utterances = find_utterances("m", "s", spoken, rules)
+    assert sum(len(u.words.split()) for u in utterances) == sum(
         t.kind == "w" and not t.is_punctuation for t in spoken
     )
-    assert all(u.start_s <= u.end_s for u in told)
+    assert all(u.start_s <= u.end_s for u in utterances)
     in_order = find_utterances("m", "s", sorted(spoken, key=lambda token: token.start_s), rules)
     assert all(b.start_s - a.end_s > pause_s for a, b in pairwise(in_order))
 
@@ -295,8 +295,8 @@ def test_text_is_that_of_the_papers_references(shared_data: Path) -> None:
             expected = ""
             for word in ElementTree.parse(path).getroot().iter("w"):
                 expected += ("" if word.get("punc") == "true" or not expected else " ") + (word.text or "")
-            told = find_utterances(meeting, speaker, read_tokens(path), TextRules(join_letters=False))
-            assert " ".join(utterance.words for utterance in told) == expected
+            utterances = find_utterances(meeting, speaker, read_tokens(path), TextRules(join_letters=False))
+            assert " ".join(utterance.words for utterance in utterances) == expected
 
 
 @pytest.mark.real
@@ -304,9 +304,11 @@ def test_references_are_read_back_by_us_and_by_meeteval(shared_data: Path, tmp_p
     io = pytest.importorskip("meeteval.io")
     manual = shared_data / "ami" / "ami_public_manual_1.6.2"
     tokens = read_meeting(manual, "IS1008a", read_speakers(manual))
-    told = [u for speaker, spoken in tokens.items() for u in find_utterances("IS1008a", speaker, spoken)]
+    utterances = [
+        u for speaker, spoken in tokens.items() for u in find_utterances("IS1008a", speaker, spoken)
+    ]
     for name in ("r.stm", "r.seglst.json"):
-        write_transcript(tmp_path / name, told)
-        assert read_transcript(tmp_path / name) == told
+        write_transcript(tmp_path / name, utterances)
+        assert read_transcript(tmp_path / name) == utterances
         theirs = io.load(tmp_path / name).to_seglst()
-        assert [(s["speaker"], s["words"]) for s in theirs] == [(u.speaker, u.words) for u in told]
+        assert [(s["speaker"], s["words"]) for s in theirs] == [(u.speaker, u.words) for u in utterances]

@@ -66,7 +66,7 @@ def check(folder: Path, **options: object) -> DatabaseReport:
     return check_database(folder / "database.yml", **options)  # type: ignore[arg-type]
 
 
-def told(report: DatabaseReport) -> list[tuple[str, str, str]]:
+def findings_of(report: DatabaseReport) -> list[tuple[str, str, str]]:
     return [(finding.severity, finding.subset, finding.uri) for finding in report.findings]
 
 
@@ -88,7 +88,7 @@ def test_all_is_found_at_once(small: Path) -> None:
     (small / "rttm" / "three.rttm").unlink()
     (small / "uem" / "four.uem").write_text("four 1 0.000 9.000\n")
     report = check(small)
-    assert told(report) == [
+    assert findings_of(report) == [
         ("error", "train", "one"),
         ("error", "train", "two"),
         ("error", "train", "three"),
@@ -110,7 +110,7 @@ def only_finding(report: DatabaseReport, severity: str, uri: str = "one") -> str
 
 def test_no_audio_at_all(small: Path) -> None:
     shutil.rmtree(small / "audio")
-    assert told(check(small)) == [
+    assert findings_of(check(small)) == [
         ("error", s, u)
         for s, u in zip(["train"] * 3 + ["test"], ["one", "two", "three", "four"], strict=True)
     ]
@@ -148,7 +148,7 @@ def test_damage_in_the_middle_and_silence_need_full(small: Path) -> None:
     soundfile.write(small / "audio" / "four.wav", np.zeros_like(samples), RATE_HZ)
     assert check(small).findings == []
     report = check(small, full=True)
-    assert told(report) == [("error", "train", "one"), ("warning", "test", "four")]
+    assert findings_of(report) == [("error", "train", "one"), ("warning", "test", "four")]
     assert "3.000 s" in report.findings[0].message
     assert "digital silence" in report.findings[1].message
 
@@ -177,7 +177,7 @@ def test_a_turn_that_the_uem_cuts_off_is_still_overlong(small: Path) -> None:
     """pyannote.database would hide it: it cuts turns to what is annotated."""
     (small / "rttm" / "one.rttm").write_text(rttm("one", (1.0, 1.0, "one-a"), (50.0, 1.0, "one-a")))
     report = check(small)
-    assert told(report) == [("error", "train", "one"), ("warning", "train", "one")]
+    assert findings_of(report) == [("error", "train", "one"), ("warning", "train", "one")]
     assert "1.000 s of speech lie outside" in report.findings[1].message
 
 
@@ -190,7 +190,7 @@ def test_uem_without_the_recording(small: Path) -> None:
     ("lines", "problem"),
     [
         ("SPEAKER one 1 x 2 <NA> <NA> a <NA> <NA>\n", "annotation: ValueError"),
-        ("SPEAKER one 1 1 inf <NA> <NA> a <NA> <NA>\n", "no finite number"),
+        ("SPEAKER one 1 1 inf <NA> <NA> a <NA> <NA>\n", "not a finite number"),
         ("SPEAKER one 1 1 2 <NA> <NA> <NA> <NA> <NA>\n", "no speaker"),
         ("SPEAKER one 1 -1 2 <NA> <NA> a <NA> <NA>\n", "before the recording"),
         ("SPEAKER two 1 1 2 <NA> <NA> a <NA> <NA>\n", "nobody speaks"),
@@ -216,11 +216,11 @@ def test_rates_and_channels_unlike_most(small: Path) -> None:
     write_audio(small / "audio" / "one.wav", rate_hz=16000)
     write_audio(small / "audio" / "four.wav", channels=2)
     report = check(small)
-    assert told(report) == [("warning", "train", "one"), ("warning", "test", "four")]
+    assert findings_of(report) == [("warning", "train", "one"), ("warning", "test", "four")]
     assert "16000 Hz, but 3 of 4 files have 8000 Hz" in report.findings[0].message
     assert "2 channels, but 3 of 4 files have 1" in report.findings[1].message
     report = check(small, sample_rate_hz=16000, subset="train")
-    assert told(report) == [("error", "train", "two"), ("error", "train", "three")]
+    assert findings_of(report) == [("error", "train", "two"), ("error", "train", "three")]
     assert "8000 Hz, expected 16000 Hz" in report.findings[0].message
 
 
@@ -254,7 +254,7 @@ def test_a_subset_that_cannot_be_read_does_not_hide_the_other(small: Path) -> No
     (small / "train.lst").unlink()
     (small / "audio" / "four.wav").unlink()
     report = check(small)
-    assert told(report) == [("error", "train", ""), ("error", "test", "four")]
+    assert findings_of(report) == [("error", "train", ""), ("error", "test", "four")]
     assert "train.lst" in report.findings[0].message
     (small / "train.lst").write_text("\n")
     assert "lists no recording" in check(small).findings[0].message
@@ -281,7 +281,7 @@ def test_a_meta_protocol(small: Path) -> None:
     (small / "database.yml").write_text(YML + meta)
     (small / "audio" / "four.wav").unlink()
     report = check(small, protocol="X.SpeakerDiarization.all")
-    assert told(report) == [("error", "train", "four")]
+    assert findings_of(report) == [("error", "train", "four")]
     assert report.subsets[0].num_files == 4
     assert [found.protocol for found in check(small).subsets] == [NAME, NAME]
 

@@ -63,7 +63,7 @@ def test_programs_get_all_digits_and_details() -> None:
 @given(st.lists(st.floats() | st.integers() | st.none() | st.text(), max_size=5))
 def test_json_is_json_whatever_the_values(values: list[object]) -> None:
     def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is no JSON")
+        raise AssertionError(f"{name} is not JSON")
 
     table = Table("t", [Column("x", "x")], [{"x": value} for value in values])
     found = [row["x"] for row in json.loads(table.render("json"), parse_constant=refuse)["rows"]]

@@ -276,7 +276,7 @@ def test_mistakes_are_told_before_the_work(corpus: Path) -> None:
     for arguments, told in wrong:
         done = run_cpwer_command(corpus, *arguments)
         assert done.exit_code == 2, arguments
-        assert told in done.output
+        assert message in done.output
         assert done.output.strip().count("\n") == 0
     assert not (corpus / "work").exists()
 

@@ -52,13 +52,13 @@ def test_results_are_found_in_folders_and_by_their_files(tmp_path: Path) -> None
     (tmp_path / "out" / "notes" / "notes.json").write_text("{}")  # a result has an RTTM too
     assert find_results([tmp_path / "out"]) == [two, one]
     assert find_results([one, one / "one.json", one / "one.rttm", one.parent]) == [one, two]
-    for path, told in (
+    for path, message in (
         (tmp_path / "out" / "notes", "holds no result of pixit separate"),
         (tmp_path / "missing", "does not exist"),
         (tmp_path / "one.wav", "holds no result of pixit separate"),
     ):
         with pytest.raises(
-            PixitError, match=re.escape(f"{path}: {told}; expected a folder NAME with NAME.json")
+            PixitError, match=re.escape(f"{path}: {message}; expected a folder NAME with NAME.json")
         ):
             find_results([one, path])
 

@@ -154,7 +154,7 @@ def test_seglst_without_times(tmp_path: Path) -> None:
         ("x.stm", "m 1 A\n", r"x\.stm:1"),
         ("x.ctm", "m 1 0 1 a 0.5 extra\n", r"x\.ctm:1"),
         ("x.ctm", "m 1 0 -1 a\n", r"x\.ctm:1"),
-        ("x.json", "[\n{]", r"x\.json:2: is no JSON"),
+        ("x.json", "[\n{]", r"x\.json:2: is not JSON"),
         ("x.json", '{"a": 1}', r"x\.json: holds a JSON dict, expected a SegLST list"),
         (
             "x.json",

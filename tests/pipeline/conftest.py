@@ -80,7 +80,7 @@ def make_conversation(num_speakers: int, duration_s: float, seed: int = 0) -> Co
 class OracleModel:
     """Knows the sources: gives those of a window in random order, at random levels and polarities.
 
-    Windows are told apart by counting: one instance serves one recording, in order.
+    Windows are distinguished by counting: one instance serves one recording, in order.
     """
 
     truth: Conversation

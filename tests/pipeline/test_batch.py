@@ -79,10 +79,10 @@ def test_every_recording_has_its_outcome_as_soon_as_it_is_known(separator: Count
     assert first.result.speakers == Separation.load(tmp_path / "out" / "a").speakers
     assert {track.path.parent for track in first.result.tracks.values()} == {tmp_path / "out" / "a"}
     missing, second, bad = outcomes
-    for outcome, told in ((missing, "missing.wav: cannot be read"), (bad, "bad.wav: is an empty file")):
+    for outcome, message in ((missing, "missing.wav: cannot be read"), (bad, "bad.wav: is an empty file")):
         assert outcome.result is None
         assert isinstance(outcome.error, PixitError)
-        assert told in str(outcome.error)
+        assert message in str(outcome.error)
     assert (second.uri, second.path, second.folder) == ("b c", paths[2], tmp_path / "out" / "b_c")
     assert [outcome.elapsed_s is None for outcome in (first, missing, second, bad)] == [
         False,
@@ -116,7 +116,7 @@ def test_a_result_that_python_saved_is_done(separator: Counting, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"num_speakers": 1}, "(call)"),
         ({"channel": 0}, "(call)"),
@@ -127,7 +127,7 @@ def test_a_result_that_python_saved_is_done(separator: Counting, tmp_path: Path)
     ],
 )
 def test_a_result_of_another_request_is_an_error_and_stays(
-    change: dict[str, Any], told: str, separator: Counting, folder: Path, tmp_path: Path
+    change: dict[str, Any], message: str, separator: Counting, folder: Path, tmp_path: Path
 ) -> None:
     path, out = write(tmp_path / "a.wav"), tmp_path / "out"
     list(separate_all(separator, [path], out))
@@ -141,7 +141,7 @@ def test_a_result_of_another_request_is_an_error_and_stays(
     if options.pop("weights", None):
         torch.nn.init.zeros_(next(other.model.parameters()))  # type: ignore[attr-defined]
     (outcome,) = separate_all(other, [path], out, **options)
-    assert told in str(outcome.error)
+    assert message in str(outcome.error)
     assert files_in(out) == before
     (outcome,) = separate_all(other, [path], out, overwrite=True, **options)
     assert outcome.error is None

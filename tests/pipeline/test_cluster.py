@@ -100,7 +100,7 @@ def test_bounds(low: int, high: int | None, expected: int) -> None:
 
 
 def test_more_speakers_than_vectors() -> None:
-    """Nobody is invented where there is nothing to tell apart."""
+    """No speaker is invented where there is nothing to distinguish."""
     found = cluster(*make_vectors(np.array([[0, 1, -1]])), DEFAULT, min_speakers=5)
     assert found.tolist() == [[0, 1, -1]]
 

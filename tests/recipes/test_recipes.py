@@ -127,12 +127,12 @@ def test_prepare_ami(ami: Path, tmp_path: Path) -> None:
 def test_references_of_ami(ami: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run("ami/prepare", ami, out, "--skip-missing", "--microphone", "sdm")
-    told = read_transcript(out / "references" / "test.stm")
-    assert [(u.session, u.speaker, u.start_s, u.end_s, u.words) for u in told] == [
+    utterances = read_transcript(out / "references" / "test.stm")
+    assert [(u.session, u.speaker, u.start_s, u.end_s, u.words) for u in utterances] == [
         ("ES2004a", "FIE1", 0.5, 2.5, "Hello there"),
         ("ES2004a", "MIO2", 2.0, 4.0, "Yes"),
     ]
-    assert read_transcript(out / "references" / "test.seglst.json") == told
+    assert read_transcript(out / "references" / "test.seglst.json") == utterances
     assert {u.session for u in read_transcript(out / "references" / "development.stm")} == {
         "IB4001",
         "IS1008a",
@@ -221,8 +221,8 @@ def test_prepare_writes_the_official_files_of_the_development_meetings(
     report = check_database(out / "database.yml")
     assert report.findings == []
     assert report.subsets[0].num_files == len(meetings) == 18
-    told = read_transcript(out / "references" / "development.seglst.json")
-    assert len({(u.session, u.speaker) for u in told}) == 72
+    utterances = read_transcript(out / "references" / "development.seglst.json")
+    assert len({(u.session, u.speaker) for u in utterances}) == 72
 
 
 # --- download -------------------------------------------------------------------------------------------

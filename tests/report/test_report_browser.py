@@ -40,7 +40,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Separation:
-    """Two speakers, noise each, one after the other; the mixture is not their sum, so that it can be told."""
+    """Two speakers, noise each, one after the other; the mixture is not their sum, so that the two differ."""
     folder = tmp_path_factory.mktemp("report")
     rng = np.random.default_rng(0)
     annotation, tracks = Annotation(uri="talk"), {}

@@ -66,14 +66,14 @@ def test_same_seed_same_files(corpus: Path, ingredients: Ingredients, tmp_path: 
 
 
 def test_progress_is_told(ingredients: Ingredients, tmp_path: Path) -> None:
-    told = []
+    steps = []
     write_corpus(
         tmp_path / "corpus",
         {"test": Subset(ingredients, 3)},
         SETTINGS,
-        hook=lambda step, _, total, completed: told.append((step, total, completed)),
+        hook=lambda step, _, total, completed: steps.append((step, total, completed)),
     )
-    assert told == [("simulating", 3, 1), ("simulating", 3, 2), ("simulating", 3, 3)]
+    assert steps == [("simulating", 3, 1), ("simulating", 3, 2), ("simulating", 3, 3)]
 
 
 def test_an_existing_folder_is_left_alone(ingredients: Ingredients, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Disguised crops: labels, weights, levels, and that a seed tells all."""
+"""Augmented crops: labels, weights, levels, and that a seed determines everything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pixit.simulation.noise import NoiseBank
 from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.rooms import Filter, RoomBank
-from pixit.training.crops import CropSampler, CropSettings, at_level, disguise, draw_activity
+from pixit.training.crops import CropSampler, CropSettings, at_level, augment, draw_activity
 from pixit.types import PixitError
 
 RATE_HZ = 16000
@@ -102,7 +102,7 @@ def test_rooms_are_heard(voices: SpeakerPool, noises: NoiseBank) -> None:
     torch.testing.assert_close(wet, 2 * dry, rtol=1e-3, atol=1e-5)
 
 
-def test_severity_makes_disguises_rarer() -> None:
+def test_severity_makes_augmentations_rarer() -> None:
     settings = CropSettings().milder(0.5)
     assert settings.noise_probability == CropSettings().noise_probability / 2
     assert settings.partial_probability == CropSettings().partial_probability
@@ -121,14 +121,14 @@ def ratio_db(target: NDArray[np.float32], mixed: NDArray[np.float32]) -> float:
 def test_leakage_has_the_level_asked_for(sir_db: float) -> None:
     targets, intruders = tone(400)[None], tone(1000)[None]
     settings = CropSettings.model_validate({**PLAIN, "leakage_sir_db": (sir_db, sir_db)})
-    mixed = disguise(targets, intruders, intruders, settings, RATE_HZ, np.random.default_rng(0))
+    mixed = augment(targets, intruders, intruders, settings, RATE_HZ, np.random.default_rng(0))
     assert ratio_db(targets[0], mixed[0]) == pytest.approx(sir_db, abs=0.1)
 
 
 def test_separation_removes_most_of_the_intruder() -> None:
     targets, intruders = tone(400)[None], tone(1000)[None]
     settings = CropSettings.model_validate({**PLAIN, "separated_probability": 1, "separated_sir_db": (0, 0)})
-    mixed = disguise(targets, intruders, intruders, settings, RATE_HZ, np.random.default_rng(0))
+    mixed = augment(targets, intruders, intruders, settings, RATE_HZ, np.random.default_rng(0))
     assert 10 < ratio_db(targets[0], mixed[0]) < 80
 
 

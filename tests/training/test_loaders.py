@@ -24,7 +24,7 @@ Settings = Callable[..., TrainSettings]
 
 
 class Numbers(Dataset[Any]):
-    """Items that tell who they are."""
+    """Items that know their index."""
 
     def __init__(self, name: str, length: int) -> None:
         self.name, self.length, self.epoch = name, length, 0

@@ -15,7 +15,7 @@ NOISE = (0.1 * np.random.default_rng(0).standard_normal(8000)).astype(np.float32
 
 
 @pytest.mark.parametrize(
-    ("name", "language", "device", "told"),
+    ("name", "language", "device", "message"),
     [
         ("wisper", None, "cpu", "is unknown"),
         ("pocketsphinx:en", None, "cpu", "is unknown"),
@@ -25,10 +25,10 @@ NOISE = (0.1 * np.random.default_rng(0).standard_normal(8000)).astype(np.float32
         ("faster-whisper:/a/b", None, "cpu", "no such folder"),
     ],
 )
-def test_wrong_names_are_told(name: str, language: str | None, device: str, told: str) -> None:
+def test_wrong_names_are_named(name: str, language: str | None, device: str, message: str) -> None:
     for package in ("pocketsphinx", "whisper", "faster_whisper"):
         pytest.importorskip(package)
-    with pytest.raises(PixitError, match=told) as raised:
+    with pytest.raises(PixitError, match=message) as raised:
         load_recognizer(name, language, device)
     assert "\n" not in str(raised.value)
 

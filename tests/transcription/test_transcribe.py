@@ -209,10 +209,10 @@ def test_a_file_that_is_no_journal_is_told(tmp_path: Path, content: str) -> None
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    steps: list[tuple[int, int]] = []
 
     def hook(step: str, artifact: Any, file: Any = None, total: int = 0, completed: int = 0) -> None:
-        told.append((completed, total))
+        steps.append((completed, total))
 
     Transcriber(Listener()).separation(make_result(tmp_path), hook=hook)
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]

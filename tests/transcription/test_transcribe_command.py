@@ -155,16 +155,16 @@ def test_options_that_do_not_fit_are_told(tmp_path: Path, parrot: type[Parrot]) 
         ([tmp_path / "empty"], "holds no result"),
         ([tmp_path / "missing.wav"], "cannot be read"),
         ([result / "a.json"], "not audio"),
-        ([tmp_path / "a.wav", "--attribution=separation"], "is no folder of a result"),
-        ([tmp_path / "a.wav", "--audio", tmp_path / "a.wav"], "is no folder of a result"),
+        ([tmp_path / "a.wav", "--attribution=separation"], "is not the folder of a result"),
+        ([tmp_path / "a.wav", "--audio", tmp_path / "a.wav"], "is not the folder of a result"),
         ([result, "--rttm", result / "a.rttm"], "--rttm is for recordings"),
         ([result, tmp_path / "more" / "a", "-o", tmp_path / "out"], "rename one"),
         ([result, "--set", "pading_s=1"], "did you mean 'padding_s'"),
     ]
-    for arguments, told in wrong:
+    for arguments, message in wrong:
         done = run_transcribe(*arguments)
         assert done.exit_code == 2, arguments
-        assert told in done.output
+        assert message in done.output
         assert done.output.strip().count("\n") == 0
 
 

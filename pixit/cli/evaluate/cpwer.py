@@ -29,7 +29,7 @@ from pixit.evaluation.tables import check_path
 @click.option("--attribution", default="both", show_default=True, type=click.Choice([*ATTRIBUTIONS, "both"]))
 @click.option("--model", help="folder or hub name of a model, or of model and embedder together")
 @click.option("--embedder", help="folder or hub name of another speaker embedder")
-@click.option("--num-speakers", type=int, help="how many speak in each recording, if that is known")
+@click.option("--num-speakers", type=int, help="number of speakers of each recording, if known")
 @click.option("--recognizer", default="pocketsphinx", show_default=True, help="as for pixit transcribe")
 @click.option("--language", help="code of the language, as en")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
@@ -48,13 +48,13 @@ from pixit.evaluation.tables import check_path
     type=click.Path(path_type=Path),
     help="folder of the results; what is there is not done again",
 )
-@click.option("--overwrite", is_flag=True, help="do again what is there")
+@click.option("--overwrite", is_flag=True, help="redo what is there")
 @set_option
 @click.option(
     "--format", default="text", show_default=True, type=click.Choice(["text", "csv", "json", "markdown"])
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="table as .csv, .json, .md or .txt")
-@click.option("--quiet", is_flag=True, help="print nothing but the table and errors")
+@click.option("--quiet", is_flag=True, help="print the table and errors only")
 def cpwer(
     database: Path | None,
     protocol: str | None,
@@ -83,7 +83,7 @@ def cpwer(
     says is annotated is transcribed and scored (a reference utterance counts where its middle lies).
 
     WORK/separated holds the results of pixit separate, WORK/separation and WORK/diarization the transcripts:
-    an experiment that was interrupted goes on where it was. Settings are set as separation.step_s=0.5 and
+    an experiment that was interrupted continues where it was. Settings are set as separation.step_s=0.5 and
     transcription.padding_s=0.1.
     """
     from pixit.config import load_settings

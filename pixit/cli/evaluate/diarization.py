@@ -1,4 +1,4 @@
-"""``pixit evaluate diarization``: who spoke when, against who really did."""
+"""``pixit evaluate diarization``: who spoke when, against a reference."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def diarization(
     --collar 0.5 is the same width as md-eval's and dscore's collar of 0.25: use
     --collar-convention md-eval --collar 0.25 to repeat their numbers.
 
-    A recording without hypothesis counts as missed, one without reference or UEM is left out; both are told.
+    A recording without hypothesis counts as missed, one without reference or UEM is left out; both are named.
     """
     for output in outputs:
         check_path(output)

@@ -44,7 +44,7 @@ EXISTING = click.Path(path_type=Path, exists=True)
     help="seconds of the segments on which SDR, SIR, SAR, PESQ and STOI are computed, and averaged",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="table as .csv, .json, .md or .txt")
-@click.option("--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--quiet", is_flag=True, help="print errors only")
 def separation(
     reference: Path,
     estimate: Path,
@@ -65,7 +65,7 @@ def separation(
     speakers are counted as surplus. Tracks are resampled to the rate of the references, and padded or cut by up to
     a second. TOTAL is the mean of all speakers.
 
-    With --no-reference, the RTTM of a result folder (or --rttm) tells where a track should be silent.
+    With --no-reference, the RTTM of a result folder (or --rttm) says where a track should be silent.
     """
     from pixit.evaluation.separation.evaluate import evaluate_separation, measure_separation, separation_table
     from pixit.evaluation.separation.score import METRICS, REGIONS, ScoringOptions

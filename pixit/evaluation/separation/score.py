@@ -123,7 +123,7 @@ def score_separation(
     recording
         Name of the recording.
     hook
-        Told of the progress: ``hook(step, None, total=, completed=)``.
+        Progress callback: ``hook(step, None, total=, completed=)``.
 
     Raises
     ------

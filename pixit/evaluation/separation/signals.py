@@ -32,7 +32,7 @@ class SignalFiles:
     def blocks(
         self, block_samples: int, step: str = "reading", hook: Hook | None = None
     ) -> Iterator[tuple[int, Samples]]:
-        """Yield the first sample and the signals (P, n) of each block; `hook` is told of the progress as `step`."""
+        """Yield the first sample and the signals (P, n) of each block; `hook` hears of the progress as `step`."""
         for start in range(0, self.num_samples, block_samples):
             stop = min(start + block_samples, self.num_samples)
             block = np.zeros((len(self._files), stop - start), np.float32)

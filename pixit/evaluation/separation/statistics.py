@@ -1,4 +1,4 @@
-"""What tracks tell without references: their sum against the mixture, levels, clipping, leakage."""
+"""What tracks show without references: their sum against the mixture, levels, clipping, leakage."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def measure_tracks(
     recording
         Name of the recording.
     hook
-        Told of the progress: ``hook("levels", None, total=, completed=)``.
+        Progress callback: ``hook("levels", None, total=, completed=)``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Networks that tell voices apart."""
+"""Networks that compute speaker embeddings."""
 
 from pixit.models.embedders.resnet import SpeakerEncoder
 

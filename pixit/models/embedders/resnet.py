@@ -187,7 +187,7 @@ class ResidualBlock(nn.Module):
 def normalise(power: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Make mel power independent of the level, and hide what has no weight.
 
-    The mean spectrum is kept: over a recording it tells much of a voice (and of its microphone, which
+    The mean spectrum is kept: over a recording it says much about a voice (and of its microphone, which
     a speaker seldom changes). Frames of no weight are filled with it.
 
     Parameters
