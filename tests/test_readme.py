@@ -78,6 +78,19 @@ def test_examples_of_the_docstrings_run(name: str) -> None:
     assert found.failed == 0
 
 
+@pytest.mark.usefixtures("clone")
+def test_the_settings_of_the_docs_can_be_read() -> None:
+    from pixit.config import load_settings
+    from pixit.training.train import TrainSettings
+
+    examples = blocks("yaml", PAGES["docs/train.md"])
+    assert examples
+    for number, example in enumerate(examples):
+        path = Path(f"{number}.yaml")
+        path.write_text(example, encoding="utf-8")
+        load_settings(TrainSettings, path)
+
+
 def test_the_main_command_runs(clone: Path) -> None:
     (command,) = [
         line for block in blocks("bash") for line in block.splitlines() if "separate examples" in line
