@@ -22,7 +22,7 @@ from pixit.cli.console import say
 )
 @click.option("--init", help="checkpoint to begin with: a folder, hub name or pyannote file")
 @click.option("--resume", is_flag=True, help="continue the training in OUTPUT, which knows all the rest")
-@click.option("--moved", is_flag=True, help="with --resume: the same data lie in other folders now")
+@click.option("--moved", is_flag=True, help="with --resume: the same data are in other folders now")
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def train(
     overrides: tuple[str, ...],
@@ -41,7 +41,7 @@ def train(
 
     OUTPUT/run.yaml keeps what a training was started with. `pixit train -o OUTPUT --resume` takes everything from
     there; trainer.* and data.num_workers may be changed, anything else that differs is refused. Where the data
-    lie in other folders now, say so with --moved and give their paths (--database, data.simulation.speech=…);
+    are in other folders now, say so with --moved and give their paths (--database, data.simulation.speech=…);
     the names of the last folders or files must be the same.
     """
     from pytorch_lightning.utilities import rank_zero_only
