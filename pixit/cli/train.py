@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pixit.cli.console import say
+from pixit.types import PixitError
 
 
 @click.command()
@@ -37,12 +38,18 @@ def train(
 ) -> None:
     """Train a model on real meetings, simulated ones, or both.
 
-    Any setting can be changed by KEY=VALUE, as in trainer.max_steps=1000.
+        Any setting can be changed by KEY=VALUE, as in trainer.max_steps=1000.
 
-    OUTPUT/run.yaml keeps what a training was started with. `pixit train -o OUTPUT --resume` takes everything from
-    there; trainer.* and data.num_workers may be changed, anything else that differs is refused. Where the data
-    are in other folders now, say so with --moved and give their paths (--database, data.simulation.speech=…);
-    the names of the last folders or files must be the same.
+        OUTPUT/run.yaml keeps what a training was started with. `pixit train -o OUTPUT --resume` takes everything from
+    <<<<<<< ours
+        there; trainer.* and data.num_workers may be changed, anything else that differs is refused. Where the data
+        are in other folders now, say so with --moved and give their paths (--database, data.simulation.speech=…);
+        the names of the last folders or files must be the same.
+    =======
+        there. trainer.*, data.num_workers and data.simulation.cache may be changed; anything else that differs is
+        refused. Where the data lie in other folders now, say so with --moved and give their paths (--database,
+        data.simulation.speech=…); the names of the last folders or files must be the same.
+    >>>>>>> theirs
     """
     from pytorch_lightning.utilities import rank_zero_only
 
@@ -50,6 +57,8 @@ def train(
     from pixit.training.run import Run, TrainSettings
     from pixit.training.train import train as run_training
 
+    if moved and not resume:
+        raise PixitError("--moved: says where the data of a training to resume lie now; pass --resume too")
     folder = output or Path("experiments") / (config.stem if config is not None else "paper")
     if resume and config is None:
         settings = Run.read(folder, overrides).settings

@@ -113,7 +113,7 @@ def run_cpwer(
     """Separate recordings, transcribe them by each attribution, and score cpWER.
 
     ``work/separated`` gets the results of the separation, ``work/ATTRIBUTION`` the transcripts: an experiment
-    that was interrupted goes on where it was.
+    that was interrupted continues where it was.
 
     Parameters
     ----------

@@ -20,8 +20,8 @@ from pixit.training.module import OptimizerSettings
 from pixit.training.objective import ObjectiveSettings
 from pixit.types import PixitError
 
-FREE = ("trainer.", "data.num_workers")
-"""Settings that a resumption may change: those of the machine and of the length."""
+FREE = ("trainer.", "data.num_workers", "data.simulation.cache")
+"""Settings that a resumption may change: they belong to the machine, or say how long to train."""
 
 
 class TrainerSettings(Settings):
@@ -79,7 +79,7 @@ class Run(Settings):
         tree = settings.model_dump() | {"wavlm_weights": _absolute_name(settings.wavlm_weights)}
         return cls(
             settings=TrainSettings.model_validate(_absolute(tree)),
-            database=str(database.absolute()) if database is not None else None,
+            database=str(_absolute(database)) if database is not None else None,
             protocol=protocol,
             init=_absolute_name(init),
         )
@@ -130,11 +130,9 @@ class Run(Settings):
             same_names = last_parts(before) == last_parts(now)
             if before == now or (moved and same_names):
                 continue
-            remedy = (
-                "pass --moved if the same data lie there now"
-                if same_names
-                else ("pass --resume alone to go on as it began, or train in another folder")
-            )
+            remedy = "pass --resume alone to go on as it began, or train in another folder"
+            if same_names:
+                remedy = "pass --moved if the same data lie there now"
             raise PixitError(
                 f"{folder / 'run.yaml'}: {key} is {_short(before)} in this training, found {_short(now)}; {remedy}"
             )
@@ -179,7 +177,8 @@ def read_state(path: Path) -> dict[str, Any]:
         raise PixitError(
             f"{path}: cannot be loaded ({reason}); expected a checkpoint as pixit train writes it"
         ) from None
-    if not isinstance(state, dict) or not {"state_dict", "global_step", "callbacks"} <= set(state):
+    is_whole = isinstance(state, dict) and {"state_dict", "global_step", "callbacks"} <= set(state)
+    if not is_whole or not isinstance(state["state_dict"], dict):
         raise PixitError(
             f"{path}: holds no state of a training; expected a checkpoint as pixit train writes it"
         )
@@ -218,12 +217,13 @@ def _absolute(value: Any) -> Any:
         return {key: _absolute(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_absolute(item) for item in value]
-    return value.absolute() if isinstance(value, Path) else value
+    return value.expanduser().absolute() if isinstance(value, Path) else value
 
 
 def _absolute_name(name: str | None) -> str | None:
     """Make a folder's name absolute; a name on the hub stays."""
-    return str(Path(name).absolute()) if name is not None and Path(name).exists() else name
+    path = _absolute(Path(name or ""))
+    return str(path) if name is not None and path.exists() else name
 
 
 def _short(value: Any) -> str:

@@ -57,7 +57,7 @@ def train(
     resume
         Continue the training in `folder`, at the step where it stopped. ``run.yaml`` there holds what it was
         started with; database, protocol and init need not be given again, and nothing may differ from it but
-        ``trainer.*`` and ``data.num_workers``.
+        ``trainer.*``, ``data.num_workers`` and ``data.simulation.cache``.
     progress
         Show a progress bar.
     moved
@@ -88,7 +88,7 @@ def train(
         if settings.trainer.threads is not None:
             torch.set_num_threads(settings.trainer.threads)
         if resume:
-            model = ToTaToNet(**run.architecture)
+            model = build_network(run.architecture, f"{folder / 'run.yaml'}, section architecture")
         else:
             model = build_model(run.settings, run.init)
             run = run.model_copy(update={"architecture": model.config})
@@ -140,14 +140,19 @@ def build_model(settings: TrainSettings, init: str | None) -> ToTaToNet:
         if not isinstance(loaded, ToTaToNet):
             raise PixitError(f"{init}: is a {type(loaded).__name__}, expected a ToTaToNet")
         return loaded.train()
-    try:
-        model = ToTaToNet(**settings.model)
-    except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
-        raise PixitError(f"config, section model: {_one_line(error)}") from None
+    model = build_network(settings.model, "config, section model")
     if model.wavlm is not None and settings.wavlm_weights is not None:
         weights = load_pretrained_wavlm(settings.wavlm_weights, like=model.wavlm)
         model.wavlm.load_state_dict(weights.state_dict())
     return model
+
+
+def build_network(arguments: dict[str, Any], source: str) -> ToTaToNet:
+    """Return a network with random weights; `source` names where its arguments come from in error messages."""
+    try:
+        return ToTaToNet(**arguments)
+    except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise PixitError(f"{source}: {_one_line(error)}") from None
 
 
 def fit(trainer: pl.Trainer, module: PixITModule, data: PairData, checkpoint: Path | None) -> None:

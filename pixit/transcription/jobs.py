@@ -110,7 +110,7 @@ def transcribe_all(
     settings: TranscriptionSettings | None = None,
     hook: Hook | None = None,
 ) -> Iterator[Outcome]:
-    """Transcribe results of separations, or recordings, one after the other; what is done is not done again.
+    """Transcribe results of separations, or recordings, one after the other; finished ones are skipped.
 
     Beside the transcripts lies ``NAME.transcription.jsonl``, with which a run that was interrupted goes on. A
     transcript that is there already is not touched, unless `overwrite` is given.
@@ -183,7 +183,7 @@ def find_jobs(
         if not is_folder and (audio is not None or (attribution is not None and rttm is None)):
             option = "--audio" if audio is not None else f"--attribution {attribution}"
             raise PixitError(
-                f"{given}: is no folder of a result, as {option} needs; name one, or give --rttm"
+                f"{given}: is not the folder of a result, as {option} needs; name one, or give --rttm"
             )
         if not is_folder and attribution == "separation":
             raise PixitError(f"{given}: has no separated tracks; name the folder that pixit separate wrote")
@@ -236,7 +236,7 @@ def transcribe_one(
 def prepare(
     transcriber: Transcriber, job: Job
 ) -> tuple[dict[str, Any], Callable[..., list[Utterance]], tuple[str, ...]]:
-    """Return all that decides about the words of a job, the function that finds them, and what should be known."""
+    """Return what determines the words of a job, the function that finds them, and what should be known."""
     request = transcriber.description | {"attribution": job.attribution}
     if job.within is not None:
         request["within"] = job.within

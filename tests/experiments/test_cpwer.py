@@ -273,7 +273,7 @@ def test_mistakes_are_told_before_the_work(corpus: Path) -> None:
         (["-o", corpus / "table.pdf"], "table.pdf"),
         (["--model", corpus / "nothing"], "nothing"),
     ]
-    for arguments, told in wrong:
+    for arguments, message in wrong:
         done = run_cpwer_command(corpus, *arguments)
         assert done.exit_code == 2, arguments
         assert message in done.output

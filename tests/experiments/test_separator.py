@@ -85,9 +85,9 @@ def test_the_figures_are_those_of_all_meetings_together(tmp_path: Path) -> None:
     meetings = [make_meeting(seed) for seed in range(3)]
     perfect = {"x": (0.0, 6.0), "y": (4.0, 10.0)}
     only = Answers({"x": meetings[0].mixture}, {"x": (0.0, 10.0)})
-    told: list[Trial] = []
-    scores = evaluate_separator(only, meetings, tell=told.append)  # type: ignore[arg-type]
-    assert tuple(told) == scores.simulated
+    seen: list[Trial] = []
+    scores = evaluate_separator(only, meetings, tell=seen.append)  # type: ignore[arg-type]
+    assert tuple(seen) == scores.simulated
     figures = scores.summary()["simulated"]
     metric = DiarizationErrorRate()
     for _ in meetings:
@@ -101,7 +101,7 @@ def test_the_figures_are_those_of_all_meetings_together(tmp_path: Path) -> None:
     assert (figures["recordings"], figures["speaker_count_accuracy"]) == (3, 0)
     assert (figures["speakers"], figures["found_speakers"]) == (6, 3)
     assert (figures["missing_tracks"], figures["surplus_tracks"]) == (3, 0)
-    missing = [v for trial in told for v in trial.si_sdr_db("overlap", improvement=True)]
+    missing = [v for trial in seen for v in trial.si_sdr_db("overlap", improvement=True)]
     assert sorted(missing)[1:] != []
     assert 0.0 in missing, "a missing track is the recording"
     rows = scores.table().values()

@@ -143,9 +143,19 @@ def test_resume_alone_takes_everything_from_the_run(
     result = run_cli("-o", run, "--resume", "data.batch_size=4")
     assert result.exit_code == 2
     assert "data.batch_size is 2 in this training, found 4" in result.stderr
+    result = run_cli("-o", run, "--moved")
+    assert (result.exit_code, "pass --resume too" in result.stderr) == (2, True)
     result = run_cli("-o", tmp_path / "none", "--resume")
     assert result.exit_code == 2
     assert "nothing to resume" in result.stderr
+
+
+def test_a_home_folder_is_found(
+    settings: Settings, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(database.parent))
+    train(settings(trainer={"max_steps": 1}), tmp_path, Path("~/database.yml"), progress=False)
+    assert yaml.safe_load((tmp_path / "run.yaml").read_text())["database"] == str(database)
 
 
 def test_a_run_that_was_moved_keeps_its_best(
@@ -169,6 +179,9 @@ def test_a_damaged_run_is_refused(settings: Settings, begun: Path) -> None:
     tree["architecture"]["n_sources"] = 2
     run.write_text(yaml.safe_dump(tree))
     assert "run.yaml beside it is that of another training" in message_of(settings(), begun, resume=True)
+    tree["architecture"] = {"n_sourcess": 2}
+    run.write_text(yaml.safe_dump(tree))
+    assert "run.yaml, section architecture: " in message_of(settings(), begun, resume=True)
     run.write_text("settings: [")
     assert "is not valid YAML" in message_of(settings(), begun, resume=True)
 

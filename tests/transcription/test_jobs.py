@@ -101,11 +101,11 @@ def test_the_turns_of_an_rttm_are_part_of_the_request(tmp_path: Path) -> None:
 def test_mistakes_are_said_at_once(tmp_path: Path) -> None:
     result = make_result(tmp_path / "sep", "a")
     (tmp_path / "empty").mkdir()
-    for inputs, options, told in (
+    for inputs, options, message in (
         ([tmp_path / "empty"], {}, "holds no result"),
         ([result], {"formats": ["doc"]}, "unknown format 'doc'"),
         ([result], {"rttm": tmp_path / "a.rttm"}, "is a folder of results"),
         ([result], {"recognizer": "parrot"}, "recogniser 'parrot': is unknown"),
     ):
-        with pytest.raises(PixitError, match=told):
+        with pytest.raises(PixitError, match=message):
             transcribe_all(inputs, **{"recognizer": Parrot(), **options})
