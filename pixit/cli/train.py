@@ -38,18 +38,12 @@ def train(
 ) -> None:
     """Train a model on real meetings, simulated ones, or both.
 
-        Any setting can be changed by KEY=VALUE, as in trainer.max_steps=1000.
+    Any setting can be changed by KEY=VALUE, as in trainer.max_steps=1000.
 
-        OUTPUT/run.yaml keeps what a training was started with. `pixit train -o OUTPUT --resume` takes everything from
-    <<<<<<< ours
-        there; trainer.* and data.num_workers may be changed, anything else that differs is refused. Where the data
-        are in other folders now, say so with --moved and give their paths (--database, data.simulation.speech=…);
-        the names of the last folders or files must be the same.
-    =======
-        there. trainer.*, data.num_workers and data.simulation.cache may be changed; anything else that differs is
-        refused. Where the data lie in other folders now, say so with --moved and give their paths (--database,
-        data.simulation.speech=…); the names of the last folders or files must be the same.
-    >>>>>>> theirs
+    OUTPUT/run.yaml keeps what a training was started with. `pixit train -o OUTPUT --resume` takes everything from
+    there. trainer.*, data.num_workers and data.simulation.cache may be changed; anything else that differs is
+    refused. Where the data lie in other folders now, say so with --moved and give their paths (--database,
+    data.simulation.speech=…); the names of the last folders or files must be the same.
     """
     from pytorch_lightning.utilities import rank_zero_only
 
