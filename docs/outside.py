@@ -18,7 +18,7 @@ OUTSIDE = (
     "CONTRIBUTING.md",
     "examples/*.png",
     "pixit/bundled/README.md",
-    "recipes/*/README.md",
+    "recipes/*/*.md",
 )
 
 

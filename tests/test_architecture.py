@@ -343,5 +343,5 @@ def test_the_code_is_clean(arguments: tuple[str, ...]) -> None:
     if importlib.util.find_spec(arguments[0]) is None:
         pytest.skip(f"{arguments[0]} is not installed")
     command = [sys.executable, "-m", *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -391,7 +391,7 @@ def test_clean_tracks_a_channel_and_a_number_that_cannot_be_met(
     assert clean.exit_code == 0
     assert "mean of 2 channels" in clean.stdout
     found = Separation.load(tmp_path / "clean" / "a")
-    said = f"{len(found.speakers)} of the 9 speakers asked for could be printed apart"
+    said = f"{len(found.speakers)} of the 9 speakers asked for could be distinguished"
     assert clean.stderr == f"pixit: warning: {path}: {said}\n"
     assert found.settings["separation"]["stitching"]["keep_room"] is False
     kept = run(*common, "-o", tmp_path / "kept", "--keep-room", "--channel", "best")

@@ -60,6 +60,10 @@ class LastCheckpoint(pl.Callback):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._ask_to_stop)
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put right by what Lightning numbers its logs: resuming where an epoch ends counts one step twice."""
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
     def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
         if self._stop_asked:
             raise KeyboardInterrupt
@@ -132,7 +136,7 @@ class StopWhereDiverged(pl.Callback):
 
 
 def check_weights(trainer: pl.Trainer) -> None:
-    """Raise PixitError if a weight is no finite number, as after a step by an infinite gradient."""
+    """Raise PixitError if a weight is not a finite number, as after a step by an infinite gradient."""
     for name, tensor in trainer.lightning_module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise diverged(trainer, name)
@@ -148,7 +152,7 @@ def diverged(trainer: pl.Trainer, what: str) -> PixitError:
             f"or {remedy}"
         )
     return PixitError(
-        f"{place}: the training diverged at step {step}, where {what} is no finite number; {remedy}"
+        f"{place}: the training diverged at step {step}, where {what} is not a finite number; {remedy}"
     )
 
 

@@ -196,9 +196,11 @@ def build_trainer(settings: TrainerSettings, folder: Path, last: Path, progress:
     if progress:
         callbacks.append(RichProgressBar())
     try:
-        return _trainer(settings, folder, callbacks, metrics, progress)
+        trainer = _trainer(settings, folder, callbacks, metrics, progress)
     except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         raise PixitError(f"config, section trainer: {_one_line(error)}") from None
+    metrics.trainer = trainer
+    return trainer
 
 
 def _trainer(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,6 @@ from pyannote.core import Annotation, Segment
 
 from pixit.audio import Track
 from pixit.cli import cli
-from pixit.cli.transcribe import Job, read_turns
 from pixit.data.protocol import read_recording
 from pixit.evaluation.diarization import evaluate_diarization
 from pixit.evaluation.separation.evaluate import evaluate_separation
@@ -26,7 +27,8 @@ from pixit.formats.rttm import read_rttm
 from pixit.formats.transcripts import Utterance, match_sessions, write_transcript
 from pixit.results import Separation
 from pixit.simulation.turntaking import TurnTaking
-from pixit.types import PixitError
+from pixit.transcription.jobs import Job, prepare
+from pixit.types import PixitError, Turn
 
 RATE = 8000
 LINE = "SPEAKER {} 1 {} {} <NA> <NA> {} <NA> <NA>\n"
@@ -101,11 +103,20 @@ def by_report(folder: Path) -> dict[str, int]:
     return found
 
 
+def turns_of_job(uri: str, rttm: Path) -> list[Turn]:
+    """Return the turns by which ``pixit transcribe --rttm`` cuts a recording up."""
+    transcriber = SimpleNamespace(description={}, mixture=lambda path, turns: turns)
+    with TemporaryDirectory() as folder:
+        audio = Path(folder) / f"{uri}.wav"
+        soundfile.write(audio, np.zeros(10), RATE)
+        _, transcribe, _ = prepare(transcriber, Job(audio, rttm, "diarization", rttm=rttm))  # type: ignore[arg-type]
+        return transcribe()  # type: ignore[return-value]
+
+
 def by_transcribe(folder: Path) -> dict[str, int]:
     found = {}
     for uri in ("a", "b", "c", "silent"):
-        turns = read_turns(Job(Path(f"{uri}.wav"), folder, None, rttm=folder))
-        found[uri] = round(sum(turn.end_s - turn.start_s for turn in turns or []))
+        found[uri] = round(sum(turn.end_s - turn.start_s for turn in turns_of_job(uri, folder)))
     return found
 
 
@@ -192,4 +203,4 @@ def test_names_of_recordings_are_compared_alike_everywhere(tmp_path: Path) -> No
         assert done.exit_code == 0, done.output
         assert f"pixit: warning: {NOTE}" in done.output
         assert f"{long} = {short}" in done.output
-    assert len(read_turns(Job(Path(f"{long}.wav"), tmp_path, None, rttm=rttm)) or []) == 1
+    assert len(turns_of_job(long, rttm)) == 1

@@ -255,12 +255,12 @@ def test_more_speakers_than_there_are(oracle: Any, bounds: dict[str, int]) -> No
 
 @pytest.mark.parametrize("wanted", [3, 10, 1000])
 def test_a_number_of_speakers_that_cannot_be_met_costs_no_speech(oracle: Any, wanted: int) -> None:
-    """The most that can be message apart, and a line that says so."""
+    """The most that can be distinguished, and a line that says so."""
     truth = oracle.conversation(2, 30)
     plain, asked = oracle.separate(truth), oracle.separate(truth, num_speakers=wanted)
     assert plain.settings["warnings"] == []
     assert 2 <= len(asked.tracks) <= wanted
-    found = f"{len(asked.tracks)} of the {wanted} speakers asked for could be message apart"
+    found = f"{len(asked.tracks)} of the {wanted} speakers asked for could be distinguished"
     assert asked.settings["warnings"] == ([found] if len(asked.tracks) < wanted else [])
     speech, kept = (r.diarization.get_timeline().support() for r in (plain, asked))
     assert kept.crop(speech).duration() > 0.98 * speech.duration()

@@ -210,7 +210,7 @@ def test_only_a_report_is_replaced(tmp_path: Path) -> None:
     page = write_report(result, tmp_path / "page.html")
     write_report(result, page)
     page.write_text("my diary")
-    with pytest.raises(PixitError, match="no report"):
+    with pytest.raises(PixitError, match="is not a report"):
         write_report(result, page)
     assert page.read_text() == "my diary"
 

@@ -247,7 +247,7 @@ def test_the_first_loss_that_is_not_finite_ends_a_training(
     config.write_text(yaml.safe_dump(chosen.model_dump(mode="json")))
     result = run_cli("--config", config, "--database", database, "-o", run)
     assert result.exit_code == 2
-    assert "the training diverged at step 6, where the loss is no finite number" in result.stderr
+    assert "the training diverged at step 6, where the loss is not a finite number" in result.stderr
     assert "Use it" not in result.output
     assert steps == list(range(7))
     assert not (run / "model").exists()
@@ -273,14 +273,14 @@ def test_weights_that_are_not_finite_are_never_saved(
     """As after a finite loss with an infinite gradient."""
 
     def spoil(self: PixITModule, *_: Any) -> None:
-        if self.trainer.global_step == spoilt:
+        if self.trainer.global_step == spoilt - 1:
             with torch.no_grad():
                 self.model.classifier.bias.fill_(float("nan"))
 
-    monkeypatch.setattr(PixITModule, "on_train_batch_end", spoil)
+    monkeypatch.setattr(PixITModule, "on_before_optimizer_step", spoil)
     chosen = settings(trainer={"max_steps": 8, "checkpoint_every_steps": 3, "ema_decay": ema_decay})
     message = message_of(chosen, tmp_path, database)
-    assert f"diverged at step {spoilt}, where model.classifier.bias is no finite number" in message
+    assert f"diverged at step {spoilt}, where model.classifier.bias is not a finite number" in message
     assert {path.name for path in (tmp_path / "checkpoints").glob("*")} == kept
     assert ("last.ckpt is from before" in message) == bool(kept)
 

@@ -204,7 +204,7 @@ def test_other_requests_are_not_mixed(tmp_path: Path) -> None:
 def test_a_file_that_is_no_journal_is_told(tmp_path: Path, content: str) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_text(content)
-    with pytest.raises(PixitError, match="no journal"):
+    with pytest.raises(PixitError, match="is not the journal"):
         Journal(path, {})
 
 

@@ -83,11 +83,12 @@ def diarization(
     regions: Uem | None = uem
     if database is not None or protocol is not None:
         (hypothesis,) = expect(paths, "HYP")
-        reference, regions = read_protocol(database, protocol, subset, uem)
+        reference, regions, notes = read_protocol(database, protocol, subset, uem)
     else:
+        notes = []
         reference, hypothesis = expect(paths, "REF HYP")
     scores = evaluate_diarization(reference, hypothesis, regions, collar, skip_overlap, convention)
-    warn(scores.notes)
+    warn(dict.fromkeys([*notes, *scores.notes]))  # what both found is said once
     table = scores.table()
     for output in outputs:
         table.save(output)
@@ -103,15 +104,13 @@ def expect(paths: tuple[Path, ...], names: str) -> tuple[Path, ...]:
 
 def read_protocol(
     database: Path | None, protocol: str | None, subset: str, uem: Path | None
-) -> tuple[Diarizations, Uem]:
-    """Return turns and annotated regions, those of `uem` only if it is given, of a protocol's recordings."""
+) -> tuple[Diarizations, Uem, list[str]]:
+    """Return turns and annotated regions, those of `uem` only if it is given, of a protocol, and notes."""
     from pixit.data.database import load_recordings
 
     recordings = load_recordings(protocol, subset, database)
     turns = {recording.uri: recording.turns for recording in recordings}
     annotated = {recording.uri: recording.annotated for recording in recordings}
     if uem is None:
-        return turns, annotated
-    regions, notes = within_annotated(uem, annotated)
-    warn(notes)
-    return turns, regions
+        return turns, annotated, []
+    return turns, *within_annotated(uem, annotated)
