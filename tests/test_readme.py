@@ -26,6 +26,7 @@ RECIPES = {
     path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8")
     for path in sorted(REPOSITORY.glob("recipes/*/README.md"))
 }
+SETTINGS = cli.context_settings  # a command remembers the help option of the first context that it meets
 
 
 def blocks(language: str, page: str = README) -> list[str]:
@@ -120,7 +121,7 @@ def test_the_commands_of_a_page_can_be_parsed(name: str) -> None:
         words = shlex.split(line, comments=True)
         if words[:1] == ["pixit"]:
             command, arguments = find_command(words[1:])
-            context = click.Context(command, resilient_parsing=True)
+            context = click.Context(command, resilient_parsing=True, **SETTINGS)
             command.make_parser(context).parse_args(arguments)  # raises on an unknown option
 
 
@@ -128,7 +129,7 @@ def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
     """Return the command that a command line asks for, and its arguments."""
     command: click.Command | None = cli
     while isinstance(command, click.Group):
-        command = command.get_command(click.Context(command), words[0])
+        command = command.get_command(click.Context(command, **SETTINGS), words[0])
         assert command is not None, words
         words = words[1:]
     assert command is not None
@@ -138,7 +139,7 @@ def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
 def test_a_wrong_option_is_found() -> None:
     command, arguments = find_command(["separate", "meeting.wav", "--speakers", "2"])
     with pytest.raises(click.NoSuchOption):
-        command.make_parser(click.Context(command)).parse_args(arguments)
+        command.make_parser(click.Context(command, **SETTINGS)).parse_args(arguments)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -150,7 +151,7 @@ def test_options_that_a_page_names_exist(name: str) -> None:
 
 def options_of(command: click.Command) -> set[str]:
     """Return the options of a command and of all commands below it."""
-    context = click.Context(command)
+    context = click.Context(command, **SETTINGS)
     found = {
         o for parameter in command.get_params(context) for o in parameter.opts + parameter.secondary_opts
     }
