@@ -13,8 +13,8 @@ export OMP_NUM_THREADS=${THREADS:-1}
 trainer="trainer.threads=$OMP_NUM_THREADS trainer.precision=${PRECISION:-bf16-mixed}"
 pairs=data.simulation.pairs
 voices=$data/voices turns=$data/ami/annotations/only_words/rttms
-# Held out for validation: the dev speakers, AMI's development meetings, one of the two kitchens and the rooms
-# called living and kitchen, every noise of ESC-10 whose clip is of its fifth fold (by name: 5-…).
+# Held out for validation: the dev speakers, AMI's development meetings, the responses of rooms whose names begin
+# with living or kitchen, the kitchen's noise, and every noise of ESC-10 of its fifth fold (by name: 5-…).
 noise=$(find "$data/noise" -name '*.opus' ! -name '5-*' | sort | paste -sd, | sed 's/,/, /g')
 other_noise=$(find "$data/noise" -name '5-*.opus' | sort | paste -sd, | sed 's/,/, /g')
 rooms=$(find "$data/rir" -name '*.flac' ! -name 'living*' ! -name 'kitchen*' | sort | paste -sd, | sed 's/,/, /g')
