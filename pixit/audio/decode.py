@@ -124,13 +124,7 @@ def _av_info(path: Path) -> AudioInfo:
 
 
 def decode_from(info: AudioInfo, start: int, block_samples: int) -> Iterator[Samples]:
-    """Yield (n, channels) blocks of a file of known length, from sample `start` to its end.
-
-    Raises
-    ------
-    PixitError
-        Where data is damaged or missing.
-    """
+    """Yield (n, channels) blocks of a file of known length, from sample `start` to its end."""
     position, num_samples = start, info.num_samples or 0
     with soundfile.SoundFile(info.path) as file:
         while position < num_samples:
@@ -146,13 +140,7 @@ def decode_from(info: AudioInfo, start: int, block_samples: int) -> Iterator[Sam
 
 
 def decode_whole(info: AudioInfo, block_samples: int) -> Iterator[Samples]:
-    """Yield (n, channels) blocks of the first audio stream of any file; ffmpeg's small frames are gathered.
-
-    Raises
-    ------
-    PixitError
-        Where data is damaged or missing, or the file holds no samples.
-    """
+    """Yield (n, channels) blocks of the first audio stream of any file; ffmpeg's small frames are gathered."""
     to_float = av.AudioResampler(format="fltp")
     parts: list[Samples] = []
     num_gathered = num_decoded = 0

@@ -1,12 +1,13 @@
-"""Which channel of a recording to take."""
+"""What is done to samples on their way in: the choice of a channel, and resampling without delay."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 
 from pixit.audio.decode import Samples
@@ -22,25 +23,16 @@ DEPTH = 1e-4
 CLOSE = 0.95
 """Channels whose score is at least this share of the best one's are equally good: the first of them is taken."""
 
+RESAMPLER_MARGIN_S = 0.1
+"""Longer than soxr's filter: what lies farther away has no effect on a sample."""
+
 
 def best_channel(blocks: Iterable[Samples], sample_rate_hz: int) -> int:
-    """Return the channel in which speech stands out most from what is always there.
+    """Return the channel, 0-based, in which speech stands out most; `blocks` (n, channels) are from all over.
 
     Speech comes and goes by the syllable in every band of its spectrum; noise, hum and silence stay, and
     reverberation fills the pauses. So a channel's score is by how many decibels its power changes from one frame to
     the next, averaged over frames and bands; its level does not matter.
-
-    Parameters
-    ----------
-    blocks
-        Stretches (n, channels) of the recording, from all over it.
-    sample_rate_hz
-        Their sample rate.
-
-    Returns
-    -------
-    int
-        0-based; the first of channels that are as good as each other.
     """
     power = np.concatenate([_band_power(block, sample_rate_hz) for block in blocks])
     if len(power) < 2:
@@ -63,3 +55,29 @@ def _band_power(block: Samples, sample_rate_hz: int) -> NDArray[np.float32]:
     bands = [(low, high) for low, high in itertools.pairwise(edges) if high <= size // 2]
     power = [spectrum[:, low:high].sum(axis=1) for low, high in bands or [(1, size // 2 + 1)]]
     return np.stack(power, axis=1).astype(np.float32)
+
+
+def resampled_length(num_samples: int, source_hz: int, target_hz: int) -> int:
+    """Return the length after resampling: rounded, and at least one sample of a recording of any."""
+    return max(min(num_samples, 1), round(num_samples * target_hz / source_hz))
+
+
+def resample_blocks(blocks: Iterable[Samples], source_hz: int, target_hz: int) -> Iterator[Samples]:
+    """Resample a stream of mono blocks (n,) without delay, to `resampled_length` in all.
+
+    soxr's own end may lie a sample off that length: it is trimmed, or padded with zeros.
+    """
+    if source_hz == target_hz:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(source_hz, target_hz, 1, dtype="float32")
+    num_in = num_out = 0
+    for block in blocks:
+        num_in += len(block)
+        resampled = resampler.resample_chunk(np.ascontiguousarray(block))
+        num_out += len(resampled)
+        if len(resampled):
+            yield resampled
+    rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    missing = resampled_length(num_in, source_hz, target_hz) - num_out
+    yield np.pad(rest[:missing], (0, max(0, missing - len(rest))))
