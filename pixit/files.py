@@ -118,19 +118,8 @@ def _cannot_be_written(target: Path, error: OSError) -> PixitError:
 def read_pickle(path: Path, expected: str, allow: Collection[Any] = (), **options: Any) -> dict[str, Any]:
     """Read a mapping that `torch.save` wrote, without running anything that its pickle asks for.
 
-    Parameters
-    ----------
-    path, expected
-        The file, and what it should be, for messages.
-    allow
-        Classes that it may hold beside tensors, numbers, texts, lists and mappings of them.
-    **options
-        Of `torch.load`.
-
-    Raises
-    ------
-    PixitError
-        If the file is missing or damaged, or holds anything else, such as code to run.
+    It may hold the classes of `allow` beside tensors, numbers, texts, lists and mappings; `options` are those of
+    `torch.load`. A PixitError if it is missing or damaged, or holds anything else; `expected` says what it should be.
     """
     import torch
 

@@ -67,10 +67,8 @@ class Separation:
         Of every track.
     settings
         How this was made, all of it fit for JSON.
-    temporary
-        Folder of the tracks, if it is to be removed with the last of them.
-    folder
-        The folder it was loaded from, or None.
+    temporary, folder
+        Folder of the tracks, if it is to be removed with the last of them; the folder it was loaded from, or None.
     """
 
     uri: str

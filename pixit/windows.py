@@ -65,12 +65,7 @@ def cut_windows(
     Windows start at 0, step, 2·step …, and come as soon as they are full. Only the last knows where the recording
     ends: it starts as early as it must to end there too (see `window_start`), and what little is missing is zero. A
     recording shorter than a window gives one, padded with zeros, an empty one none. Memory holds two windows and
-    one block.
-
-    Raises
-    ------
-    PixitError
-        If the step is not between 1 and the window, or not a multiple of the grid.
+    one block. A PixitError if the step is not between 1 and the window, or not a multiple of the grid.
     """
     _check_step(window_samples, step_samples)
     if step_samples % grid_samples:
@@ -123,10 +118,8 @@ class OverlapAdd:
     ----------
     window_samples, step_samples
         Length of the windows, and the largest distance between two of them, in samples or in frames.
-    num_channels
-        Rows of the values; 0 is allowed.
-    taper
-        Name as in `make_taper`, or positive weights (T,).
+    num_channels, taper
+        Rows of the values, 0 too; and a name as in `make_taper`, or positive weights (T,).
 
     Raises
     ------

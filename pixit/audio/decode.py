@@ -22,12 +22,8 @@ Samples = NDArray[np.float32]
 class AudioInfo:
     """What the header of an audio file says.
 
-    Parameters
-    ----------
-    num_samples
-        Length at `sample_rate_hz`; None where only decoding the file reveals it (mp3, ogg, m4a, mkv …).
-    duration_s
-        Length in seconds, an estimate where `num_samples` is None, and None where nothing is known.
+    `num_samples`, the length at `sample_rate_hz`, is None where only decoding the file reveals it (mp3, ogg, m4a,
+    mkv …); `duration_s` is an estimate then, and None where nothing is known.
     """
 
     path: Path

@@ -232,13 +232,8 @@ def open_audio(
 ) -> Audio:
     """Open a path, a mapping as pyannote.audio takes it, or what is open already.
 
-    Parameters
-    ----------
-    source
-        A mapping has ``audio`` (a path), or ``waveform`` (channel, time) and ``sample_rate``; it may have
-        ``uri`` and ``channel`` (0-based).
-    sample_rate_hz, channel
-        As for `Audio`; a `channel` given here goes before the mapping's.
+    A mapping has ``audio`` (a path), or ``waveform`` (channel, time) and ``sample_rate``; it may have ``uri`` and
+    ``channel`` (0-based). Rate and channel are as for `Audio`; a `channel` given here goes before the mapping's.
     """
     if isinstance(source, Audio):
         return source.at(sample_rate_hz, channel)

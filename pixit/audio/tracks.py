@@ -115,10 +115,8 @@ class Track:
 
     Parameters
     ----------
-    path
-        The audio file.
-    sample_rate_hz, num_samples
-        Of the file.
+    path, sample_rate_hz, num_samples
+        Of the audio file.
     temporary
         Folder of the file, if it is to be removed with the last track that needs it.
     """

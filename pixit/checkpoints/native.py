@@ -42,10 +42,8 @@ def save_model(
 
     Parameters
     ----------
-    model
-        One of `ARCHITECTURES`; its ``config`` holds every constructor argument.
-    folder
-        Where to write.
+    model, folder
+        One of `ARCHITECTURES`, whose ``config`` holds every constructor argument; and where to write it.
     provenance
         The model's origin: data, settings, versions, results.
     dtype
@@ -96,10 +94,8 @@ def load_model(
         A folder written by `save_model`; a checkpoint of pyannote.audio (``pytorch_model.bin``, ``*.ckpt``);
         or the name of either on the Hugging Face hub, as ``"organisation/name"`` or
         ``"organisation/name@revision"``. Only such a name, if no file has it, uses the network.
-    revision, token, cache_dir
-        Of the hub: branch, tag or commit; access token; folder of downloads.
-    device
-        Where the model goes.
+    revision, token, cache_dir, device
+        Of the hub: branch, tag or commit; access token; folder of downloads. And where the model goes.
 
     Raises
     ------

@@ -62,18 +62,14 @@ def separate_all(
 
     Parameters
     ----------
-    separator
-        Separates all of them.
     recordings
         Audio or video files, folders of them, or `Recording` objects; named by the stem of the file, or the uri.
     output
         Folder of the results; made if need be, and removed again if nothing came of it.
     num_speakers, min_speakers, max_speakers, channel
         As for `Separator`, the same for all.
-    format
-        Of the tracks, ``"wav"`` or ``"flac"``.
-    overwrite
-        Redo what is done, and replace what was made otherwise.
+    format, overwrite
+        Of the tracks, ``"wav"`` or ``"flac"``; and whether to redo what is done, and replace what was made otherwise.
     hook
         Progress callback, as in pyannote.audio; its ``file`` is the `pixit.audio.Audio` at work.
 
@@ -196,7 +192,7 @@ def separate(
     settings: Mapping[str, Any] | None = None,
     hook: Hook | None = None,
 ) -> Separation:
-    """Separate one recording, with the bundled networks or others.
+    """Separate one recording, with the bundled networks or others: who spoke when, and a track for each speaker.
 
     The networks are loaded at the first call, and again only when others, another device or other settings are
     asked for; `Separator.from_pretrained` loads them again, and keeps as many as you like.
@@ -207,11 +203,6 @@ def separate(
         As for `Separator`.
     model, embedder, device, settings
         As `name`, `embedder`, `device` and `settings` of `Separator.from_pretrained`.
-
-    Returns
-    -------
-    Separation
-        Who spoke when, and a track for each speaker.
 
     Raises
     ------

@@ -55,10 +55,8 @@ class Separator:
         Finds the same speaker in all windows.
     settings
         How. Where they leave the clustering threshold open, it is the embedder's.
-    device
-        ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes a CUDA device if there is one.
-    name
-        Name of the model that results record.
+    device, name
+        ``"cpu"``, ``"cuda"``, …, ``"auto"`` for a CUDA device if there is one; and the name that results record.
 
     Examples
     --------
@@ -269,6 +267,7 @@ def _merge(tree: Mapping[str, Any], differences: Mapping[str, Any]) -> dict[str,
     merged = dict(tree)
     for key, value in differences.items():
         known = merged.get(key)
-        both = isinstance(known, dict) and isinstance(value, Mapping)
-        merged[key] = _merge(known, value) if both else value
+        if isinstance(known, dict) and isinstance(value, Mapping):
+            value = _merge(known, value)
+        merged[key] = value
     return merged

@@ -100,15 +100,12 @@ class Spool:
 
     def __init__(self, geometry: Geometry, num_speakers: int, folder: Path) -> None:
         _check_room(geometry, folder)
-        self.geometry = geometry
-        self.num_speakers = num_speakers
+        self.geometry, self.num_speakers, self._folder = geometry, num_speakers, folder
         shape = (geometry.num_windows, num_speakers)
         self._activities = np.zeros((*shape, geometry.num_frames), np.uint8)
         self._offsets = np.full(shape, -1, np.int64)  # place of a source in the file, in samples; -1: silent
         self._scales = np.zeros(shape, np.float32)
-        self._num_written = 0
-        self._num_samples_written = 0
-        self._folder = folder
+        self._num_written = self._num_samples_written = 0
         # Unbuffered, so that a full disk shows in write(), and not in a later seek() or close().
         self._file = tempfile.TemporaryFile(dir=folder, prefix=".pixit-", buffering=0)  # noqa: SIM115 see __exit__
 
