@@ -41,8 +41,8 @@ _Loader.add_implicit_resolver(
 def load_settings(kind: type[S], path: Path | str | None = None, overrides: Iterable[str] = ()) -> S:
     """Read settings from a YAML file of differences from the defaults, and from dotted overrides.
 
-    An override is ``"optimizer.learning_rate=1e-3"`` or the like; its value is read as YAML. A PixitError if the file
-    is missing or not a YAML mapping, a key is unknown, or a value does not fit.
+    An override is ``"optimizer.learning_rate=1e-3"`` or the like; its value is read as YAML. A PixitError if
+    the file is missing or not a YAML mapping, a key is unknown, or a value does not fit.
 
     Examples
     --------

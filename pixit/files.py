@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, names that every file system takes, pickles, and hashes."""
+"""Files and folders that appear whole or not at all, names that every file system takes, and hashes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def list_files(folder: Path, endings: Collection[str]) -> list[Path]:
 
 
 def read_text(path: Path, kind: str) -> str:
-    """Read a text file in UTF-8, with or without byte order mark; `kind` says what is expected in a PixitError."""
+    """Read UTF-8 text, with or without byte order mark; a PixitError names the `kind` that was expected."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -118,8 +118,9 @@ def _cannot_be_written(target: Path, error: OSError) -> PixitError:
 def read_pickle(path: Path, expected: str, allow: Collection[Any] = (), **options: Any) -> dict[str, Any]:
     """Read a mapping that `torch.save` wrote, without running anything that its pickle asks for.
 
-    It may hold the classes of `allow` beside tensors, numbers, texts, lists and mappings; `options` are those of
-    `torch.load`. A PixitError if it is missing or damaged, or holds anything else; `expected` says what it should be.
+    It may hold the classes of `allow` beside tensors, numbers, texts, lists and mappings; `options` are those
+    of `torch.load`. A PixitError, that something else was `expected`, if it is missing, damaged, or holds
+    more.
     """
     import torch
 

@@ -68,7 +68,7 @@ class Separation:
     settings
         How this was made, all of it fit for JSON.
     temporary, folder
-        Folder of the tracks, if it is to be removed with the last of them; the folder it was loaded from, or None.
+        Folder of the tracks, if it is to be removed with the last of them; folder that it was loaded from.
     """
 
     uri: str
@@ -184,8 +184,8 @@ class Separation:
             track = tracks[speaker] = Track.open(folder / Path(entry.file).name)
             if (track.num_samples, track.sample_rate_hz) != (length, rate_hz):
                 raise PixitError(
-                    f"{track.path}: has {track.num_samples} samples at {track.sample_rate_hz} Hz, the result's "
-                    f"description says {length} at {rate_hz} Hz; separate the recording again"
+                    f"{track.path}: has {track.num_samples} samples at {track.sample_rate_hz} Hz, the "
+                    f"result's description says {length} at {rate_hz} Hz; separate the recording again"
                 )
         diarization = Annotation(uri=description.uri)
         for turn in description.diarization:

@@ -19,8 +19,8 @@ from pixit.types import FrameGrid, PixitError
 class Window:
     """A stretch of the recording, of the length T that a model takes.
 
-    Window `index` holds the `samples` (T,) from `start_samples` on (see `window_start`); the first `valid` of them
-    are the recording's, and a few zeros may follow where it ends.
+    Window `index` holds the `samples` (T,) from `start_samples` on (see `window_start`); the first `valid` of
+    them are the recording's, and a few zeros may follow where it ends.
     """
 
     index: int
@@ -154,8 +154,8 @@ class OverlapAdd:
     def add(self, start_samples: int, values: ArrayLike) -> NDArray[np.float32]:
         """Add the window `values` (channel, T) that starts at `start_samples`.
 
-        Return the stretch (channel, n) that no later window can change: from the start of the window before to
-        the start of this one.
+        Return the stretch (channel, n) that no later window can change: from the start of the window before
+        to the start of this one.
         """
         values = np.asarray(values)
         channels, window = len(self._sums) - 1, len(self.taper)

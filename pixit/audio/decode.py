@@ -22,8 +22,8 @@ Samples = NDArray[np.float32]
 class AudioInfo:
     """What the header of an audio file says.
 
-    `num_samples`, the length at `sample_rate_hz`, is None where only decoding the file reveals it (mp3, ogg, m4a,
-    mkv …); `duration_s` is an estimate then, and None where nothing is known.
+    `num_samples`, the length at `sample_rate_hz`, is None where only decoding the file reveals it (mp3, ogg,
+    m4a, mkv …); `duration_s` is an estimate then, and None where nothing is known.
     """
 
     path: Path
@@ -136,7 +136,7 @@ def decode_from(info: AudioInfo, start: int, block_samples: int) -> Iterator[Sam
 
 
 def decode_whole(info: AudioInfo, block_samples: int) -> Iterator[Samples]:
-    """Yield (n, channels) blocks of the first audio stream of any file; ffmpeg's small frames are gathered."""
+    """Yield (n, channels) blocks of the first audio stream of any file; small frames are gathered."""
     to_float = av.AudioResampler(format="fltp")
     parts: list[Samples] = []
     num_gathered = num_decoded = 0

@@ -124,7 +124,7 @@ class Audio(ABC):
     def blocks(
         self, block_samples: int = BLOCK_SAMPLES, start: int = 0, stop: int | None = None
     ) -> Iterator[Samples]:
-        """Stream the samples [start, stop) as float32 blocks (n,), a block in memory at a time; None: to the end.
+        """Stream the samples [start, stop) as float32 blocks (n,), one in memory at a time; None: to the end.
 
         `block_samples` are decoded at a time; the blocks that come out are about as long in time.
 
@@ -232,8 +232,8 @@ def open_audio(
 ) -> Audio:
     """Open a path, a mapping as pyannote.audio takes it, or what is open already.
 
-    A mapping has ``audio`` (a path), or ``waveform`` (channel, time) and ``sample_rate``; it may have ``uri`` and
-    ``channel`` (0-based). Rate and channel are as for `Audio`; a `channel` given here goes before the mapping's.
+    A mapping has ``audio`` (a path), or ``waveform`` (channel, time) and ``sample_rate``; it may have ``uri``
+    and ``channel`` (0-based). Rate and channel are as for `Audio`; a `channel` given here goes first.
     """
     if isinstance(source, Audio):
         return source.at(sample_rate_hz, channel)

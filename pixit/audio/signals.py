@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from pixit.audio.decode import Samples
 
 Channel = int | Literal["best", "mean"]
-"""0-based channel; the one in which speech stands out most; or the mean of all, in which the sound of one person,
-who is not equally far from all microphones, partly cancels itself."""
+"""0-based channel; the one in which speech stands out most; or the mean of all, in which the sound of one
+person, who is not equally far from all microphones, partly cancels itself."""
 
 FRAME_S = 0.064
 BAND_EDGES_HZ = (150, 300, 600, 1200, 2400, 3800)
 DEPTH = 1e-4
 """Power, relative to the mean, below which nothing counts: the digital silence of a gate is no merit."""
 CLOSE = 0.95
-"""Channels whose score is at least this share of the best one's are equally good: the first of them is taken."""
+"""Channels with at least this share of the best one's score are equally good: the first of them is taken."""
 
 RESAMPLER_MARGIN_S = 0.1
 """Longer than soxr's filter: what lies farther away has no effect on a sample."""
@@ -31,8 +31,8 @@ def best_channel(blocks: Iterable[Samples], sample_rate_hz: int) -> int:
     """Return the channel, 0-based, in which speech stands out most; `blocks` (n, channels) are from all over.
 
     Speech comes and goes by the syllable in every band of its spectrum; noise, hum and silence stay, and
-    reverberation fills the pauses. So a channel's score is by how many decibels its power changes from one frame to
-    the next, averaged over frames and bands; its level does not matter.
+    reverberation fills the pauses. So a channel's score is by how many decibels its power changes from one
+    frame to the next, averaged over frames and bands; its level does not matter.
     """
     power = np.concatenate([_band_power(block, sample_rate_hz) for block in blocks])
     if len(power) < 2:

@@ -1,4 +1,4 @@
-"""Tracks on disk: written block by block, and read again; and short clips for pages that carry their own sound."""
+"""Tracks on disk, written block by block and read again; and short clips for pages with their own sound."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TrackWriter:
     Attributes
     ----------
     clipped_samples, num_samples
-        How many samples lay beyond [-1, 1] and were limited, as integer formats demand; and how many were written.
+        Samples that lay beyond [-1, 1] and were limited, as integer formats demand; all that were written.
 
     Raises
     ------

@@ -129,8 +129,8 @@ def _find_model(name: str, revision: str | None, token: str | None, cache_dir: P
     named = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)(?:@([\w./-]+))?", name)
     if named is None or Path(named[1]).is_dir():  # beside things that are here, it is a path with an error
         raise PixitError(
-            f"{name}: no such model; expected a folder with {CONFIG} and {WEIGHTS}, a {PYANNOTE} of pyannote.audio, "
-            "or a name on the hub, as organisation/name"
+            f"{name}: no such model; expected a folder with {CONFIG} and {WEIGHTS}, a {PYANNOTE} of "
+            "pyannote.audio, or a name on the hub, as organisation/name"
         )
     import huggingface_hub  # only here: a model that is at hand needs no client of the network
     from huggingface_hub.errors import HfHubHTTPError

@@ -47,11 +47,11 @@ for _stand_in in STAND_INS:
 
 
 def read_pyannote(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a ToTaToNet that pyannote.audio 3 or 4 saved: arguments of ours, and weights under pyannote's names.
+    """Read a ToTaToNet that pyannote.audio 3 or 4 saved: arguments of ours, and weights under its names.
 
-    The number of sources, the use of WavLM and its sizes, which these checkpoints (``pytorch_model.bin``, or another
-    of a training) do not state, are read off the weights. A PixitError if the file is missing, damaged, no ToTaToNet,
-    or asks for code to be run.
+    The number of sources, the use of WavLM and its sizes, which these checkpoints (``pytorch_model.bin``, or
+    another of a training) do not state, are read off the weights. A PixitError if the file is missing,
+    damaged, no ToTaToNet, or asks for code to be run.
     """
     expected = "a whole checkpoint of pyannote.audio"
     checkpoint = read_pickle(path, expected, [*STAND_INS, torch.torch_version.TorchVersion])

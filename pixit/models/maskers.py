@@ -33,8 +33,8 @@ def build_masker(
 ) -> nn.Module:
     """Return the masker `name`: ``dprnn``, ``bandsplit``, or a module of `asteroid.masknn`.
 
-    Its ``config`` holds the name and every argument but the sizes, the defaults too. A ValueError if there is no
-    masker of this name, or it does not take one of `arguments`.
+    Its ``config`` holds the name and every argument but the sizes, the defaults too. A ValueError if there is
+    no masker of this name, or it does not take one of `arguments`.
     """
     kind = MASKERS[name] if name in MASKERS else partial(AsteroidMasker, name)
     try:
@@ -51,7 +51,7 @@ def build_masker(
 
 
 class LayerNorm(nn.Module):
-    """Mean and variance over the axes `first` to `last` of (B, C, …), an affine map of each channel behind them."""
+    """Normalise the axes `first` to `last` of (B, C, …), with an affine map of each channel behind it."""
 
     def __init__(self, first: int, last: int | None, num_channels: int) -> None:
         super().__init__()
@@ -175,8 +175,8 @@ class DPRNN(nn.Module):
 class BandSplit(nn.Module):
     """A light masker that trains and runs on a CPU (after Luo & Yu, "Band-split RNN", 2023).
 
-    The spectrum is split into bands, of `band_widths` bins from 0 Hz upwards; each repeat lets a bidirectional LSTM,
-    shared by the bands, run over time, and a perceptron, shared by the frames, mix the bands. Masks are complex.
+    The spectrum is split into bands, of `band_widths` bins from 0 Hz upwards; an LSTM that the bands share
+    runs over time, a perceptron that the frames share mixes the bands, again and again. Masks are complex.
     """
 
     complex_masks = True

@@ -148,7 +148,7 @@ class ToTaToNet(nn.Module):
         return total + (-(total - self.kernel_size)) % self.stride
 
     def forward(self, waveforms: Tensor) -> LocalOutput:
-        """Separate and diarize `waveforms` (B, 1, T): ``activity_logits`` (B, K, F) and ``sources`` (B, K, T).
+        """Separate and diarize waveforms (B, 1, T): ``activity_logits`` (B, K, F) and ``sources`` (B, K, T).
 
         Raises
         ------

@@ -41,9 +41,9 @@ _INVALID = (TypeError, ValueError, getattr(huggingface_hub.errors, "StrictDatacl
 
 
 def build_wavlm(differences: dict[str, Any]) -> Any:
-    """Return a `transformers.WavLMModel` with random weights; a PixitError if it is not installed, or does not fit.
+    """Return a `transformers.WavLMModel` with random weights; a PixitError if it cannot be made.
 
-    `differences` are from the configuration of WavLM-large (`LARGE`), under the names of `transformers.WavLMConfig`.
+    `differences` are from WavLM-large (`LARGE`), under the names of `transformers.WavLMConfig`.
     """
     transformers = _transformers()
     unknown = sorted(set(differences) - set(transformers.WavLMConfig().to_dict()))
@@ -121,7 +121,7 @@ def load_pretrained_wavlm(
     ----------
     name_or_path, revision
         Folder in transformers' layout (``config.json`` and weights), or a name on the Hugging Face hub, as
-        ``"microsoft/wavlm-large"``, with branch, tag or commit. The hub's own settings are respected (``HF_TOKEN``…).
+        ``"microsoft/wavlm-large"``, with branch, tag or commit. The hub's own settings are respected.
     like
         The network's own WavLM, whose sizes the loaded one must have.
 
@@ -138,8 +138,8 @@ def load_pretrained_wavlm(
         )
     except (OSError, RuntimeError, SafetensorError, UnpicklingError, *_INVALID) as error:
         raise PixitError(
-            f"WavLM {name_or_path!r}: cannot be loaded ({one_line(error)}); expected a folder with config.json and "
-            "weights, or a name on the hub that can be reached, as microsoft/wavlm-large"
+            f"WavLM {name_or_path!r}: cannot be loaded ({one_line(error)}); expected a folder with "
+            "config.json and weights, or a name on the hub that can be reached, as microsoft/wavlm-large"
         ) from None
     if info["missing_keys"]:
         missing = min(info["missing_keys"])

@@ -69,7 +69,7 @@ def separate_all(
     num_speakers, min_speakers, max_speakers, channel
         As for `Separator`, the same for all.
     format, overwrite
-        Of the tracks, ``"wav"`` or ``"flac"``; and whether to redo what is done, and replace what was made otherwise.
+        Of the tracks, ``"wav"`` or ``"flac"``; redo what is done, and replace what was made otherwise.
     hook
         Progress callback, as in pyannote.audio; its ``file`` is the `pixit.audio.Audio` at work.
 
@@ -165,7 +165,7 @@ def _audio_files(path: Path) -> list[Path]:
 
 
 def _load_done(folder: Path, request: Mapping[str, Any], format: str) -> Separation:
-    """Load a result; a PixitError if it is not whole, or not of this very request (see `make_request`) and format."""
+    """Load a result; a PixitError if it is not whole, or not of this request (`make_request`) and format."""
     result = Separation.load(folder)
     found = result.settings.get("request", {})
     changed = [key for key in request if found.get(key) != request[key]]
@@ -192,7 +192,7 @@ def separate(
     settings: Mapping[str, Any] | None = None,
     hook: Hook | None = None,
 ) -> Separation:
-    """Separate one recording, with the bundled networks or others: who spoke when, and a track for each speaker.
+    """Separate one recording, with the bundled networks or others: turns, and a track for each speaker.
 
     The networks are loaded at the first call, and again only when others, another device or other settings are
     asked for; `Separator.from_pretrained` loads them again, and keeps as many as you like.

@@ -40,7 +40,7 @@ class ClusteringSettings(Settings):
 def check_num_speakers(
     num_speakers: int | None, min_speakers: int | None, max_speakers: int | None
 ) -> tuple[int, int | None]:
-    """Return the bounds on the number of speakers; a PixitError if they contradict each other or are below 1."""
+    """Return the bounds on the number of speakers; a PixitError if they contradict each other."""
     if num_speakers is not None:
         if min_speakers not in (None, num_speakers) or max_speakers not in (None, num_speakers):
             raise PixitError(
@@ -75,7 +75,8 @@ def cluster(
     vectors
         (W, K, D), NaN where a local speaker is silent.
     embedded_s, talk_s
-        Seconds of speech behind each vector, and seconds of the recording that it stands for (`count_talk`), (W, K).
+        Seconds of speech behind each vector; those of the recording that it stands for (`count_talk`), (W,
+        K).
     min_speakers, max_speakers
         Bounds on the number of speakers; kept if there is enough speech to distinguish them.
 

@@ -33,7 +33,7 @@ class ActivitySettings(Settings):
 
 
 def find_speech(activities: Floats | Halves, settings: ActivitySettings) -> Bools:
-    """Return the frames of speech, bool (…, F): runs at or above the offset that reach the onset (hysteresis).
+    """Return the frames of speech (…, F): runs at or above the offset that reach the onset (hysteresis).
 
     The rows of `activities` (…, F) are independent; an offset above the onset counts as the onset.
     """

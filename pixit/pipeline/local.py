@@ -1,4 +1,4 @@
-"""The two networks over all windows: local speakers, the level of their sources restored, and their embeddings."""
+"""The two networks over all windows: local speakers, with their level restored, and their embeddings."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def run_windows(
 ) -> None:
     """Separate and diarize every window, and put what comes out into `spool`.
 
-    A local speaker with less speech than `settings` ask for is silent, and so is everybody in a window without
-    sound, whatever the model makes of it. A PixitError if the model gives NaN or infinite values.
+    A local speaker with less speech than `settings` ask for is silent, and so is everybody in a window
+    without sound, whatever the model makes of it. A PixitError if the model gives NaN or infinite values.
     """
     min_frames = max(1, round(settings.min_local_s / spool.geometry.frame_s))
     centres = frame_centres_samples(spool.geometry.frame_grid, spool.geometry.num_frames)
@@ -59,9 +59,9 @@ def run_windows(
             output = model(mixtures.unsqueeze(1))
             for name, values in (("activities", output.activity_logits), ("sources", output.sources)):
                 if not values.isfinite().all():
-                    start_s = batch[0].start_samples / spool.geometry.sample_rate_hz
+                    at = f"about {batch[0].start_samples / spool.geometry.sample_rate_hz:.1f} s"
                     raise PixitError(
-                        f"the model gives NaN or infinite {name} at about {start_s:.1f} s; is it damaged? try another"
+                        f"the model gives NaN or infinite {name} at {at}; is it damaged? try another"
                     )
             # what the model hears in the zeros after the recording counts for nothing
             inside = torch.from_numpy(centres < np.array([[window.valid] for window in batch]))[:, None]

@@ -56,7 +56,7 @@ class Separator:
     settings
         How. Where they leave the clustering threshold open, it is the embedder's.
     device, name
-        ``"cpu"``, ``"cuda"``, …, ``"auto"`` for a CUDA device if there is one; and the name that results record.
+        ``"cpu"``, ``"cuda"``, …, ``"auto"`` for CUDA if it is there; and the name that results record.
 
     Examples
     --------
@@ -157,7 +157,7 @@ class Separator:
         channel: Channel | None = None,
         work_folder: str | Path | None = None,
     ) -> Separation:
-        """Separate a recording of any length, in bounded memory; the result unpacks as ``diarization, sources``.
+        """Separate a recording of any length, in bounded memory; it unpacks as ``diarization, sources``.
 
         Parameters
         ----------

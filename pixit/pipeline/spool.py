@@ -87,15 +87,15 @@ def _check_room(geometry: Geometry, folder: Path) -> None:
     if needed > free:
         raise PixitError(
             f"{folder}: has {free / 1e9:.1f} GB free, the separation needs some {needed / 1e9:.1f} GB for "
-            "temporary files; free some, take another folder (TMPDIR where no output is given), or a larger step"
+            "temporary files; free some, take another folder (TMPDIR where no output is given), or a larger "
+            "step"
         )
 
 
 class Spool:
     """Activities and sources of all windows of a recording, written once in order and then read.
 
-    The temporary file goes into `folder`; a PixitError if there is clearly too little room, or none left while
-    writing.
+    The temporary file goes into `folder`; a PixitError if there is too little room, or none left in the end.
     """
 
     def __init__(self, geometry: Geometry, num_speakers: int, folder: Path) -> None:

@@ -79,7 +79,7 @@ def share_residual(
 
     After Wisdom et al., "Differentiable consistency constraints", ICASSP 2019, with the power of a source times
     its activity as weight: one who talks alone gets all of it, even if the source is silent, and where nobody
-    talks it is dropped. Sources are (K, T), activities (K, F); from the activity `onset` on, all of it is given.
+    talks it is dropped. Sources are (K, T), activities (K, F); from the activity `onset` on, all is given.
     """
     centres = frame_centres_samples(geometry.frame_grid, activities.shape[1])
     centres = centres[: max(1, np.count_nonzero(centres < window.valid))]  # who talks last talks to the end

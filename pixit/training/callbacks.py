@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: metrics and states are saved, examples drawn, divergence ends it."""
+"""Beside the steps of a training: metrics and states are saved, examples drawn, and divergence ends it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from pixit.types import LocalOutput, PixitError
 class MetricsFile(Logger):
     """Lightning's metrics as a CSV file: a row each time something is logged, on the disk at once.
 
-    The number of rows belongs to the state of the training (`LastCheckpoint` saves it): a resumed training drops
-    the rows that came after, since it will make them again; and a validation that it repeats gives no second row.
-    What the file holds is replaced at the first row, unless `keep` was called.
+    The number of rows belongs to the state of the training (`LastCheckpoint` saves it): a resumed training
+    drops the rows that came after, since it will make them again; and a validation that it repeats gives no
+    second row. What the file holds is replaced at the first row, unless `keep` was called.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,8 +100,8 @@ class LastCheckpoint(pl.Callback):
 
     Ctrl-C (or SIGTERM) lets the running step end, saves, and then raises KeyboardInterrupt; a second one raises it
     at once. A state at the end of an epoch is saved after the validation that belongs to it, so that a training
-    killed in between repeats this validation. The file is replaced in one move, so that there is always a whole one.
-    This callback must stand behind those that change weights.
+    killed in between repeats this validation. The file is replaced in one move, so that there is always a
+    whole one. This callback must stand behind those that change weights.
     """
 
     def __init__(self, path: Path, every_n_steps: int, metrics: MetricsFile) -> None:

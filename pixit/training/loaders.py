@@ -86,8 +86,8 @@ class ResumableSampler(Sampler[int]):
     """The items of one process, from where the training stands: no state of its own has to be saved.
 
     Each pass first asks how many batches the training has used since it began, earlier runs included. This
-    gives the epoch, which is handed to the dataset (``set_epoch``) before any worker begins with it, and the first
-    item. An epoch has whole batches only.
+    gives the epoch, which is handed to the dataset (``set_epoch``) before any worker begins with it, and the
+    first item. An epoch has whole batches only.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class ResumableSampler(Sampler[int]):
 class PairData(pl.LightningDataModule):
     """Training and validation batches for one model, whose geometry it takes.
 
-    From real meetings (a database.yml and a protocol of it), simulated ones (``settings.simulation``) or both; a
-    PixitError if neither is given, or one is unfit.
+    From real meetings (a database.yml and a protocol of it), simulated ones (``settings.simulation``) or
+    both; a PixitError if neither is given, or one is unfit.
     """
 
     def __init__(

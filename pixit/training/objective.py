@@ -11,7 +11,7 @@ speakers together. The network hears three mixtures, ``x1``, ``x2`` and the mixt
 
 The loss is ``separation_weight · separation + (1 - separation_weight) · diarization`` (the paper's λ = 0.5), each
 the mean over the pairs of a batch; within a pair it is the mean over the mixtures that have such a term, so that a
-simulated pair weighs as much as a real one. Functions take ``(estimate, reference)`` and give a value for each item.
+simulated pair weighs as much as a real one. Functions take ``(estimate, reference)``.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class ObjectiveSettings(Settings):
 class PairBatch:
     """A batch of pairs of chunks, as the data sets deliver it.
 
-    ``mixtures`` (B, 2, T); ``activities`` (B, 2, K, F), 0 or 1, unused rows zero; ``references``, clean sources in
-    the order of the activities, (B, 2, K, T), zero where there are none; ``has_references`` (B,), who has them.
+    ``mixtures`` (B, 2, T); ``activities`` (B, 2, K, F), 0 or 1, unused rows zero; clean ``references`` in the
+    order of the activities, (B, 2, K, T), zero where there are none; and who has them, (B,).
     """
 
     mixtures: Tensor
@@ -130,7 +130,7 @@ def mean_over_pairs(terms: Tensor, pair: Tensor, num_pairs: int) -> Tensor:
 
 
 def mixtures_of_mixtures(activities: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the labels of ``x1``, ``x2`` and ``x1 + x2``, stacked along the batch, (3B, K, F) and (3B, K, T).
+    """Return the labels of ``x1``, ``x2``, ``x1 + x2``, stacked along the batch, (3B, K, F) and (3B, K, T).
 
     Of activities (B, 2, K, F) and references (B, 2, K, T) at most K rows are in use, in both chunks together.
     """
@@ -144,8 +144,8 @@ def mixtures_of_mixtures(activities: Tensor, references: Tensor) -> tuple[Tensor
 def si_sdr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> Tensor:
     """Return the scale-invariant SDR in dB over the last axis (Le Roux et al., "SDR – half-baked?", 2019).
 
-    Means are removed, and (…, T) are broadcast against each other. `max_db` is a soft ceiling, the threshold τ of
-    MixIT (Wisdom et al. 2020, eq. 2).
+    Means are removed, and (…, T) are broadcast against each other. `max_db` is a soft ceiling, the threshold
+    τ of MixIT (Wisdom et al. 2020, eq. 2).
 
     Examples
     --------
@@ -197,8 +197,8 @@ def source_loss(estimate: Tensor, reference: Tensor, mixture: Tensor, settings: 
 def source_losses(
     estimate: Tensor, reference: Tensor, mixture: Tensor, settings: ObjectiveSettings
 ) -> Tensor:
-    """Return `source_loss` of every estimated source with every reference, (B, K, K), estimates along the rows."""
-    # One by one, to save memory. (Scalar products would be quicker, but err by a decibel from 50 dB on in float32.)
+    """Return `source_loss` of every estimated source with every reference, (B, K, K), estimates in rows."""
+    # One by one, to save memory. Scalar products would be quicker, but err by 1 dB from 50 dB on in float32.
     losses = [source_loss(estimate, r.unsqueeze(1), mixture, settings) for r in reference.unbind(1)]
     return torch.stack(losses, -1)
 
@@ -208,10 +208,10 @@ def spectral_losses(
 ) -> Tensor:
     """Return the distance of compressed spectra of every source from every reference, (B, K, K), in dB.
 
-    ``10 log10(Σ |c(E) - c(R)|² / Σ |c(X)|²)``, weighed by the settings; ``c`` is the short-time spectrum with its
-    magnitudes to the power of 0.3, its phase kept (Ephrat et al., "Looking to listen at the cocktail party", 2018).
-    It leaves the plateau of SI-SDR sooner, whose gradient is that of the loudest bins while all sources are poor.
-    It is defined for silent references, and asks for the level.
+    ``10 log10(Σ |c(E) - c(R)|² / Σ |c(X)|²)``, weighed by the settings; ``c`` is the short-time spectrum with
+    its magnitudes to the power of 0.3, its phase kept (Ephrat et al., "Looking to listen at the cocktail
+    party", 2018). It leaves the plateau of SI-SDR sooner, whose gradient is that of the loudest bins while
+    all sources are poor. It is defined for silent references, and asks for the level.
     """
     if settings.spectral_weight == 0 or len(estimate) == 0:
         return estimate.new_zeros(*estimate.shape[:2], reference.shape[1])
@@ -233,7 +233,7 @@ def spectral_losses(
 
 
 def pairwise_bce(logits: Tensor, activities: Tensor) -> Tensor:
-    """Return the binary cross-entropy of every row of logits (B, K, F) with every one of activities (B, K', F)."""
+    """Return the cross-entropy of every row of logits (B, K, F) with every one of activities (B, K', F)."""
     # BCE with logits is softplus(x) - x·y, so that all pairs are one product of matrices.
     return F.softplus(logits).mean(-1, keepdim=True) - logits @ activities.mT / logits.shape[-1]
 
@@ -244,9 +244,9 @@ def _permutations(size: int) -> Tensor:
 
 
 def best_permutation(costs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the cheapest one-to-one assignment of estimates to references for costs (B, K, K), estimates in rows.
+    """Return the cheapest one-to-one assignment of estimates (rows) to references, for costs (B, K, K).
 
-    The mean cost (B,), and for each reference the index of its estimate (B, K). All K! permutations are compared.
+    The mean cost (B,), and for each reference the index of its estimate (B, K). All K! are compared.
 
     Examples
     --------
@@ -282,10 +282,10 @@ def mixit(
 ) -> tuple[Tensor, Tensor]:
     """Return the MixIT loss: negative SI-SDR of the mixtures, under the best assignment of sources to them.
 
-    In dB (B,), and the index of the mixture (B, M, T) to which each source (B, K, T) goes, (B, K). A mixture without
-    any sound does not count. The search needs only scalar products of signals: with ``G = S Sᵀ`` and ``C = S Xᵀ``,
-    the sum of the sources chosen by ``a`` has power ``aᵀ G a`` and correlation ``aᵀ C`` with a mixture. So all M^K
-    assignments cost no more memory than one, and the loss itself is computed for the best alone.
+    In dB (B,), and the index of the mixture (B, M, T) to which each source (B, K, T) goes, (B, K). A mixture
+    without any sound does not count. The search needs only scalar products of signals: with ``G = S Sᵀ`` and
+    ``C = S Xᵀ``, the sum of the sources chosen by ``a`` has power ``aᵀ G a`` and correlation ``aᵀ C`` with a
+    mixture. So all M^K assignments cost no more memory than one; the loss is computed for the best alone.
     """
     max_db = settings.max_si_sdr_db if settings is not None else None
     assignments = _assignments(estimate.shape[1], mixtures.shape[1]).to(estimate)  # (A, M, K)

@@ -83,7 +83,7 @@ class Run(Settings):
 
     @classmethod
     def read(cls, folder: Path, overrides: Iterable[str] = ()) -> Run:
-        """Read ``run.yaml``, and change its settings by ``key=value``; a PixitError if it is missing or damaged."""
+        """Read ``run.yaml``, and change its settings by ``key=value``; a PixitError if it is damaged."""
         path = folder / "run.yaml"
         if not path.exists():
             raise PixitError(f"{path}: nothing to resume, no such file; leave out --resume to start afresh")
@@ -96,8 +96,8 @@ class Run(Settings):
     def resumed(self, asked: Run, folder: Path, moved: bool = False) -> Run:
         """Return this training as it is to go on; a PixitError if anything differs that must not.
 
-        `FREE` settings are taken from what is `asked`; database, protocol and init that it does not name stay as
-        they are. Where the data have `moved`, of each path only the last part must be as it was.
+        `FREE` settings are taken from what is `asked`; database, protocol and init that it does not name stay
+        as they are. Where the data have `moved`, of each path only the last part must be as it was.
         """
         named = {key: getattr(asked, key) for key in ("database", "protocol", "init") if getattr(asked, key)}
         new = self.model_copy(update={"settings": asked.settings, **named})
@@ -128,7 +128,7 @@ def last_parts(value: Any) -> Any:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read ``last.ckpt`` or ``best.ckpt``: see `read_pickle`; a PixitError if it holds no state of a training."""
+    """Read ``last.ckpt`` or ``best.ckpt`` (`read_pickle`); a PixitError if it is no state of a training."""
     state = read_pickle(path, "a checkpoint as pixit train writes it", mmap=True)
     if not {"global_step", "callbacks"} <= set(state) or not isinstance(state.get("state_dict"), dict):
         raise PixitError(

@@ -81,7 +81,7 @@ class AngularPrototypes(nn.Module):
 def train_speaker_encoder(
     sampler: CropSampler, settings: SpeakerTrainingSettings, checkpoint: Path, report: Report
 ) -> SpeakerEncoder:
-    """Train an encoder, or continue where a killed training stopped; its weights are averaged over the last steps.
+    """Train an encoder, or continue where a killed training stopped; its weights are a moving average.
 
     Parameters
     ----------

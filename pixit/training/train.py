@@ -62,10 +62,10 @@ def train(
     resume, moved
         Continue the training in `folder`, at the step where it stopped. ``run.yaml`` there holds what it was
         started with; database, protocol and init need not be given again, and nothing may differ from it but
-        ``trainer.*``, ``data.num_workers`` and ``data.simulation.cache``; where the data have `moved`, nothing but
-        that and the folders of paths.
+        ``trainer.*``, ``data.num_workers`` and ``data.simulation.cache``; where the data have `moved`,
+        nothing but that and the folders of paths.
     progress, say
-        Show a progress bar; and what takes some lines on what is trained on what (``logs/train.log`` has them too).
+        Show a progress bar; and what takes the lines of ``logs/train.log``, on what is trained on what.
 
     Raises
     ------

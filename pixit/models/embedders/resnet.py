@@ -176,8 +176,8 @@ def normalise(power: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Make mel power (B, M, F) independent of the level, and hide what has no weight (B, F).
 
     The mean spectrum is kept: over a recording it says much about a voice (and of its microphone, which
-    a speaker seldom changes). Frames of no weight are filled with it. Return logarithms relative to the mean power,
-    (B, M, F), and whether a row holds no power at all where it counts, (B,).
+    a speaker seldom changes). Frames of no weight are filled with it. Return logarithms relative to the mean
+    power, (B, M, F), and whether a row holds no power at all where it counts, (B,).
     """
     total = weights.sum(1).clamp_min(torch.finfo(weights.dtype).tiny)
     level = (power.mean(1) * weights).sum(1) / total  # (B,)
