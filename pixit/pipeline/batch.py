@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -93,38 +93,45 @@ def separate_all(
     named, output = find_recordings(recordings), Path(output)
     with writable(output):
         pass
-    call = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
-    return _run(separator, named, output, call, channel, format, overwrite, hook)
+    speakers = num_speakers, min_speakers, max_speakers
+    one = partial(_separate_one, separator, output, speakers, channel, format, overwrite, hook)
+    return _run(named, output, one)
 
 
-def _run(
+def _run(named: Mapping[str, Path], output: Path, one: Callable[[str, Path], Outcome]) -> Iterator[Outcome]:
+    with writable(output):
+        for uri, path in named.items():
+            yield one(uri, path)
+
+
+def _separate_one(
     separator: Separator,
-    recordings: Mapping[str, Path],
     output: Path,
-    call: Mapping[str, int | None],
+    speakers: tuple[int | None, int | None, int | None],
     channel: Channel | None,
     format: str,
     overwrite: bool,
     hook: Hook | None,
-) -> Iterator[Outcome]:
-    with writable(output):
-        for uri, path in recordings.items():
-            started_s, folder = time.perf_counter(), output / file_name(uri)
-            try:
-                audio = open_audio({"audio": path, "uri": uri}, channel=channel)
-                if folder.exists() and not overwrite:
-                    asked = make_request(separator.fingerprint, audio, **call)
-                    outcome = Outcome(uri, path, folder, _load_done(folder, asked, format))
-                else:
-                    # the result as separated is dropped at once, and its temporary files with it
-                    separator(audio, **call, hook=hook, channel=channel, work_folder=output).save(
-                        output, format, overwrite
-                    )
-                    result, elapsed_s = Separation.load(folder), time.perf_counter() - started_s
-                    outcome = Outcome(uri, path, folder, result, elapsed_s=elapsed_s)
-            except PixitError as error:
-                outcome = Outcome(uri, path, folder, error=error)
-            yield outcome
+    uri: str,
+    path: Path,
+) -> Outcome:
+    """Separate a recording and save the result, unless that is done; bad input is an outcome, not raised.
+
+    A function of its own: an error holds on to the frames it came through, and to the temporary files of a
+    result that could not be saved. They are gone with the outcome.
+    """
+    started_s, folder = time.perf_counter(), output / file_name(uri)
+    try:
+        audio = open_audio({"audio": path, "uri": uri}, channel=channel)
+        if folder.exists() and not overwrite:
+            asked = make_request(separator.fingerprint, audio, *speakers)
+            return Outcome(uri, path, folder, _load_done(folder, asked, format))
+        found = separator(audio, *speakers, hook=hook, channel=channel, work_folder=output)
+        found.save(output, format, overwrite)
+        result = Separation.load(folder)  # what it was saved from vanishes with `found`
+        return Outcome(uri, path, folder, result, elapsed_s=time.perf_counter() - started_s)
+    except PixitError as error:
+        return Outcome(uri, path, folder, error=error)
 
 
 def find_recordings(recordings: Iterable[str | Path | Recording]) -> dict[str, Path]:
