@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pixit.types import PixitError
+from pixit.types import PixitError, one_line
 
 
 class Settings(BaseModel):
@@ -39,21 +39,10 @@ _Loader.add_implicit_resolver(
 
 
 def load_settings(kind: type[S], path: Path | str | None = None, overrides: Iterable[str] = ()) -> S:
-    """Read settings from a YAML file and dotted overrides.
+    """Read settings from a YAML file of differences from the defaults, and from dotted overrides.
 
-    Parameters
-    ----------
-    kind
-        The `Settings` class to fill.
-    path
-        YAML file of differences from the defaults; none for the defaults themselves.
-    overrides
-        ``"optimizer.learning_rate=1e-3"`` and the like; the value is read as YAML.
-
-    Raises
-    ------
-    PixitError
-        If the file is missing or not a YAML mapping, a key is unknown, or a value does not fit.
+    An override is ``"optimizer.learning_rate=1e-3"`` or the like; its value is read as YAML. A PixitError if
+    the file is missing or not a YAML mapping, a key is unknown, or a value does not fit.
 
     Examples
     --------
@@ -97,8 +86,7 @@ def _parse_yaml(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise PixitError(f"{source}: is not valid YAML: {reason}") from None
+        raise PixitError(f"{source}: is not valid YAML: {one_line(error, 1000)}") from None
 
 
 def _put(tree: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -123,15 +111,12 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
         message = " ".join(first["msg"].removeprefix("Value error, ").split())
         if first["type"] != "value_error":  # pydantic's own: "Input should be …"
             message = message[:1].lower() + message[1:]
-        return f"{where}{message}, found {_shorten(repr(first['input']))}"
+        value = repr(first["input"])
+        return f"{where}{message}, found {value if len(value) <= 80 else value[:77] + '...'}"
     known = _keys_at(kind, [str(part) for part in first["loc"][:-1]])
     near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
     return f"unknown key {path!r}; {hint}"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _keys_at(kind: type[BaseModel], path: list[str]) -> list[str]:
@@ -140,9 +125,9 @@ def _keys_at(kind: type[BaseModel], path: list[str]) -> list[str]:
         if part.isdigit():
             continue
         annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        kinds = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not kinds:
+        candidates = (annotation, *getattr(annotation, "__args__", ()))
+        inner = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if inner is None:
             return []
-        kind = kinds[0]
+        kind = inner
     return list(kind.model_fields)

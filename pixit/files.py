@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 import secrets
 import shutil
@@ -33,13 +34,7 @@ def list_files(folder: Path, endings: Collection[str]) -> list[Path]:
 
 
 def read_text(path: Path, kind: str) -> str:
-    """Read a text file in UTF-8, with or without byte order mark; `kind` says what is expected.
-
-    Raises
-    ------
-    PixitError
-        If it cannot be read, or is not text.
-    """
+    """Read UTF-8 text, with or without byte order mark; a PixitError names the `kind` that was expected."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -49,13 +44,7 @@ def read_text(path: Path, kind: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all; its folder is made.
-
-    Raises
-    ------
-    PixitError
-        If it cannot be written.
-    """
+    """Write a text file, whole or not at all; its folder is made. A PixitError if it cannot be written."""
     with whole_file(path) as new:
         new.write_text(text, encoding="utf-8", newline="\n")
 
@@ -64,10 +53,7 @@ def write_text(path: Path, text: str) -> None:
 def whole_file(target: Path) -> Iterator[Path]:
     """Give a hidden file to write, which takes the place of `target` at the end, or vanishes on an error.
 
-    Raises
-    ------
-    PixitError
-        If the file cannot be written.
+    What the system refuses becomes a PixitError.
     """
     new = target.with_name(f".pixit-{secrets.token_hex(4)}{target.suffix}")
     try:
@@ -85,10 +71,7 @@ def whole_file(target: Path) -> Iterator[Path]:
 def whole_folder(target: Path) -> Iterator[Path]:
     """Give a hidden folder to fill, which takes the place of `target` at the end, or vanishes on an error.
 
-    Raises
-    ------
-    PixitError
-        If the folder cannot be written.
+    What the system refuses becomes a PixitError.
     """
     mark = secrets.token_hex(4)
     new, old = (target.with_name(f".pixit-{mark}-{age}") for age in ("new", "old"))
@@ -109,13 +92,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Make a folder and try to write into it; if it is new and stays empty, remove it at the end.
-
-    Raises
-    ------
-    PixitError
-        If that cannot be done.
-    """
+    """Make a folder and try to write into it (else a PixitError); if it is new and stays empty, remove it."""
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +113,40 @@ def _cannot_be_written(target: Path, error: OSError) -> PixitError:
     return PixitError(
         f"{target}: cannot be written ({error.strerror or error}); free space or choose another place"
     )
+
+
+def read_pickle(path: Path, expected: str, allow: Collection[Any] = (), **options: Any) -> dict[str, Any]:
+    """Read a mapping that `torch.save` wrote, without running anything that its pickle asks for.
+
+    It may hold the classes of `allow` beside tensors, numbers, texts, lists and mappings; `options` are those
+    of `torch.load`. A PixitError, that something else was `expected`, if it is missing, damaged, or holds
+    more.
+    """
+    import torch
+
+    earlier = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals([*allow])
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, **options)
+    except OSError as error:
+        raise PixitError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from None
+    except _PICKLE_ERRORS as error:
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it asks for {asked[1]}, which is refused" if asked else f"{type(error).__name__}, damaged?"
+        raise PixitError(f"{path}: cannot be loaded ({reason}); expected {expected}") from None
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(earlier)
+    if not isinstance(content, dict):
+        raise PixitError(f"{path}: holds a {type(content).__name__}; expected {expected}")
+    return content
+
+
+# What reading a damaged pickle or archive ends in.
+_PICKLE_ERRORS = (
+    *(pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError),
+    *(AttributeError, EOFError, ArithmeticError, AssertionError),
+)
 
 
 def file_hash(path: Path | str) -> str:

@@ -67,10 +67,8 @@ class Separation:
         Of every track.
     settings
         How this was made, all of it fit for JSON.
-    temporary
-        Folder of the tracks, if it is to be removed with the last of them.
-    folder
-        The folder it was loaded from, or None.
+    temporary, folder
+        Folder of the tracks, if it is to be removed with the last of them; folder that it was loaded from.
     """
 
     uri: str
@@ -131,16 +129,11 @@ class Separation:
         Parameters
         ----------
         folder
-            Where the folder of the result goes.
+            Where the folder of the result goes; its path is returned.
         format
             ``"wav"`` or ``"flac"``.
         overwrite
             Replace an older result of the same name.
-
-        Returns
-        -------
-        pathlib.Path
-            The folder ``folder/NAME``.
 
         Raises
         ------
@@ -154,23 +147,23 @@ class Separation:
         files = {speaker: f"{file_name(speaker)}.{format}" for speaker in self.speakers}
         if len(set(files.values())) < len(files):
             raise PixitError(f"{target}: two speakers have the same file name; rename one of {self.speakers}")
+        turns = self._rounded_turns()
+        rttm = Annotation(uri=name)  # RTTM knows no spaces in names
+        for turn in turns:
+            rttm[Segment(turn.start, turn.end), turn.speaker] = file_name(turn.speaker)
         with whole_folder(target) as new:
-            tracks = {
-                speaker: _write_track(track, new / files[speaker], format)
-                for speaker, track in self.tracks.items()
-            }
             description = _Description(
                 uri=self.uri,
                 duration=self.duration_s,
                 sample_rate=self.sample_rate_hz,
                 num_samples=self.num_samples,
-                tracks=tracks,
+                tracks={s: _write_track(track, new / files[s], format) for s, track in self.tracks.items()},
                 settings=self.settings,
-                diarization=self._rounded_turns(),
+                diarization=turns,
             )
             (new / f"{name}.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
             with (new / f"{name}.rttm").open("w", encoding="utf-8") as file:
-                self._rttm_annotation().write_rttm(file)
+                rttm.write_rttm(file)
             (new / TIMELINE).write_bytes(self._repr_png_())
         return target
 
@@ -185,28 +178,19 @@ class Separation:
         """
         folder = Path(folder)
         description = _read_description(folder)
+        length, rate_hz = description.num_samples, description.sample_rate
         tracks = {}
         for speaker, entry in description.tracks.items():
             track = tracks[speaker] = Track.open(folder / Path(entry.file).name)
-            found = (track.num_samples, track.sample_rate_hz)
-            expected = (description.num_samples, description.sample_rate)
-            if found != expected:
+            if (track.num_samples, track.sample_rate_hz) != (length, rate_hz):
                 raise PixitError(
-                    f"{track.path}: has {found[0]} samples at {found[1]} Hz, the result's description says "
-                    f"{expected[0]} at {expected[1]} Hz; separate the recording again"
+                    f"{track.path}: has {track.num_samples} samples at {track.sample_rate_hz} Hz, the "
+                    f"result's description says {length} at {rate_hz} Hz; separate the recording again"
                 )
         diarization = Annotation(uri=description.uri)
         for turn in description.diarization:
             diarization[Segment(turn.start, turn.end), turn.speaker] = turn.speaker
-        return cls(
-            description.uri,
-            diarization,
-            tracks,
-            description.sample_rate,
-            description.num_samples,
-            description.settings,
-            folder=folder,
-        )
+        return cls(description.uri, diarization, tracks, rate_hz, length, description.settings, folder=folder)
 
     def _rounded_turns(self) -> list[_TurnEntry]:
         """Return the turns in whole milliseconds, as RTTM has them, none beyond the end of the recording."""
@@ -217,12 +201,6 @@ class Separation:
             if start < end:
                 turns.append(_TurnEntry(speaker=turn.speaker, start=start / 1000, end=end / 1000))
         return turns
-
-    def _rttm_annotation(self) -> Annotation:
-        annotation = Annotation(uri=file_name(self.uri))  # RTTM knows no spaces in names
-        for turn in self._rounded_turns():
-            annotation[Segment(turn.start, turn.end), turn.speaker] = file_name(turn.speaker)
-        return annotation
 
     def plot(self) -> Figure:
         """Draw the timeline: a lane per speaker with the turns in colour and the track's envelope on them."""
@@ -276,9 +254,8 @@ def _read_description(folder: Path) -> _Description:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise PixitError(
-            f"{path}: is not the description of a result ({where}: {first['msg'].lower()})"
-        ) from None
+        reason = f"{where}: {first['msg'].lower()}"
+        raise PixitError(f"{path}: is not the description of a result ({reason})") from None
 
 
 def _write_track(track: Track, path: Path, format: str) -> _TrackEntry:

@@ -1,4 +1,4 @@
-"""The contracts between the parts of pixit: plain shapes of data, and nothing that computes.
+"""The contracts between the parts of pixit: plain shapes of data, and the error that all of them raise.
 
 Glossary, used in every docstring of the library: ``B`` batch, ``W`` windows, ``K`` local speakers of
 one window, ``N`` speakers of the recording, ``T`` samples, ``F`` frames, ``D`` embedding size. The
@@ -21,6 +21,11 @@ class PixitError(Exception):
 
     The command line prints the message and exits with status 2.
     """
+
+
+def one_line(error: object, most: int = 200) -> str:
+    """Return what another library's error says, as part of a line of ours."""
+    return " ".join(str(error).split())[:most]
 
 
 @dataclass(frozen=True)

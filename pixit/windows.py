@@ -17,18 +17,10 @@ from pixit.types import FrameGrid, PixitError
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of the recording, of the length a model takes.
+    """A stretch of the recording, of the length T that a model takes.
 
-    Parameters
-    ----------
-    index
-        0, 1, 2 …
-    start_samples
-        First sample of the window in the recording; see `window_start`.
-    samples
-        Float32 (T,), always ``window_samples`` long: a few zeros may follow where the recording ends.
-    valid
-        Number of samples that are the recording's.
+    Window `index` holds the `samples` (T,) from `start_samples` on (see `window_start`); the first `valid` of
+    them are the recording's, and a few zeros may follow where it ends.
     """
 
     index: int
@@ -73,22 +65,14 @@ def cut_windows(
     Windows start at 0, step, 2·step …, and come as soon as they are full. Only the last knows where the recording
     ends: it starts as early as it must to end there too (see `window_start`), and what little is missing is zero. A
     recording shorter than a window gives one, padded with zeros, an empty one none. Memory holds two windows and
-    one block.
-
-    Raises
-    ------
-    PixitError
-        If the step is not between 1 and the window, or not a multiple of the grid.
+    one block. A PixitError if the step is not between 1 and the window, or not a multiple of the grid.
     """
     _check_step(window_samples, step_samples)
     if step_samples % grid_samples:
         raise PixitError(f"window step of {step_samples} is not a multiple of {grid_samples}, the frame step")
-    index = begin = 0
-    waiting = np.zeros(
-        0, np.float32
-    )  # the recording from sample `begin` on: from the start of the last window
+    index = begin = end = 0
+    waiting = np.zeros(0, np.float32)  # the recording from `begin` on: from the start of the last window
     parts: list[NDArray[np.float32]] = []
-    end = 0
     for block in blocks:
         parts.append(block)
         end += len(block)
@@ -104,10 +88,8 @@ def cut_windows(
         waiting, begin = waiting[kept - begin :].copy(), kept
     if index < num_windows(end, window_samples, step_samples):
         start = window_start(index, end, window_samples, step_samples, grid_samples)
-        rest = np.concatenate([waiting, *parts])[start - begin :]
-        yield Window(
-            index, start, np.pad(rest, (0, window_samples - len(rest))).astype(np.float32), len(rest)
-        )
+        rest = np.concatenate([waiting, *parts])[start - begin :].astype(np.float32)
+        yield Window(index, start, np.pad(rest, (0, window_samples - len(rest))), len(rest))
 
 
 def make_taper(name: str, window_samples: int) -> NDArray[np.float64]:
@@ -136,10 +118,8 @@ class OverlapAdd:
     ----------
     window_samples, step_samples
         Length of the windows, and the largest distance between two of them, in samples or in frames.
-    num_channels
-        Rows of the values; 0 is allowed.
-    taper
-        Name as in `make_taper`, or positive weights (T,).
+    num_channels, taper
+        Rows of the values, 0 too; and a name as in `make_taper`, or positive weights (T,).
 
     Raises
     ------
@@ -174,10 +154,8 @@ class OverlapAdd:
     def add(self, start_samples: int, values: ArrayLike) -> NDArray[np.float32]:
         """Add the window `values` (channel, T) that starts at `start_samples`.
 
-        Returns
-        -------
-        The stretch (channel, n) that no later window can change: from the start of the window before to
-        the start of this one.
+        Return the stretch (channel, n) that no later window can change: from the start of the window before
+        to the start of this one.
         """
         values = np.asarray(values)
         channels, window = len(self._sums) - 1, len(self.taper)
@@ -187,8 +165,7 @@ class OverlapAdd:
         if not 0 <= distance <= (0 if self._is_empty else self.step_samples):
             raise ValueError(f"window at {start_samples} does not follow the one at {self._position}")
         finished = self._take(distance)
-        missing = window - self._sums.shape[1]
-        self._sums = np.pad(self._sums, ((0, 0), (0, missing)))
+        self._sums = np.pad(self._sums, ((0, 0), (0, window - self._sums.shape[1])))
         self._sums[:-1] += values * self.taper
         self._sums[-1] += self.taper
         self._is_empty = False
@@ -212,19 +189,9 @@ def seconds_to_samples(seconds: float, sample_rate_hz: int) -> int:
     return round(seconds * sample_rate_hz)
 
 
-def samples_to_seconds(samples: float, sample_rate_hz: int) -> float:
-    """Return the time of a sample."""
-    return samples / sample_rate_hz
-
-
 def frame_centres_samples(grid: FrameGrid, num_frames: int) -> NDArray[np.float64]:
     """Return the samples at the middle of the first `num_frames` frames, (F,)."""
     return grid.centre_samples(0) + grid.step_samples * np.arange(num_frames, dtype=np.float64)
-
-
-def frame_at_sample(grid: FrameGrid, sample: float) -> int:
-    """Return the frame whose centre is nearest to `sample`; negative before the first frame."""
-    return round((sample - grid.centre_samples(0)) / grid.step_samples)
 
 
 def frames_from_intervals(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,14 +33,8 @@ def main() -> None:
     separator = Separator.from_pretrained(name, arguments.embedder, arguments.device, settings=changes)
     meetings = ()
     if arguments.speech or arguments.unlabelled:
-        ingredients = Ingredients.from_folders(
-            arguments.speech,
-            arguments.turns,
-            arguments.noise,
-            arguments.unlabelled,
-            arguments.room,
-            seed=arguments.seed,
-        )
+        folders = arguments.speech, arguments.turns, arguments.noise, arguments.unlabelled, arguments.room
+        ingredients = Ingredients.from_folders(*folders, seed=arguments.seed)
         settings = MeetingSettings(duration_s=arguments.duration)
         meetings = make_meetings(ingredients, settings, arguments.meetings, arguments.seed)
     scores = evaluate_separator(separator, meetings, arguments.real, tell)
@@ -53,27 +48,17 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    as_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_is)
     network = parser.add_mutually_exclusive_group()
     network.add_argument(
-        "--separator", help="folder of model, embedder and separator.yaml; else the bundled one"
+        "--separator", help="folder of model, embedder, separator.yaml; else the bundled one"
     )
-    network.add_argument(
-        "--model", help="folder or hub name of a model, with the bundled embedder and settings"
-    )
+    network.add_argument("--model", help="folder or hub name of a model, with bundled embedder and settings")
     parser.add_argument("--embedder", help="folder or hub name of another speaker embedder")
-    parser.add_argument(
-        "--speech", type=Path, action="append", default=[], help="utterances per unseen speaker"
-    )
-    parser.add_argument(
-        "--unlabelled",
-        type=Path,
-        action="append",
-        default=[],
-        help="recordings, each of a speaker of its own",
-    )
+    folders: dict[str, Any] = {"type": Path, "action": "append", "default": []}
+    parser.add_argument("--speech", **folders, help="utterances per unseen speaker")
+    parser.add_argument("--unlabelled", **folders, help="recordings, each of a speaker of its own")
     parser.add_argument("--turns", type=Path, nargs="*", default=[], help="RTTM files or folders")
     parser.add_argument("--noise", type=Path, nargs="*", default=[])
     parser.add_argument("--room", type=Path, nargs="*", default=[], help="measured room responses")

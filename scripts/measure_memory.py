@@ -59,16 +59,8 @@ def write_recording(speech: Path, path: Path, hours: float) -> None:
 
 def separate(recording: Path, folder: Path, arguments: argparse.Namespace) -> tuple[float, float]:
     """Return the peak resident memory in GB and the seconds of a separation."""
-    command = [
-        sys.executable,
-        "-m",
-        "pixit",
-        "separate",
-        str(recording),
-        "-o",
-        str(folder / "out"),
-        "--quiet",
-    ]
+    job = ["separate", str(recording), "-o", str(folder / "out"), "--quiet"]
+    command = [sys.executable, "-m", "pixit", *job]
     if arguments.separator:
         command += ["--model", arguments.separator]
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "TMPDIR": str(folder)}

@@ -11,7 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixit.files import file_hash, file_name, weights_hash, whole_file, whole_folder, writable, write_text
+from pixit.files import (
+    file_hash,
+    file_name,
+    read_pickle,
+    weights_hash,
+    whole_file,
+    whole_folder,
+    writable,
+    write_text,
+)
 from pixit.types import PixitError
 
 
@@ -120,3 +129,23 @@ def test_writable_removes_only_what_it_made_and_what_is_empty(tmp_path: Path) ->
     with pytest.raises(PixitError), writable(tmp_path / "old"):
         raise PixitError("x")
     assert (tmp_path / "old").is_dir()
+
+
+class Allowed:
+    pass
+
+
+def test_a_pickle_holds_what_is_allowed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save({"tensor": torch.ones(2), "object": Allowed()}, path)
+    assert isinstance(read_pickle(path, "a state", [Allowed])["object"], Allowed)
+    with pytest.raises(PixitError, match=r"it asks for \S+Allowed, which is refused\); expected a state"):
+        read_pickle(path, "a state")  # what was allowed once is not allowed for ever
+    torch.save([1, 2], path)
+    with pytest.raises(PixitError, match="holds a list; expected a state"):
+        read_pickle(path, "a state")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(PixitError, match="damaged"):
+        read_pickle(path, "a state")
+    with pytest.raises(PixitError, match="cannot be read"):
+        read_pickle(tmp_path / "none.ckpt", "a state")

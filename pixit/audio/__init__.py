@@ -4,19 +4,10 @@ Lossless formats (wav, flac, aiff …) are decoded by libsndfile, everything els
 the ffmpeg inside PyAV. `recording` makes of it what the rest of the library reads.
 """
 
-from pixit.audio.channels import Channel
 from pixit.audio.decode import AudioInfo, Samples, read_info
-from pixit.audio.encode import OPUS_RATES_HZ, TrackWriter, encode_clip
-from pixit.audio.recording import (
-    BLOCK_SAMPLES,
-    Audio,
-    AudioFile,
-    MemoryAudio,
-    open_audio,
-    read_blocks,
-)
-from pixit.audio.resample import resample_blocks
-from pixit.audio.tracks import Track
+from pixit.audio.recording import BLOCK_SAMPLES, Audio, AudioFile, MemoryAudio, open_audio
+from pixit.audio.signals import Channel, resample_blocks
+from pixit.audio.tracks import OPUS_RATES_HZ, Track, TrackWriter, encode_clip
 
 __all__ = [
     "BLOCK_SAMPLES",
@@ -31,7 +22,6 @@ __all__ = [
     "TrackWriter",
     "encode_clip",
     "open_audio",
-    "read_blocks",
     "read_info",
     "resample_blocks",
 ]

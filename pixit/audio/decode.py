@@ -22,12 +22,8 @@ Samples = NDArray[np.float32]
 class AudioInfo:
     """What the header of an audio file says.
 
-    Parameters
-    ----------
-    num_samples
-        Length at `sample_rate_hz`; None where only decoding the file reveals it (mp3, ogg, m4a, mkv …).
-    duration_s
-        Length in seconds, an estimate where `num_samples` is None, and None where nothing is known.
+    `num_samples`, the length at `sample_rate_hz`, is None where only decoding the file reveals it (mp3, ogg,
+    m4a, mkv …); `duration_s` is an estimate then, and None where nothing is known.
     """
 
     path: Path
@@ -124,13 +120,7 @@ def _av_info(path: Path) -> AudioInfo:
 
 
 def decode_from(info: AudioInfo, start: int, block_samples: int) -> Iterator[Samples]:
-    """Yield (n, channels) blocks of a file of known length, from sample `start` to its end.
-
-    Raises
-    ------
-    PixitError
-        Where data is damaged or missing.
-    """
+    """Yield (n, channels) blocks of a file of known length, from sample `start` to its end."""
     position, num_samples = start, info.num_samples or 0
     with soundfile.SoundFile(info.path) as file:
         while position < num_samples:
@@ -146,13 +136,7 @@ def decode_from(info: AudioInfo, start: int, block_samples: int) -> Iterator[Sam
 
 
 def decode_whole(info: AudioInfo, block_samples: int) -> Iterator[Samples]:
-    """Yield (n, channels) blocks of the first audio stream of any file; ffmpeg's small frames are gathered.
-
-    Raises
-    ------
-    PixitError
-        Where data is damaged or missing, or the file holds no samples.
-    """
+    """Yield (n, channels) blocks of the first audio stream of any file; small frames are gathered."""
     to_float = av.AudioResampler(format="fltp")
     parts: list[Samples] = []
     num_gathered = num_decoded = 0

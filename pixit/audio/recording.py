@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pixit.audio.channels import Channel, best_channel
 from pixit.audio.decode import Samples, decode_from, decode_whole, read_info
-from pixit.audio.resample import RESAMPLER_MARGIN_S, resample_blocks, resampled_length
+from pixit.audio.signals import RESAMPLER_MARGIN_S, Channel, best_channel, resample_blocks, resampled_length
 from pixit.types import PixitError
 
 if TYPE_CHECKING:
@@ -100,15 +99,11 @@ class Audio(ABC):
             return "mean"
         if self.asked_channel != "best":
             return self.asked_channel
-        if not self._best:
-            self._best.append(best_channel(self._samples_of_it(), self.source_rate_hz))
+        if not self._best:  # judged by blocks of 2 s: all, or of a long recording 150 evenly spread ones
+            every = max(1, int(self.duration_s / (2 * 150)))
+            blocks = islice(self._decode(0, max(1, 2 * self.source_rate_hz)), 0, None, every)
+            self._best.append(best_channel(blocks, self.source_rate_hz))
         return self._best[0]
-
-    def _samples_of_it(self) -> Iterator[Samples]:
-        """Yield blocks (n, channels) as stored, of 2 s: all, or of a long recording 150 evenly spread ones."""
-        block_samples = max(1, 2 * self.source_rate_hz)
-        every = max(1, int(self.duration_s / (2 * 150)))
-        yield from islice(self._decode(0, block_samples), 0, None, every)
 
     @abstractmethod
     def _decode(self, start: int, block_samples: int) -> Iterator[Samples]:
@@ -129,14 +124,9 @@ class Audio(ABC):
     def blocks(
         self, block_samples: int = BLOCK_SAMPLES, start: int = 0, stop: int | None = None
     ) -> Iterator[Samples]:
-        """Stream the samples [start, stop) as float32 blocks (n,); memory holds one block.
+        """Stream the samples [start, stop) as float32 blocks (n,), one in memory at a time; None: to the end.
 
-        Parameters
-        ----------
-        block_samples
-            Stored samples to decode at a time; the blocks that come out are about as long in time.
-        start, stop
-            In samples at `sample_rate_hz`; `stop` None for the end.
+        `block_samples` are decoded at a time; the blocks that come out are about as long in time.
 
         Raises
         ------
@@ -170,12 +160,8 @@ class Audio(ABC):
     def read(self, start: int = 0, stop: int | None = None) -> Samples:
         """Read the samples [start, stop) at once: float32 (stop - start,).
 
-        Only the stretch is decoded, but for mp3, ogg, m4a, mkv …, which are decoded from their beginning.
-
-        Raises
-        ------
-        PixitError
-            As `blocks`, and if the stretch is not inside the recording.
+        Only the stretch is decoded, but for mp3, ogg, m4a, mkv …, which are decoded from their beginning. A
+        PixitError as from `blocks`, and if the stretch is not inside the recording.
         """
         stop = self.num_samples if stop is None else stop
         if not 0 <= start <= stop <= self.num_samples:
@@ -246,13 +232,8 @@ def open_audio(
 ) -> Audio:
     """Open a path, a mapping as pyannote.audio takes it, or what is open already.
 
-    Parameters
-    ----------
-    source
-        A mapping has ``audio`` (a path), or ``waveform`` (channel, time) and ``sample_rate``; it may have
-        ``uri`` and ``channel`` (0-based).
-    sample_rate_hz, channel
-        As for `Audio`; a `channel` given here goes before the mapping's.
+    A mapping has ``audio`` (a path), or ``waveform`` (channel, time) and ``sample_rate``; it may have ``uri``
+    and ``channel`` (0-based). Rate and channel are as for `Audio`; a `channel` given here goes first.
     """
     if isinstance(source, Audio):
         return source.at(sample_rate_hz, channel)
@@ -271,17 +252,3 @@ def open_audio(
         f"expected a path, or a mapping with 'audio' (a path) or 'waveform' and 'sample_rate'; "
         f"found {type(source).__name__} {sorted(keys) or ''}".rstrip()
     )
-
-
-def read_blocks(
-    path: str | Path,
-    sample_rate_hz: int | None = None,
-    channel: Channel | None = None,
-    block_samples: int = BLOCK_SAMPLES,
-    start_s: float = 0.0,
-    stop_s: float | None = None,
-) -> Iterator[Samples]:
-    """Stream a file, or the stretch [start_s, stop_s) of it, as mono blocks. See `Audio.blocks`."""
-    audio = AudioFile(path, sample_rate_hz, channel)
-    stop = None if stop_s is None else round(stop_s * audio.sample_rate_hz)
-    return audio.blocks(block_samples, round(start_s * audio.sample_rate_hz), stop)

@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,15 +22,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pixit.checkpoints.hub import CONFIG, PYANNOTE, WEIGHTS, find_model
 from pixit.checkpoints.pyannote import read_pyannote, rename_like
 from pixit.files import file_hash, whole_folder
-from pixit.types import PixitError
+from pixit.types import PixitError, one_line
 
 if TYPE_CHECKING:
     from pixit.models.totatonet import ToTaToNet
 
 FORMAT = 1
+WEIGHTS, CONFIG, PYANNOTE = "model.safetensors", "config.json", "pytorch_model.bin"
 ARCHITECTURES = {"ToTaToNet": "pixit.models.totatonet", "SpeakerEncoder": "pixit.models.embedders.resnet"}
 """Class -> module that holds it, imported when a checkpoint asks for it."""
 
@@ -41,10 +42,8 @@ def save_model(
 
     Parameters
     ----------
-    model
-        One of `ARCHITECTURES`; its ``config`` holds every constructor argument.
-    folder
-        Where to write.
+    model, folder
+        One of `ARCHITECTURES`, whose ``config`` holds every constructor argument; and where to write it.
     provenance
         The model's origin: data, settings, versions, results.
     dtype
@@ -59,7 +58,10 @@ def save_model(
     if architecture not in ARCHITECTURES:
         raise PixitError(f"{architecture}: cannot be saved; expected one of {', '.join(ARCHITECTURES)}")
     folder = Path(folder).absolute()
-    _check_replaceable(folder)
+    if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= {WEIGHTS, CONFIG}):
+        raise PixitError(
+            f"{folder}: exists and is not a model's folder; expected a new one, or one to replace"
+        )
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     if dtype is not None:
         state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
@@ -92,34 +94,26 @@ def load_model(
         A folder written by `save_model`; a checkpoint of pyannote.audio (``pytorch_model.bin``, ``*.ckpt``);
         or the name of either on the Hugging Face hub, as ``"organisation/name"`` or
         ``"organisation/name@revision"``. Only such a name, if no file has it, uses the network.
-    revision, token, cache_dir
-        Of the hub: branch, tag or commit; access token; folder of downloads.
-    device
-        Where the model goes.
+    revision, token, cache_dir, device
+        Of the hub: branch, tag or commit; access token; folder of downloads. And where the model goes.
 
     Raises
     ------
     PixitError
         If nothing is found, or what is found is damaged, of another kind, or does not fit its configuration.
     """
-    source = find_model(str(path_or_name), revision, token, cache_dir)
+    source = _find_model(str(path_or_name), revision, token, cache_dir)
     if source.is_dir() and not (source / CONFIG).exists() and (source / PYANNOTE).exists():
         source = source / PYANNOTE
     model: nn.Module = _load_folder(source) if source.is_dir() else import_pyannote(source)
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
-        raise PixitError(f"device {str(device)!r}: cannot be used ({_one_line(error)}); try cpu") from None
+        raise PixitError(f"device {str(device)!r}: cannot be used ({one_line(error)}); try cpu") from None
 
 
 def import_pyannote(path: Path | str) -> ToTaToNet:
-    """Read a ToTaToNet that pyannote.audio 3 or 4 saved, without pyannote.audio; see `read_pyannote`.
-
-    Raises
-    ------
-    PixitError
-        If the file is missing, damaged, no ToTaToNet, or asks for code to be run.
-    """
+    """Read a ToTaToNet that pyannote.audio 3 or 4 saved, without pyannote.audio; see `read_pyannote`."""
     path = Path(path)
     config, state = read_pyannote(path)
     model = cast("ToTaToNet", _build("ToTaToNet", config, path))
@@ -127,16 +121,53 @@ def import_pyannote(path: Path | str) -> ToTaToNet:
     return model
 
 
-def _check_replaceable(folder: Path) -> None:
-    if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= {WEIGHTS, CONFIG}):
+def _find_model(name: str, revision: str | None, token: str | None, cache_dir: Path | str | None) -> Path:
+    """Return the local path of a model, downloading it if it is named as on the hub."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    named = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)(?:@([\w./-]+))?", name)
+    if named is None or Path(named[1]).is_dir():  # beside things that are here, it is a path with an error
         raise PixitError(
-            f"{folder}: exists and is not a model's folder; expected a new one, or one to replace"
+            f"{name}: no such model; expected a folder with {CONFIG} and {WEIGHTS}, a {PYANNOTE} of "
+            "pyannote.audio, or a name on the hub, as organisation/name"
         )
+    import huggingface_hub  # only here: a model that is at hand needs no client of the network
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The base of the hub's own errors is that of its HTTP client: another one in each major version.
+    hub_errors: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
+    repository, revision = f"{named[1]}/{named[2]}", revision or named[3]
+    try:
+        for wanted in ([CONFIG, WEIGHTS], [PYANNOTE]):
+            snapshot = huggingface_hub.snapshot_download(
+                repository, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=wanted
+            )
+            if any((Path(snapshot) / file).exists() for file in wanted):
+                break
+    except hub_errors as error:
+        raise PixitError(
+            f"{name}: no such file here, and the hub did not provide it ({one_line(error)}); check the name, "
+            "the network, HF_HUB_OFFLINE, and for a gated model accept its terms and set HF_TOKEN"
+        ) from None
+    return Path(snapshot)
 
 
 def _load_folder(folder: Path) -> nn.Module:
-    description = _read_description(folder)
-    weights = folder / WEIGHTS
+    weights, path = folder / WEIGHTS, folder / CONFIG
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PixitError(f"{path}: cannot be read ({error.strerror}); expected a model's folder") from None
+    except ValueError as error:
+        raise PixitError(f"{path}: is not valid JSON ({one_line(error)}); fetch the model again") from None
+    for key, kind in {"format": int, "architecture": str, "config": dict, "sha256": str}.items():
+        if not isinstance(description, dict) or not isinstance(description.get(key), kind):
+            raise PixitError(f"{path}: lacks {key!r}; expected the {CONFIG} of a pixit model")
+    if description["format"] != FORMAT:
+        raise PixitError(
+            f"{path}: format {description['format']}, this pixit reads format {FORMAT}; update pixit-audio"
+        )
     try:
         if file_hash(weights) != description["sha256"]:
             raise PixitError(
@@ -149,29 +180,9 @@ def _load_folder(folder: Path) -> nn.Module:
         ) from None
     except safetensors.SafetensorError as error:
         raise PixitError(
-            f"{weights}: is not a safetensors file ({_one_line(error)}); fetch it again"
+            f"{weights}: is not a safetensors file ({one_line(error)}); fetch it again"
         ) from None
-    model = _build(description["architecture"], description["config"], folder / CONFIG)
-    return _fill(model, state, weights)
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PixitError(f"{path}: cannot be read ({error.strerror}); expected a model's folder") from None
-    except ValueError as error:
-        raise PixitError(f"{path}: is not valid JSON ({_one_line(error)}); fetch the model again") from None
-    needed = {"format": int, "architecture": str, "config": dict, "sha256": str}
-    for key, kind in needed.items():
-        if not isinstance(description, dict) or not isinstance(description.get(key), kind):
-            raise PixitError(f"{path}: lacks {key!r}; expected the {CONFIG} of a pixit model")
-    if description["format"] != FORMAT:
-        raise PixitError(
-            f"{path}: format {description['format']}, this pixit reads format {FORMAT}; update pixit-audio"
-        )
-    return description
+    return _fill(_build(description["architecture"], description["config"], path), state, weights)
 
 
 def _build(architecture: str, config: dict[str, Any], source: Path) -> nn.Module:
@@ -189,7 +200,7 @@ def _build(architecture: str, config: dict[str, Any], source: Path) -> nn.Module
     try:
         model: nn.Module = kind(**config)
     except (PixitError, TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
-        raise PixitError(f"{source}: its {architecture} cannot be built ({_one_line(error)})") from None
+        raise PixitError(f"{source}: its {architecture} cannot be built ({one_line(error)})") from None
     return model
 
 
@@ -206,7 +217,3 @@ def _fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> nn.Module
             )
     model.load_state_dict(state)
     return model
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

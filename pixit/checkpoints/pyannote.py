@@ -6,7 +6,6 @@ file asks for is refused.
 
 from __future__ import annotations
 
-import pickle
 import re
 from enum import Enum
 from pathlib import Path
@@ -15,20 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pixit.files import read_pickle
 from pixit.types import PixitError
-
-# What reading a damaged pickle or archive ends in.
-_PICKLE_ERRORS = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    EOFError,
-    ArithmeticError,
-    AssertionError,
-)
 
 
 class Specifications:
@@ -60,29 +47,14 @@ for _stand_in in STAND_INS:
 
 
 def read_pyannote(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a ToTaToNet that pyannote.audio 3 or 4 saved.
+    """Read a ToTaToNet that pyannote.audio 3 or 4 saved: arguments of ours, and weights under its names.
 
-    The number of sources, the use of WavLM and its sizes, which these checkpoints do not state, are read off
-    the weights.
-
-    Parameters
-    ----------
-    path
-        ``pytorch_model.bin``, or another checkpoint of a training.
-
-    Returns
-    -------
-    config
-        Arguments of our `ToTaToNet`.
-    state
-        Its weights, under the names that pyannote.audio gave them.
-
-    Raises
-    ------
-    PixitError
-        If the file is missing, damaged, no ToTaToNet, or asks for code to be run.
+    The number of sources, the use of WavLM and its sizes, which these checkpoints (``pytorch_model.bin``, or
+    another of a training) do not state, are read off the weights. A PixitError if the file is missing,
+    damaged, no ToTaToNet, or asks for code to be run.
     """
-    checkpoint = _read_pickle(path)
+    expected = "a whole checkpoint of pyannote.audio"
+    checkpoint = read_pickle(path, expected, [*STAND_INS, torch.torch_version.TorchVersion])
     try:
         info, state = checkpoint["pyannote.audio"], dict(checkpoint["state_dict"])
         kind = info["architecture"]["class"]
@@ -113,29 +85,6 @@ def rename_like(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[s
     return renamed
 
 
-def _read_pickle(path: Path) -> dict[str, Any]:
-    earlier = torch.serialization.get_safe_globals()
-    torch.serialization.add_safe_globals([*STAND_INS, torch.torch_version.TorchVersion])
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise PixitError(f"{path}: cannot be read ({error.strerror}); expected a whole checkpoint") from None
-    except _PICKLE_ERRORS as error:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it asks for {asked[1]}, which is refused" if asked else f"{type(error).__name__}, damaged?"
-        raise PixitError(
-            f"{path}: cannot be loaded ({reason}); expected a whole checkpoint of pyannote.audio"
-        ) from None
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(earlier)
-    if not isinstance(checkpoint, dict):
-        raise PixitError(
-            f"{path}: holds a {type(checkpoint).__name__}; expected a checkpoint of pyannote.audio"
-        )
-    return checkpoint
-
-
 def _config_of(given: dict[str, Any], specifications: Any, state: dict[str, Tensor]) -> dict[str, Any]:
     """Return the arguments of our ToTaToNet for pyannote's hyper-parameters and weights."""
     sample_rate_hz = given.get("sample_rate", 16000)
@@ -151,9 +100,7 @@ def _config_of(given: dict[str, Any], specifications: Any, state: dict[str, Tens
         "masker": {"name": "dprnn"} | dict(given.get("dprnn") or {}),
         "linear": dict(given.get("linear") or {}),
         "diar": {"frames_per_second": sample_rate_hz / (stride * pooling)},
-        "wavlm": _wavlm_config(
-            {k.removeprefix("wavlm."): v for k, v in state.items() if k.startswith("wavlm.")}
-        ),
+        "wavlm": _wavlm_config({k[6:]: v for k, v in state.items() if k.startswith("wavlm.")}),
         "sample_rate_hz": sample_rate_hz,
         "window_s": float(first.duration),
     }

@@ -7,6 +7,7 @@ handed to the diarization head beside the masked representation. ``complex_masks
 from __future__ import annotations
 
 import inspect
+import itertools
 from functools import partial
 from typing import Any
 
@@ -32,70 +33,48 @@ def build_masker(
 ) -> nn.Module:
     """Return the masker `name`: ``dprnn``, ``bandsplit``, or a module of `asteroid.masknn`.
 
-    Its ``config`` holds the name and every argument but the sizes, the defaults too.
-
-    Raises
-    ------
-    ValueError
-        If there is no masker of this name, or it does not take one of `arguments`.
+    Its ``config`` holds the name and every argument but the sizes, the defaults too. A ValueError if there is
+    no masker of this name, or it does not take one of `arguments`.
     """
-    kind = MASKERS[name] if name in MASKERS else partial(AsteroidMasker, _asteroid_class(name))
+    kind = MASKERS[name] if name in MASKERS else partial(AsteroidMasker, name)
     try:
         masker = kind(in_channels, out_channels, num_sources, **arguments)
     except TypeError as error:
         raise ValueError(f"masker {name!r}: {error}") from None
     inner = masker.masker if isinstance(masker, AsteroidMasker) else masker
-    masker.config = {"name": name} | _defaults_of(inner) | arguments
+    parameters = inspect.signature(type(inner)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "out_chan"}
+    # None follows from the sizes: the configuration says what it came to
+    known = {key: getattr(inner, key) if value is None else value for key, value in defaults.items()}
+    masker.config = {"name": name} | known | arguments
     return masker
 
 
-def _defaults_of(masker: nn.Module) -> dict[str, Any]:
-    """Return the defaults of the constructor; for None, which follows from the sizes, what it came to."""
-    parameters = inspect.signature(type(masker)).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "out_chan"}
-    return {name: getattr(masker, name) if value is None else value for name, value in defaults.items()}
+class LayerNorm(nn.Module):
+    """Normalise the axes `first` to `last` of (B, C, …), with an affine map of each channel behind it."""
 
-
-class GlobalLayerNorm(nn.Module):
-    """gLN: one mean and variance over all but the batch (Luo & Mesgarani, "Conv-TasNet", 2019, eq. 21)."""
-
-    def __init__(self, num_channels: int) -> None:
+    def __init__(self, first: int, last: int | None, num_channels: int) -> None:
         super().__init__()
+        self.first, self.last = first, last
         self.gamma = nn.Parameter(torch.ones(num_channels))
         self.beta = nn.Parameter(torch.zeros(num_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        dims = list(range(1, x.dim()))
+        dims = list(range(x.dim()))[self.first : self.last]
         mean = x.mean(dims, keepdim=True)
         variance = x.var(dims, keepdim=True, unbiased=False)
-        return _affine((x - mean) / (variance + 1e-8).sqrt(), self.gamma, self.beta)
+        shape = (-1,) + (1,) * (x.dim() - 2)
+        normalised = (x - mean) / (variance + 1e-8).sqrt()
+        return normalised * self.gamma.view(shape) + self.beta.view(shape)
 
 
-class ChannelLayerNorm(GlobalLayerNorm):
-    """cLN: mean and variance over the channels of each frame."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean(1, keepdim=True)
-        variance = x.var(1, keepdim=True, unbiased=False)
-        return _affine((x - mean) / (variance + 1e-8).sqrt(), self.gamma, self.beta)
-
-
-def _affine(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    shape = (-1,) + (1,) * (x.dim() - 2)
-    return x * gamma.view(shape) + beta.view(shape)
-
-
-class FeatureGlobalLayerNorm(GlobalLayerNorm):
-    """fgLN: mean and variance of each channel over its frames."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        dims = list(range(2, x.dim()))
-        mean = x.mean(dims, keepdim=True)
-        variance = x.var(dims, keepdim=True, unbiased=False)
-        return _affine((x - mean) / (variance + 1e-8).sqrt(), self.gamma, self.beta)
-
-
-NORMS: dict[str, Any] = {"gLN": GlobalLayerNorm, "cLN": ChannelLayerNorm, "fgLN": FeatureGlobalLayerNorm}
+NORMS: dict[str, Any] = {
+    "gLN": partial(
+        LayerNorm, 1, None
+    ),  # over all but the batch (Luo & Mesgarani, "Conv-TasNet", 2019, eq. 21)
+    "cLN": partial(LayerNorm, 1, 2),  # over the channels of each frame
+    "fgLN": partial(LayerNorm, 2, None),  # over the frames of each channel
+}
 RNNS: dict[str, Any] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 
 
@@ -181,15 +160,11 @@ class DPRNN(nn.Module):
         self.output_act = _choose(ACTIVATIONS, mask_act, "mask_act")()
 
     def forward(self, features: Tensor) -> tuple[Tensor, None]:
-        num_frames = features.shape[-1]
+        num_frames, size = features.shape[-1], self.chunk_size
         x = self.bottleneck(features)  # (B, N, L)
-        geometry = {
-            "kernel_size": (self.chunk_size, 1),
-            "padding": (self.chunk_size, 0),
-            "stride": (self.hop_size, 1),
-        }
+        geometry = {"kernel_size": (size, 1), "padding": (size, 0), "stride": (self.hop_size, 1)}
         chunks = F.unfold(x.unsqueeze(-1), **geometry)  # (B, N·size, chunks)
-        x = self.net(chunks.unflatten(1, (x.shape[1], self.chunk_size)))  # (B, N, size, chunks)
+        x = self.net(chunks.unflatten(1, (x.shape[1], size)))  # (B, N, size, chunks)
         x = self.first_out(x).unflatten(1, (self.num_sources, -1)).flatten(0, 1)  # (B·K, N, size, chunks)
         x = F.fold(x.flatten(1, 2), (num_frames, 1), **geometry).squeeze(-1)  # (B·K, N, L)
         x = self.net_out(x) * self.net_gate(x)
@@ -200,13 +175,8 @@ class DPRNN(nn.Module):
 class BandSplit(nn.Module):
     """A light masker that trains and runs on a CPU (after Luo & Yu, "Band-split RNN", 2023).
 
-    The spectrum is split into bands; each repeat lets a bidirectional LSTM, shared by the bands, run over
-    time, and a perceptron, shared by the frames, mix the bands. The masks are complex.
-
-    Parameters
-    ----------
-    band_widths
-        Frequency bins of each band, from 0 Hz upwards; they must sum to the bins of the ``stft`` encoder.
+    The spectrum is split into bands, of `band_widths` bins from 0 Hz upwards; an LSTM that the bands share
+    runs over time, a perceptron that the frames share mixes the bands, again and again. Masks are complex.
     """
 
     complex_masks = True
@@ -236,10 +206,9 @@ class BandSplit(nn.Module):
         self.over_bands = nn.ModuleList(_BandBlock(size, mixing_size) for _ in range(n_repeats))
         self.norm = nn.LayerNorm(channels)
         self.to_sources = nn.Linear(channels, num_sources * channels)
+        wide = 2 * channels
         self.to_masks = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, 4 * width), nn.GLU()
-            )
+            nn.Sequential(nn.Linear(channels, wide), nn.SiLU(), nn.Linear(wide, 4 * width), nn.GLU())
             for width in self.band_widths
         )
 
@@ -251,8 +220,8 @@ class BandSplit(nn.Module):
         x = F.silu(x.permute(0, 3, 1, 2, 4))  # (B, K, S, L, H)
         # unbind: the gradients of slices taken one by one would each be as large as x
         bands = [to_mask(band) for band, to_mask in zip(x.unbind(2), self.to_masks, strict=True)]
-        halves = [band.chunk(2, dim=-1) for band in bands]
-        masks = torch.cat([re for re, _ in halves] + [im for _, im in halves], dim=-1)
+        real, imaginary = zip(*(band.chunk(2, dim=-1) for band in bands), strict=True)
+        masks = torch.cat((*real, *imaginary), dim=-1)
         return masks.transpose(2, 3), x.mean(2).transpose(2, 3)
 
     def _split_bands(self, features: Tensor) -> Tensor:
@@ -285,9 +254,8 @@ class _BandBlock(nn.Module):
 
     def __init__(self, size: int, mixing_size: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.LayerNorm(size), nn.Linear(size, mixing_size), nn.SiLU(), nn.Linear(mixing_size, size)
-        )
+        layers = nn.Linear(size, mixing_size), nn.SiLU(), nn.Linear(mixing_size, size)
+        self.net = nn.Sequential(nn.LayerNorm(size), *layers)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.net(x.transpose(1, 2).flatten(2))  # (B, L, S·H)
@@ -297,44 +265,38 @@ class _BandBlock(nn.Module):
 def default_band_widths(bins: int) -> list[int]:
     """Split `bins` linear frequency bins into 13 bands, narrow at low frequencies where pitch is."""
     pattern = [8, 8, 8, 8, 12, 12, 12, 12, 20, 20, 20, 58, 59]  # for 257 bins up to 8 kHz
-    edges = [round(sum(pattern[: i + 1]) * bins / sum(pattern)) for i in range(len(pattern))]
-    return [b - a for a, b in zip([0, *edges], edges, strict=False)]
+    edges = [round(edge * bins / sum(pattern)) for edge in itertools.accumulate(pattern, initial=0)]
+    return [b - a for a, b in itertools.pairwise(edges)]
 
 
 class AsteroidMasker(nn.Module):
-    """Any masker of `asteroid.masknn`, made of its class `kind`."""
+    """Any masker of `asteroid.masknn`, by its name."""
 
     complex_masks = False
     embedding_size = 0
 
-    def __init__(
-        self, kind: Any, in_channels: int, out_channels: int, num_sources: int, **arguments: Any
-    ) -> None:
+    def __init__(self, name: str, in_channels: int, out_channels: int, num_sources: int, **more: Any) -> None:
         super().__init__()
+        known = ", ".join(MASKERS)
+        try:
+            from asteroid import masknn
+        except (ImportError, OSError) as error:  # OSError: a torchaudio that does not fit torch
+            raise ValueError(
+                f"masker {name!r}: expected one of {known}; modules of asteroid.masknn need "
+                f"pip install 'pixit-audio[asteroid]' ({error})"
+            ) from None
+        kind = getattr(masknn, name, None)
+        if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):
+            raise ValueError(f"masker {name!r}: expected one of {known}, or a module of asteroid.masknn")
         sizes = {"out_chan": out_channels} if "out_chan" in inspect.signature(kind).parameters else {}
         if in_channels != out_channels and not sizes:
-            raise ValueError(f"masker {kind.__name__!r} takes no WavLM features: set wavlm to null")
-        self.masker = kind(in_channels, num_sources, **sizes, **arguments)
+            raise ValueError(f"masker {name!r} takes no WavLM features: set wavlm to null")
+        self.masker = kind(in_channels, num_sources, **sizes, **more)
 
     def forward(self, features: Tensor) -> tuple[Tensor, None]:
         masks = self.masker(features)
         # TDConvNet++ returns weights for mixture consistency too, which is the pipeline's part here
         return masks[0] if isinstance(masks, tuple) else masks, None
-
-
-def _asteroid_class(name: str) -> Any:
-    known = ", ".join(MASKERS)
-    try:
-        from asteroid import masknn
-    except (ImportError, OSError) as error:  # OSError: a torchaudio that does not fit torch
-        raise ValueError(
-            f"masker {name!r}: expected one of {known}; modules of asteroid.masknn need "
-            f"pip install 'pixit-audio[asteroid]' ({error})"
-        ) from None
-    kind = getattr(masknn, name, None)
-    if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):
-        raise ValueError(f"masker {name!r}: expected one of {known}, or a module of asteroid.masknn")
-    return kind
 
 
 MASKERS: dict[str, Any] = {"dprnn": DPRNN, "bandsplit": BandSplit}

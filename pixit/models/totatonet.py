@@ -100,7 +100,8 @@ class ToTaToNet(nn.Module):
             num_sources=n_sources,
         )
         self.pooling = self._pooling(frames_per_second)
-        sizes = [self._head_channels(), *[head["hidden_size"]] * head["num_layers"]]
+        bins = self.encoder.num_features // (2 if self.masker.complex_masks else 1)
+        sizes = [bins + self.masker.embedding_size, *[head["hidden_size"]] * head["num_layers"]]
         self.linear = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.classifier = nn.Linear(sizes[-1] if self.linear else 1, 1)
         self.config: dict[str, Any] = {
@@ -124,19 +125,11 @@ class ToTaToNet(nn.Module):
             )
         return round(pooling)
 
-    def _head_channels(self) -> int:
-        if self.masker.complex_masks:
-            return self.encoder.num_features // 2 + self.masker.embedding_size
-        return self.encoder.num_features + self.masker.embedding_size
-
     @property
     def frame_grid(self) -> FrameGrid:
         """Where the frames of the activities lie."""
-        return FrameGrid(
-            step_samples=self.stride * self.pooling,
-            size_samples=self.kernel_size + (self.pooling - 1) * self.stride,
-            start_samples=-self._padding_samples,
-        )
+        size_samples = self.kernel_size + (self.pooling - 1) * self.stride
+        return FrameGrid(self.stride * self.pooling, size_samples, start_samples=-self._padding_samples)
 
     @property
     def _padding_samples(self) -> int:
@@ -144,10 +137,8 @@ class ToTaToNet(nn.Module):
 
     def num_frames(self, num_samples: int) -> int:
         """Return the number of activity frames that `num_samples` samples give."""
-        return self._num_encoder_frames(self._padded_samples(num_samples)) // self.pooling
-
-    def _num_encoder_frames(self, num_samples: int) -> int:
-        return (num_samples - self.kernel_size) // self.stride + 1
+        encoder_frames = (self._padded_samples(num_samples) - self.kernel_size) // self.stride + 1
+        return encoder_frames // self.pooling
 
     def _padded_samples(self, num_samples: int) -> int:
         """Length with which the encoder sees every sample: whole frames, if centred."""
@@ -157,17 +148,7 @@ class ToTaToNet(nn.Module):
         return total + (-(total - self.kernel_size)) % self.stride
 
     def forward(self, waveforms: Tensor) -> LocalOutput:
-        """Separate and diarize.
-
-        Parameters
-        ----------
-        waveforms
-            (B, 1, T).
-
-        Returns
-        -------
-        LocalOutput
-            ``activity_logits`` (B, K, F) and ``sources`` (B, K, T).
+        """Separate and diarize waveforms (B, 1, T): ``activity_logits`` (B, K, F) and ``sources`` (B, K, T).
 
         Raises
         ------
@@ -180,9 +161,8 @@ class ToTaToNet(nn.Module):
                 f"{num_samples} samples give no frame; expected {self.frame_grid.size_samples} or more"
             )
         left = self._padding_samples
-        right = self._padded_samples(num_samples) - num_samples - left if self.center else 0
-        padded = F.pad(waveforms, (left, right))
-        representation = self.encoder(padded)  # (B, C, L)
+        right = self._padded_samples(num_samples) - num_samples - left
+        representation = self.encoder(F.pad(waveforms, (left, right)))  # (B, C, L)
 
         features = representation
         if self.wavlm is not None:

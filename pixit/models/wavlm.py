@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixit.types import PixitError
+from pixit.types import PixitError, one_line
 
 WAVLM_RATE_HZ = 16000
 
@@ -41,18 +41,9 @@ _INVALID = (TypeError, ValueError, getattr(huggingface_hub.errors, "StrictDatacl
 
 
 def build_wavlm(differences: dict[str, Any]) -> Any:
-    """Return a `transformers.WavLMModel` with random weights.
+    """Return a `transformers.WavLMModel` with random weights; a PixitError if it cannot be made.
 
-    Parameters
-    ----------
-    differences
-        From the configuration of WavLM-large (`LARGE`), under the names of `transformers.WavLMConfig`;
-        ``{}`` for WavLM-large itself.
-
-    Raises
-    ------
-    PixitError
-        If transformers is not installed, or `differences` do not fit its WavLM.
+    `differences` are from WavLM-large (`LARGE`), under the names of `transformers.WavLMConfig`.
     """
     transformers = _transformers()
     unknown = sorted(set(differences) - set(transformers.WavLMConfig().to_dict()))
@@ -63,14 +54,14 @@ def build_wavlm(differences: dict[str, Any]) -> Any:
     try:
         wavlm = transformers.WavLMModel(transformers.WavLMConfig(**(LARGE | differences)))
     except _INVALID as error:
-        raise PixitError(f"wavlm: {_one_line(error)}; expected sizes that fit each other") from None
+        raise PixitError(f"wavlm: {one_line(error)}; expected sizes that fit each other") from None
     return _without_unused(wavlm)
 
 
 def wavlm_features(
     wavlm: Any, waveforms: Tensor, stride: int, num_frames: int, first_sample: int = 0
 ) -> Tensor:
-    """Return the last hidden states at the encoder's frame rate.
+    """Return the last hidden states for waveforms (B, 1, T) at the encoder's frame rate, (B, H, L).
 
     Hidden state j stands for the samples 320j … 320(j + 1). A frame of the encoder stands for the `stride` samples
     from its first one on, and gets the mean of the hidden states over them: for the paper's stride of 16, each
@@ -80,21 +71,10 @@ def wavlm_features(
 
     Parameters
     ----------
-    wavlm
-        From `build_wavlm`.
-    waveforms
-        (B, 1, T), at 16 kHz.
-    stride
-        Samples between two frames of the encoder.
-    num_frames
-        L, the encoder's frames of `waveforms`.
+    stride, num_frames
+        Samples between two frames of the encoder, and L, its frames of `waveforms`.
     first_sample
         Where the stretch of the first frame begins; negative where the encoder pads its input.
-
-    Returns
-    -------
-    Tensor
-        (B, H, L), H the hidden size of WavLM.
     """
     trained = any(parameter.requires_grad for parameter in wavlm.parameters())
     too_short = max(0, receptive_field_samples(wavlm.config) - waveforms.shape[-1])
@@ -139,11 +119,9 @@ def load_pretrained_wavlm(
 
     Parameters
     ----------
-    name_or_path
+    name_or_path, revision
         Folder in transformers' layout (``config.json`` and weights), or a name on the Hugging Face hub, as
-        ``"microsoft/wavlm-large"``. The hub's own settings are respected (``HF_TOKEN``, ``HF_HUB_OFFLINE``…).
-    revision
-        Branch, tag or commit on the hub.
+        ``"microsoft/wavlm-large"``, with branch, tag or commit. The hub's own settings are respected.
     like
         The network's own WavLM, whose sizes the loaded one must have.
 
@@ -160,13 +138,12 @@ def load_pretrained_wavlm(
         )
     except (OSError, RuntimeError, SafetensorError, UnpicklingError, *_INVALID) as error:
         raise PixitError(
-            f"WavLM {name_or_path!r}: cannot be loaded ({_one_line(error)}); expected a folder with config.json and "
-            "weights, or a name on the hub that can be reached, as microsoft/wavlm-large"
+            f"WavLM {name_or_path!r}: cannot be loaded ({one_line(error)}); expected a folder with "
+            "config.json and weights, or a name on the hub that can be reached, as microsoft/wavlm-large"
         ) from None
     if info["missing_keys"]:
-        raise PixitError(
-            f"WavLM {name_or_path!r}: lacks {sorted(info['missing_keys'])[0]}; expected a whole WavLM"
-        )
+        missing = min(info["missing_keys"])
+        raise PixitError(f"WavLM {name_or_path!r}: lacks {missing}; expected a whole WavLM")
     if like is not None and _shapes(like) != _shapes(wavlm):
         raise PixitError(
             f"WavLM {name_or_path!r}: its layers are not those of the network; set the network's wavlm sizes to "
@@ -192,7 +169,3 @@ def _without_unused(wavlm: Any) -> nn.Module:
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,12 @@ class Outcome:
 
     Parameters
     ----------
-    uri
-        Name of the recording.
-    path
-        Its file.
+    uri, path
+        Name of the recording, and its file.
     folder
         Where its result is, or would be.
-    result
-        The result as it lies in `folder`; None if there is none.
-    error
-        Why there is none; None if there is one.
+    result, error
+        The result as it lies in `folder`, or why there is none; the other is None.
     elapsed_s
         How long the separation took; None if the result existed already.
     """
@@ -45,31 +41,6 @@ class Outcome:
     result: Separation | None = None
     error: PixitError | None = None
     elapsed_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for every recording of a batch.
-
-    Parameters
-    ----------
-    output
-        Folder of the results; that of a recording is ``output/NAME``.
-    format
-        ``"wav"`` or ``"flac"``.
-    overwrite
-        Replace what is there.
-    num_speakers, min_speakers, max_speakers, channel
-        As for `Separator`.
-    """
-
-    output: Path
-    format: str = "wav"
-    overwrite: bool = False
-    num_speakers: int | None = None
-    min_speakers: int | None = None
-    max_speakers: int | None = None
-    channel: Channel | None = None
 
 
 def separate_all(
@@ -91,18 +62,14 @@ def separate_all(
 
     Parameters
     ----------
-    separator
-        Separates all of them.
     recordings
         Audio or video files, folders of them, or `Recording` objects; named by the stem of the file, or the uri.
     output
         Folder of the results; made if need be, and removed again if nothing came of it.
     num_speakers, min_speakers, max_speakers, channel
         As for `Separator`, the same for all.
-    format
-        Of the tracks, ``"wav"`` or ``"flac"``.
-    overwrite
-        Redo what is done, and replace what was made otherwise.
+    format, overwrite
+        Of the tracks, ``"wav"`` or ``"flac"``; redo what is done, and replace what was made otherwise.
     hook
         Progress callback, as in pyannote.audio; its ``file`` is the `pixit.audio.Audio` at work.
 
@@ -123,29 +90,54 @@ def separate_all(
     >>> for done in separate_all(separator, ["monday.wav", "friday.mp3"], "out"):   # doctest: +SKIP
     ...     print(done.uri, done.error or done.result.speakers)
     """
-    named = find_recordings(recordings)
-    with writable(Path(output)):
+    named, output = find_recordings(recordings), Path(output)
+    with writable(output):
         pass
-    request = Request(Path(output), format, overwrite, num_speakers, min_speakers, max_speakers, channel)
-    return _run(separator, named, request, hook)
+    speakers = num_speakers, min_speakers, max_speakers
+    one = partial(_separate_one, separator, output, speakers, channel, format, overwrite, hook)
+    return _run(named, output, one)
 
 
-def _run(
-    separator: Separator, recordings: Mapping[str, Path], request: Request, hook: Hook | None
-) -> Iterator[Outcome]:
-    with writable(request.output):
-        fingerprint = separator.fingerprint
-        for uri, path in recordings.items():
-            yield separate_one(separator, uri, path, request, fingerprint, hook)
+def _run(named: Mapping[str, Path], output: Path, one: Callable[[str, Path], Outcome]) -> Iterator[Outcome]:
+    with writable(output):
+        for uri, path in named.items():
+            yield one(uri, path)
+
+
+def _separate_one(
+    separator: Separator,
+    output: Path,
+    speakers: tuple[int | None, int | None, int | None],
+    channel: Channel | None,
+    format: str,
+    overwrite: bool,
+    hook: Hook | None,
+    uri: str,
+    path: Path,
+) -> Outcome:
+    """Separate a recording and save the result, unless that is done; bad input is an outcome, not raised.
+
+    A function of its own: an error holds on to the frames it came through, and to the temporary files of a
+    result that could not be saved. They are gone with the outcome.
+    """
+    started_s, folder = time.perf_counter(), output / file_name(uri)
+    try:
+        audio = open_audio({"audio": path, "uri": uri}, channel=channel)
+        if folder.exists() and not overwrite:
+            asked = make_request(separator.fingerprint, audio, *speakers)
+            return Outcome(uri, path, folder, _load_done(folder, asked, format))
+        found = separator(audio, *speakers, hook=hook, channel=channel, work_folder=output)
+        found.save(output, format, overwrite)
+        result = Separation.load(folder)  # what it was saved from vanishes with `found`
+        return Outcome(uri, path, folder, result, elapsed_s=time.perf_counter() - started_s)
+    except PixitError as error:
+        return Outcome(uri, path, folder, error=error)
 
 
 def find_recordings(recordings: Iterable[str | Path | Recording]) -> dict[str, Path]:
     """Return uri -> file of recordings and of those in folders, each once.
 
-    Raises
-    ------
-    PixitError
-        If a folder holds none, or the results of two recordings would have the same name.
+    A PixitError if a folder holds none, or the results of two recordings would have the same name.
     """
     named: dict[str, Path] = {}
     first: dict[str, Path] = {}
@@ -170,63 +162,17 @@ def _audio_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = [
-        file for file in sorted(path.iterdir()) if file.suffix.lower() in AUDIO_ENDINGS and file.is_file()
+        file
+        for file in sorted(path.iterdir())
+        if file.suffix.lower() in AUDIO_ENDINGS and not file.name.startswith(".") and file.is_file()
     ]
-    files = [file for file in files if not file.name.startswith(".")]
     if not files:
         raise PixitError(f"{path}: holds no recordings; expected files as {' '.join(AUDIO_ENDINGS)}")
     return files
 
 
-def separate_one(
-    separator: Separator,
-    uri: str,
-    path: Path,
-    request: Request,
-    fingerprint: Mapping[str, Any] | None = None,
-    hook: Hook | None = None,
-) -> Outcome:
-    """Separate a recording and save the result, unless that is done; bad input is an outcome, not raised.
-
-    Parameters
-    ----------
-    uri, path
-        Its name and file.
-    request
-        What is asked.
-    fingerprint
-        `Separator.fingerprint`, to hash the weights once for many recordings.
-    hook
-        As for `separate_all`.
-    """
-    started_s = time.perf_counter()
-    folder = request.output / file_name(uri)
-    call = {
-        "num_speakers": request.num_speakers,
-        "min_speakers": request.min_speakers,
-        "max_speakers": request.max_speakers,
-    }
-    try:
-        audio = open_audio({"audio": path, "uri": uri}, channel=request.channel)
-        if folder.exists() and not request.overwrite:
-            asked = make_request(fingerprint or separator.fingerprint, audio, **call)
-            return Outcome(uri, path, folder, load_done(folder, asked, request.format))
-        found = separator(audio, **call, hook=hook, channel=request.channel, work_folder=request.output)
-        found.save(request.output, request.format, request.overwrite)
-        result = Separation.load(folder)  # what it was saved from vanishes with `found`
-        return Outcome(uri, path, folder, result, elapsed_s=time.perf_counter() - started_s)
-    except PixitError as error:
-        return Outcome(uri, path, folder, error=error)
-
-
-def load_done(folder: Path, request: Mapping[str, Any], format: str) -> Separation:
-    """Load a result, if it is whole and of this very request (see `make_request`) and format.
-
-    Raises
-    ------
-    PixitError
-        If it is not.
-    """
+def _load_done(folder: Path, request: Mapping[str, Any], format: str) -> Separation:
+    """Load a result; a PixitError if it is not whole, or not of this request (`make_request`) and format."""
     result = Separation.load(folder)
     found = result.settings.get("request", {})
     changed = [key for key in request if found.get(key) != request[key]]
@@ -253,7 +199,7 @@ def separate(
     settings: Mapping[str, Any] | None = None,
     hook: Hook | None = None,
 ) -> Separation:
-    """Separate one recording, with the bundled networks or others.
+    """Separate one recording, with the bundled networks or others: turns, and a track for each speaker.
 
     The networks are loaded at the first call, and again only when others, another device or other settings are
     asked for; `Separator.from_pretrained` loads them again, and keeps as many as you like.
@@ -264,11 +210,6 @@ def separate(
         As for `Separator`.
     model, embedder, device, settings
         As `name`, `embedder`, `device` and `settings` of `Separator.from_pretrained`.
-
-    Returns
-    -------
-    Separation
-        Who spoke when, and a track for each speaker.
 
     Raises
     ------

@@ -40,13 +40,7 @@ class ClusteringSettings(Settings):
 def check_num_speakers(
     num_speakers: int | None, min_speakers: int | None, max_speakers: int | None
 ) -> tuple[int, int | None]:
-    """Return the bounds on the number of speakers.
-
-    Raises
-    ------
-    PixitError
-        If they contradict each other or are below 1.
-    """
+    """Return the bounds on the number of speakers; a PixitError if they contradict each other."""
     if num_speakers is not None:
         if min_speakers not in (None, num_speakers) or max_speakers not in (None, num_speakers):
             raise PixitError(
@@ -80,12 +74,9 @@ def cluster(
     ----------
     vectors
         (W, K, D), NaN where a local speaker is silent.
-    embedded_s
-        Seconds of speech behind each vector, (W, K).
-    seconds
-        Seconds of the recording that each local speaker stands for, (W, K), as `embedded_seconds` counts them.
-    settings
-        See `ClusteringSettings`.
+    embedded_s, talk_s
+        Seconds of speech behind each vector; those of the recording that it stands for (`count_talk`), (W,
+        K).
     min_speakers, max_speakers
         Bounds on the number of speakers; kept if there is enough speech to distinguish them.
 
@@ -100,9 +91,8 @@ def cluster(
         return speakers
     chosen = _choose(active, embedded_s, settings, min_speakers)
     clustered = _unit(vectors[chosen])
-    labels = _agglomerate(
-        clustered, _talk_near(clustered, vectors, talk_s, active), settings, min_speakers, max_speakers
-    )
+    seconds = _talk_near(clustered, vectors, talk_s, active)
+    labels = _agglomerate(clustered, seconds, settings, min_speakers, max_speakers)
     centroids = _centroids(clustered, labels)
     for window in np.flatnonzero(active.any(axis=1)):
         local = np.flatnonzero(active[window])
@@ -173,9 +163,8 @@ def _agglomerate(
 
 def _centroids(vectors: Floats, labels: Ints, of: Ints | None = None) -> Floats:
     """Return the directions of the means of the clusters `of`, by default of all that have a vector, (N, D)."""
-    return _unit(
-        np.stack([vectors[labels == n].mean(axis=0) for n in (np.unique(labels) if of is None else of)])
-    )
+    clusters = np.unique(labels) if of is None else of
+    return _unit(np.stack([vectors[labels == n].mean(axis=0) for n in clusters]))
 
 
 def _cut_to(tree: Floats, seconds: Floats, settings: ClusteringSettings, wanted: int) -> tuple[Ints, Ints]:

@@ -1,13 +1,78 @@
-"""Who spoke when: from local speakers, each assigned to a speaker, to the diarization of the recording."""
+"""Who spoke when: from activities, numbers between 0 and 1, to the diarization of the recording.
+
+Every step of the pipeline decides who talks by the same pair of thresholds.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from pyannote.core import Annotation, Segment
+from pydantic import Field
 
-from pixit.pipeline.activity import ActivitySettings, Bools, Floats, Halves, Ints, decide, find_speech
+from pixit.config import Settings
 from pixit.pipeline.spool import Spool
 from pixit.windows import OverlapAdd, frame_centres_samples, intervals_from_frames
+
+Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+class ActivitySettings(Settings):
+    """From which activity on somebody talks, in a window as in the whole recording."""
+
+    onset: float = Field(0.5, gt=0, lt=1, description="activity that speech must reach")
+    offset: float = Field(0.4, gt=0, lt=1, description="activity that speech keeps from its start to its end")
+    min_local_s: float = Field(
+        0.15, ge=0, description="speech in a window from which a local speaker counts as active"
+    )
+    min_duration_on_s: float = Field(0.1, ge=0, description="shorter turns are dropped")
+    min_duration_off_s: float = Field(0.2, ge=0, description="shorter pauses of a speaker are filled")
+
+
+def find_speech(activities: Floats | Halves, settings: ActivitySettings) -> Bools:
+    """Return the frames of speech (…, F): runs at or above the offset that reach the onset (hysteresis).
+
+    The rows of `activities` (…, F) are independent; an offset above the onset counts as the onset.
+    """
+    # a frame of silence after each row, so that no run goes on into the next
+    silence = [(0, 0)] * (activities.ndim - 1) + [(0, 1)]
+    kept = np.pad(activities >= min(settings.offset, settings.onset), silence)
+    reached = np.pad(activities >= settings.onset, silence)
+    runs = _runs(kept.ravel())
+    if len(runs):
+        runs = runs[np.logical_or.reduceat(reached.ravel(), runs.ravel())[::2]]
+    steps = np.zeros(kept.shape, np.int8)  # a byte a frame: rows may be as long as the recording
+    steps.ravel()[runs[:, 0]], steps.ravel()[runs[:, 1]] = 1, -1
+    speech: Bools = np.cumsum(steps, axis=-1, dtype=np.int8)[..., :-1] > 0
+    return speech
+
+
+def find_solo(speech: Bools) -> Bools:
+    """Return where a local speaker talks and no other does, for the speech of all, both (K, F)."""
+    return speech & (speech.sum(axis=0) == 1)
+
+
+def decide(activity: Halves | Floats, frame_s: float, settings: ActivitySettings) -> Bools:
+    """Return where a speaker of the recording talks, (F,), for the activity (F,) and the seconds of a frame.
+
+    Short pauses in the speech are filled, then short turns are dropped.
+    """
+    talking = find_speech(activity, settings)
+    for start, end in _runs(~talking):
+        if start > 0 and end < len(talking) and (end - start) * frame_s < settings.min_duration_off_s:
+            talking[start:end] = True
+    for start, end in _runs(talking):
+        if (end - start) * frame_s < settings.min_duration_on_s:
+            talking[start:end] = False
+    return talking
+
+
+def _runs(flags: Bools) -> Ints:
+    """Return where the runs of set flags start and end, (runs, 2)."""
+    return np.flatnonzero(np.diff(flags, prepend=False, append=False)).reshape(-1, 2)
 
 
 def diarize(
@@ -20,8 +85,6 @@ def diarize(
 
     Parameters
     ----------
-    local
-        Activities of all windows.
     speakers
         Speaker of the recording of every local speaker, (W, K), -1 for none.
 
@@ -34,8 +97,7 @@ def diarize(
     speakers
         As the parameter, with the numbers that `turns` has; -1 also for those who never talk.
     """
-    geometry = local.geometry
-    grid = geometry.frame_grid
+    geometry, grid = local.geometry, local.geometry.frame_grid
     activities, anybody = mean_activities(local, speakers)  # (N, F), (F,)
     decisions = np.array([decide(row, geometry.frame_s, settings) for row in activities], bool)
     if len(decisions):
@@ -45,22 +107,13 @@ def diarize(
         for number in np.unique(likeliest):
             decisions[number] = decide(activities[number], geometry.frame_s, settings)
     heard = sorted((int(row.argmax()), number) for number, row in enumerate(decisions) if row.any())
-    turns = [
-        intervals_from_frames(
-            decisions[number],
-            grid.step_samples,
-            grid.centre_samples(0),
-            geometry.sample_rate_hz,
-            geometry.num_samples,
-        )
-        for _, number in heard
-    ]
+    place = grid.step_samples, grid.centre_samples(0), geometry.sample_rate_hz, geometry.num_samples
+    turns = [intervals_from_frames(decisions[number], *place) for _, number in heard]
     renumbered = np.full(len(decisions) + 1, -1, np.int64)  # the last entry serves -1
     for new, (_, number) in enumerate(heard):
         renumbered[number] = new
     talking = np.array([decisions[number] for _, number in heard], bool)
-    talking = talking.reshape(len(heard), activities.shape[1])
-    return turns, talking, renumbered[speakers]
+    return turns, talking.reshape(len(heard), activities.shape[1]), renumbered[speakers]
 
 
 def mean_activities(local: Spool, speakers: Ints) -> tuple[Halves, Halves]:

@@ -1,26 +1,40 @@
-"""The local model over all windows of a recording, with the level of its sources restored."""
+"""The two networks over all windows: local speakers, with their level restored, and their embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
-from pixit.pipeline.activity import ActivitySettings, find_speech
+from pixit.config import Settings
+from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, find_solo, find_speech
 from pixit.pipeline.spool import Spool, in_steps
-from pixit.types import LocalModel, LocalOutput, PixitError
-from pixit.windows import Window
+from pixit.types import Embedder, LocalModel, PixitError
+from pixit.windows import Window, frame_centres_samples
 
 SILENCE = 1e-5
 """Amplitude up to which a window holds no sound: a third of the smallest step of 16 bits."""
 
 Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
+"""Called with the number of windows done and of all."""
+
+
+class EmbeddingSettings(Settings):
+    """What the speaker embeddings are computed from."""
+
+    signal: Literal["separated", "mixture"] = Field(
+        "separated", description="embed the separated sources, or the mixture masked by the activities"
+    )
+    exclude_overlap: bool = Field(
+        True, description="leave overlapped speech out where there is enough speech without it"
+    )
+    min_solo_s: float = Field(1.0, ge=0, description="seconds of speech without overlap that are enough")
 
 
 def run_windows(
@@ -34,27 +48,26 @@ def run_windows(
 ) -> None:
     """Separate and diarize every window, and put what comes out into `spool`.
 
-    Parameters
-    ----------
-    settings
-        A local speaker with less speech than they ask for is silent, and so is everybody in a window without
-        sound, whatever the model makes of it.
-    progress
-        Called with the number of windows done and of all.
-
-    Raises
-    ------
-    PixitError
-        If the model gives NaN or infinite values.
+    A local speaker with less speech than `settings` ask for is silent, and so is everybody in a window
+    without sound, whatever the model makes of it. A PixitError if the model gives NaN or infinite values.
     """
     min_frames = max(1, round(settings.min_local_s / spool.geometry.frame_s))
+    centres = frame_centres_samples(spool.geometry.frame_grid, spool.geometry.num_frames)
     for batch in batches(windows, batch_size):
         mixtures = torch.from_numpy(np.stack([window.samples for window in batch])).to(device)
         with torch.inference_mode():
             output = model(mixtures.unsqueeze(1))
-            _check_finite(output, batch[0].start_samples / spool.geometry.sample_rate_hz)
-            inside = _inside(output.activity_logits, batch, spool)
-            activities = in_steps((output.activities * inside).float().cpu().numpy())
+            for name, values in (("activities", output.activity_logits), ("sources", output.sources)):
+                if not values.isfinite().all():
+                    at = f"about {batch[0].start_samples / spool.geometry.sample_rate_hz:.1f} s"
+                    raise PixitError(
+                        f"the model gives NaN or infinite {name} at {at}; is it damaged? try another"
+                    )
+            # what the model hears in the zeros after the recording counts for nothing
+            inside = torch.from_numpy(centres < np.array([[window.valid] for window in batch]))[:, None]
+            activities = in_steps(
+                (output.activities * inside.to(output.activity_logits)).float().cpu().numpy()
+            )
             speech = find_speech(activities, settings)
             active = torch.from_numpy(speech.sum(-1) >= min_frames).to(device)
             active &= mixtures.abs().amax(-1, keepdim=True) > SILENCE
@@ -63,41 +76,13 @@ def run_windows(
         progress(len(spool), spool.geometry.num_windows)
 
 
-def _check_finite(output: LocalOutput, start_s: float) -> None:
-    for name, values in (("activities", output.activity_logits), ("sources", output.sources)):
-        if not values.isfinite().all():
-            raise PixitError(
-                f"the model gives NaN or infinite {name} at about {start_s:.1f} s; is it damaged? try another"
-            )
-
-
-def _inside(activities: Tensor, batch: list[Window], spool: Spool) -> Tensor:
-    """Return 1 for frames of the recording, 0 for those of the zeros that follow it, (B, 1, F)."""
-    grid = spool.geometry.frame_grid
-    centres = grid.centre_samples(0) + grid.step_samples * torch.arange(activities.shape[-1])
-    valid = torch.tensor([window.valid for window in batch])
-    return (centres < valid[:, None])[:, None].to(activities)
-
-
 def restore_levels(sources: Tensor, mixtures: Tensor, active: Tensor) -> Tensor:
     """Scale the active sources so that their sum comes as near to the mixture as it can (least squares).
 
     SI-SDR leaves the scale, and even the sign, of a source free; here they are found again. A little ridge keeps
     the solution from blowing up where sources are alike; no source becomes louder than the mixture.
 
-    Parameters
-    ----------
-    sources
-        (B, K, T).
-    mixtures
-        (B, T).
-    active
-        (B, K); silent sources become zero.
-
-    Returns
-    -------
-    Tensor
-        (B, K, T).
+    Takes sources (B, K, T), mixtures (B, T) and which sources are `active` (B, K): the others become zero.
     """
     sources = sources * active.unsqueeze(-1)
     gram = sources @ sources.mT  # (B, K, K)
@@ -117,21 +102,72 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def count_talk(local: Spool, settings: ActivitySettings) -> NDArray[np.float32]:
+def embed_speakers(
+    embedder: Embedder,
+    local: Spool,
+    windows: Iterable[Window],
+    settings: EmbeddingSettings,
+    activity: ActivitySettings,
+    batch_size: int,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[Floats, Floats]:
+    """Embed every active local speaker of every window.
+
+    `windows` are read if ``settings.signal`` is ``"mixture"``; `activity` says which frames are speech.
+
+    Returns
+    -------
+    vectors
+        (W, K, D), NaN where a local speaker is silent.
+    embedded_s
+        Seconds of speech each vector stands on, (W, K).
+    """
+    shape = (len(local), local.num_speakers)
+    vectors = np.full((*shape, embedder.embedding_size), np.nan, np.float32)
+    embedded_s = np.zeros(shape, np.float32)
+    mixtures = iter(windows) if settings.signal == "mixture" else None
+    for batch in batches(local, batch_size):
+        signals, weights, places = [], [], []
+        for window in batch:
+            mixture = next(mixtures).samples if mixtures is not None else None
+            speech = find_speech(local.activities(window), activity)
+            counts = _weights(speech, settings, local.geometry.frame_s)
+            for speaker in np.flatnonzero(local.active[window]).tolist():
+                places.append((window, speaker))
+                signals.append(local.source(window, speaker) if mixture is None else mixture)
+                weights.append(counts[speaker])
+                embedded_s[window, speaker] = counts[speaker].sum() * local.geometry.frame_s
+        if places:
+            inputs = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in (signals, weights))
+            with torch.inference_mode():
+                vectors[tuple(np.transpose(places))] = embedder(*inputs).float().cpu().numpy()
+        progress(batch[-1] + 1, len(local))
+    return vectors, embedded_s
+
+
+def _weights(speech: Bools, settings: EmbeddingSettings, frame_s: float) -> Floats:
+    """Return how much each frame counts, (K, F)."""
+    if not settings.exclude_overlap:
+        return speech.astype(np.float32)
+    solo = find_solo(speech)
+    enough = solo.sum(axis=1, keepdims=True) * frame_s >= settings.min_solo_s
+    return np.where(enough, solo, speech).astype(np.float32)
+
+
+def count_talk(local: Spool, settings: ActivitySettings) -> Floats:
     """Return the seconds of the recording that each local speaker stands for, (W, K).
 
     Windows overlap: a frame that four of them hear counts a quarter in each. So the local speakers who are one
     person have together the seconds for which that person talks, whatever the step and the length of the recording.
     """
     geometry = local.geometry
-    num_frames = geometry.num_frames
-    hearing = np.zeros(geometry.start_frames(len(local) - 1) + num_frames, np.int32)
-    for window in local:
-        start = geometry.start_frames(window)
-        hearing[start : start + num_frames] += 1
+    frames = [slice(start, start + geometry.num_frames) for start in map(geometry.start_frames, local)]
+    hearing = np.zeros(geometry.start_frames(len(local) - 1) + geometry.num_frames, np.int32)
+    for heard in frames:
+        hearing[heard] += 1
     seconds = np.zeros((len(local), local.num_speakers), np.float32)
-    for window in local:
-        start = geometry.start_frames(window)
-        shares = geometry.frame_s / hearing[start : start + num_frames]
-        seconds[window] = find_speech(local.activities(window), settings) @ shares
+    for window, heard in enumerate(frames):
+        speech = find_speech(local.activities(window), settings)
+        seconds[window] = speech @ (geometry.frame_s / hearing[heard])
     return seconds

@@ -17,10 +17,7 @@ from pixit.files import file_hash, weights_hash
 class WeightsHash:
     """The SHA-256 of a network's weights as they are now, computed anew only when they were changed.
 
-    Parameters
-    ----------
-    network
-        Without a hash (None) if it is no `torch.nn.Module`.
+    None if the network is no `torch.nn.Module`.
     """
 
     def __init__(self, network: Any) -> None:
@@ -52,24 +49,17 @@ def make_request(
 ) -> dict[str, Any]:
     """Return everything that determines a result: two with the same request are the same.
 
-    Parameters
-    ----------
-    fingerprint
-        `Separator.fingerprint`.
-    recording
-        What is separated; only a file has a hash.
-    num_speakers, min_speakers, max_speakers
-        As for `Separator`.
+    `fingerprint` is `Separator.fingerprint`; of the recording, only a file has a hash.
     """
     call = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
     return {
         **fingerprint,
         "call": call | {"channel": "best" if recording.asked_channel is None else recording.asked_channel},
-        "source_sha256": source_hash(recording.info.path) if isinstance(recording, AudioFile) else None,
+        "source_sha256": _source_hash(recording.info.path) if isinstance(recording, AudioFile) else None,
     }
 
 
-def source_hash(path: Path) -> str:
+def _source_hash(path: Path) -> str:
     """Return the SHA-256 of a file, read once while neither its size nor its time of change is another."""
     status = path.stat()
     return _hash_of_state(path.resolve(), status.st_size, status.st_mtime_ns)

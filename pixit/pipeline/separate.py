@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -19,11 +19,9 @@ from pydantic import Field
 
 from pixit.audio import Audio, Channel, Track, open_audio
 from pixit.config import Settings, read_yaml, settings_from_mapping
-from pixit.pipeline.activity import ActivitySettings
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
-from pixit.pipeline.diarize import annotate, diarize
-from pixit.pipeline.embed import EmbeddingSettings, embed_speakers
-from pixit.pipeline.local import Progress, count_talk, run_windows
+from pixit.pipeline.diarize import ActivitySettings, annotate, diarize
+from pixit.pipeline.local import EmbeddingSettings, Progress, count_talk, embed_speakers, run_windows
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
 from pixit.pipeline.spool import Spool, lay_windows
 from pixit.pipeline.stitch import StitchingSettings, stitch_tracks, write_tracks
@@ -57,10 +55,8 @@ class Separator:
         Finds the same speaker in all windows.
     settings
         How. Where they leave the clustering threshold open, it is the embedder's.
-    device
-        ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes a CUDA device if there is one.
-    name
-        Name of the model that results record.
+    device, name
+        ``"cpu"``, ``"cuda"``, …, ``"auto"`` for CUDA if it is there; and the name that results record.
 
     Examples
     --------
@@ -85,13 +81,11 @@ class Separator:
         if settings.clustering.threshold is None:
             clustering = settings.clustering.model_copy(update={"threshold": embedder.clustering_threshold})
             settings = settings.model_copy(update={"clustering": clustering})
-        self.settings = settings
-        self.device = pick_device(device)
-        self.model, self.embedder = model, embedder
+        self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
+        self.device = _pick_device(device)
         for network in (model, embedder):
             if isinstance(network, torch.nn.Module):
                 network.to(self.device).eval()
-        self.name = name
         self._hashes = {"model_sha256": WeightsHash(model), "embedder_sha256": WeightsHash(embedder)}
 
     @classmethod
@@ -114,10 +108,8 @@ class Separator:
         embedder
             Another embedder, which brings its own clustering threshold. With a single model nothing bundled is
             left: the settings are the defaults then.
-        device
-            As for `Separator`.
-        settings
-            Differences from the settings that come with the separator.
+        device, settings
+            As for `Separator`; and differences from the settings that come with it.
         **hub
             ``revision`` (of the model), ``token`` and ``cache_dir`` for hub names.
 
@@ -135,20 +127,16 @@ class Separator:
         model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
         hub.pop("revision", None)
         voice: Any = load_model(str(embedder), **hub) if embedder else load_model(base / "embedder")
-        for network, role, contract, place in (
-            (model, "model", LocalModel, name or bundled),
-            (voice, "embedder", Embedder, embedder or base),
-        ):
+        roles = (model, "model", LocalModel, name or bundled), (voice, "embedder", Embedder, embedder or base)
+        for network, role, contract, place in roles:
             if not isinstance(network, contract):
-                raise PixitError(
-                    f"{place}: is a {type(network).__name__}, expected a {role}; is it the other one?"
-                )
+                kind = type(network).__name__
+                raise PixitError(f"{place}: is a {kind}, expected a {role}; is it the other one?")
         chosen = read_yaml(base / "separator.yaml") if whole or not embedder else {}
         if embedder and isinstance(chosen.get("clustering"), dict):
             chosen["clustering"].pop("threshold", None)  # that was for the embedder that is not used
-        found = settings_from_mapping(
-            SeparationSettings, _merge(chosen, settings or {}), "separation settings"
-        )
+        merged = _merge(chosen, settings or {})
+        found = settings_from_mapping(SeparationSettings, merged, "separation settings")
         return cls(model, voice, found, device, name="bundled" if name is None else str(name))
 
     @property
@@ -169,7 +157,7 @@ class Separator:
         channel: Channel | None = None,
         work_folder: str | Path | None = None,
     ) -> Separation:
-        """Separate a recording of any length, in bounded memory.
+        """Separate a recording of any length, in bounded memory; it unpacks as ``diarization, sources``.
 
         Parameters
         ----------
@@ -187,11 +175,6 @@ class Separator:
             active speaker of each window, and 4 for each track. By default where Python puts its own (``TMPDIR``,
             which on some machines is memory).
 
-        Returns
-        -------
-        Separation
-            Unpacks as ``diarization, sources``.
-
         Raises
         ------
         PixitError
@@ -203,37 +186,27 @@ class Separator:
         if recording.asked_channel is None:
             recording = recording.at(channel="best")
         request = make_request(self.fingerprint, recording, num_speakers, min_speakers, max_speakers)
-        steps = partial(_progress, hook, audio)
         temporary = _temporary_folder(work_folder)
         try:
-            diarization, tracks = self._separate(recording, bounds, Path(temporary.name), steps)
-            if hook is not None:
-                hook("discrete_diarization", diarization, file=audio)
+            diarization, tracks = self._separate(recording, bounds, Path(temporary.name), hook, audio)
         except BaseException:  # Ctrl-C too: nothing stays behind
             temporary.cleanup()
             raise
-        return Separation(
-            uri=recording.uri,
-            diarization=diarization,
-            tracks=tracks,
-            sample_rate_hz=recording.sample_rate_hz,
-            num_samples=recording.num_samples,
-            settings={
-                **describe(recording, *bounds, len(tracks)),
-                "model": self.name,
-                "separation": self.settings.model_dump(mode="json"),
-                "device": str(self.device),
-                "elapsed_s": round(time.perf_counter() - started, 2),
-                "request": request,
-            },
-            temporary=temporary,
-        )
+        size = recording.sample_rate_hz, recording.num_samples
+        made = describe(recording, *bounds, len(tracks)) | {
+            "model": self.name,
+            "separation": self.settings.model_dump(mode="json"),
+            "device": str(self.device),
+            "elapsed_s": round(time.perf_counter() - started, 2),
+            "request": request,
+        }
+        return Separation(recording.uri, diarization, tracks, *size, settings=made, temporary=temporary)
 
     def _separate(
-        self, recording: Audio, bounds: Bounds, folder: Path, step: Callable[[str], Progress]
+        self, recording: Audio, bounds: Bounds, folder: Path, hook: Hook | None, file: Any
     ) -> tuple[Annotation, dict[str, Track]]:
         """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
-        settings, activity = self.settings, self.settings.activity
+        settings, activity, step = self.settings, self.settings.activity, partial(_progress, hook, file)
         where = settings.batch_size, self.device
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
         windows = partial(geometry.cut, recording)  # each call reads the recording once
@@ -249,22 +222,24 @@ class Separator:
                 local, speakers, talking, windows(), settings.stitching, activity.onset, step("separations")
             )
             tracks = write_tracks(stretches, len(turns), folder, geometry)
-        return annotate(turns, recording.uri), tracks
+        diarization = annotate(turns, recording.uri)
+        if hook is not None:
+            hook("discrete_diarization", diarization, file=file)
+        return diarization, tracks
 
 
 def _temporary_folder(place: str | Path | None) -> tempfile.TemporaryDirectory[str]:
     try:
         return tempfile.TemporaryDirectory(prefix=".pixit-", dir=place, ignore_cleanup_errors=True)
     except OSError as error:
-        remedy = (
-            "set TMPDIR to one that can be written" if place is None else "choose one that can be written"
-        )
+        remedy = "set TMPDIR to" if place is None else "choose"
         raise PixitError(
-            f"{place or 'temporary folder'}: cannot be made or written ({error.strerror}); {remedy}"
+            f"{place or 'temporary folder'}: cannot be made or written ({error.strerror}); "
+            f"{remedy} one that can be written"
         ) from None
 
 
-def pick_device(device: str) -> torch.device:
+def _pick_device(device: str) -> torch.device:
     """Return the device of this name; ``"auto"`` is CUDA where there is one, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -292,7 +267,7 @@ def _merge(tree: Mapping[str, Any], differences: Mapping[str, Any]) -> dict[str,
     merged = dict(tree)
     for key, value in differences.items():
         known = merged.get(key)
-        merged[key] = (
-            _merge(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
-        )
+        if isinstance(known, dict) and isinstance(value, Mapping):
+            value = _merge(known, value)
+        merged[key] = value
     return merged

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,18 +42,17 @@ class Geometry:
         """Frames from one window to the next; the step is chosen so that this is a whole number."""
         return self.step_samples // self.frame_grid.step_samples
 
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        return self.window_samples, self.step_samples, self.frame_grid.step_samples
+
     def start_frames(self, window: int) -> int:
         """Return the frame of the recording at which a window starts."""
-        grid_samples = self.frame_grid.step_samples
-        start_samples = window_start(
-            window, self.num_samples, self.window_samples, self.step_samples, grid_samples
-        )
-        return start_samples // grid_samples
+        return window_start(window, self.num_samples, *self._sizes) // self.frame_grid.step_samples
 
     def cut(self, recording: Audio) -> Iterator[Window]:
         """Read the recording once, window by window."""
-        sizes = self.window_samples, self.step_samples, self.frame_grid.step_samples
-        return cut_windows(recording.blocks(), *sizes)
+        return cut_windows(recording.blocks(), *self._sizes)
 
     @property
     def frame_s(self) -> float:
@@ -82,47 +80,34 @@ def in_steps(activities: Floats) -> Floats:
     return (np.round(activities * STEPS) / STEPS).astype(np.float32)
 
 
+def _check_room(geometry: Geometry, folder: Path) -> None:
+    # One source a window (float16) is what a conversation without overlap takes, and one track (float32).
+    needed = geometry.num_windows * geometry.window_samples * 2 + geometry.num_samples * 4
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise PixitError(
+            f"{folder}: has {free / 1e9:.1f} GB free, the separation needs some {needed / 1e9:.1f} GB for "
+            "temporary files; free some, take another folder (TMPDIR where no output is given), or a larger "
+            "step"
+        )
+
+
 class Spool:
     """Activities and sources of all windows of a recording, written once in order and then read.
 
-    Parameters
-    ----------
-    geometry
-        How the windows lie.
-    num_speakers
-        K.
-    folder
-        Where the temporary file goes.
-
-    Raises
-    ------
-    PixitError
-        If there is clearly too little room, or none left while writing.
+    The temporary file goes into `folder`; a PixitError if there is too little room, or none left in the end.
     """
 
     def __init__(self, geometry: Geometry, num_speakers: int, folder: Path) -> None:
-        self.geometry = geometry
-        self.num_speakers = num_speakers
+        _check_room(geometry, folder)
+        self.geometry, self.num_speakers, self._folder = geometry, num_speakers, folder
         shape = (geometry.num_windows, num_speakers)
         self._activities = np.zeros((*shape, geometry.num_frames), np.uint8)
         self._offsets = np.full(shape, -1, np.int64)  # place of a source in the file, in samples; -1: silent
         self._scales = np.zeros(shape, np.float32)
-        self._num_written = 0
-        self._num_samples_written = 0
-        self._check_room(folder)
-        self._folder = folder
+        self._num_written = self._num_samples_written = 0
         # Unbuffered, so that a full disk shows in write(), and not in a later seek() or close().
         self._file = tempfile.TemporaryFile(dir=folder, prefix=".pixit-", buffering=0)  # noqa: SIM115 see __exit__
-
-    def _check_room(self, folder: Path) -> None:
-        # One source a window (float16) is what a conversation without overlap takes, and one track (float32).
-        needed = self.geometry.num_windows * self.geometry.window_samples * 2 + self.geometry.num_samples * 4
-        free = shutil.disk_usage(folder).free
-        if needed > free:
-            raise PixitError(
-                f"{folder}: has {free / 1e9:.1f} GB free, the separation needs some {needed / 1e9:.1f} GB for "
-                "temporary files; free some, take another folder (TMPDIR where no output is given), or a larger step"
-            )
 
     def append(self, activities: Floats, sources: Floats, active: NDArray[np.bool_]) -> None:
         """Add windows: activities (B, K, F), sources (B, K, T), and which of them to keep (B, K)."""
@@ -180,7 +165,5 @@ class Spool:
     def __enter__(self) -> Spool:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from pixit.audio import Track, TrackWriter
 from pixit.config import Settings
-from pixit.pipeline.activity import Bools, Floats, Ints
-from pixit.pipeline.diarize import by_speaker, speaker_name
+from pixit.pipeline.diarize import Bools, Floats, Ints, by_speaker, speaker_name
 from pixit.pipeline.local import Progress
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.windows import OverlapAdd, Window, frame_centres_samples
@@ -80,16 +79,7 @@ def share_residual(
 
     After Wisdom et al., "Differentiable consistency constraints", ICASSP 2019, with the power of a source times
     its activity as weight: one who talks alone gets all of it, even if the source is silent, and where nobody
-    talks it is dropped.
-
-    Parameters
-    ----------
-    sources, activities
-        (K, T) and (K, F).
-    window
-        The mixture.
-    onset
-        Activity from which on somebody talks, and takes all of what is left.
+    talks it is dropped. Sources are (K, T), activities (K, F); from the activity `onset` on, all is given.
     """
     centres = frame_centres_samples(geometry.frame_grid, activities.shape[1])
     centres = centres[: max(1, np.count_nonzero(centres < window.valid))]  # who talks last talks to the end

@@ -1,7 +1,8 @@
-"""What happens beside the steps of a training: states are saved, divergence ends it, examples are drawn."""
+"""Beside the steps of a training: metrics and states are saved, examples drawn, and divergence ends it."""
 
 from __future__ import annotations
 
+import csv
 import signal
 import threading
 from pathlib import Path
@@ -14,12 +15,84 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from pixit.training.metrics import MetricsFile
+from pixit.files import whole_file
 from pixit.training.objective import PairBatch, mixtures_of_mixtures, three_mixtures
 from pixit.types import LocalOutput, PixitError
+
+
+class MetricsFile(Logger):
+    """Lightning's metrics as a CSV file: a row each time something is logged, on the disk at once.
+
+    The number of rows belongs to the state of the training (`LastCheckpoint` saves it): a resumed training
+    drops the rows that came after, since it will make them again; and a validation that it repeats gives no
+    second row. What the file holds is replaced at the first row, unless `keep` was called.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.num_rows = path, 0
+        self.trainer: pl.Trainer | None = (
+            None  # whose steps count: those of logs are off by one after resuming
+        )
+        self._columns: list[str] = []
+        self._last: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Leave out what run.yaml keeps."""
+
+    @rank_zero_only
+    def keep(self, num_rows: int) -> None:
+        """Keep the first `num_rows` rows of the file, and go on behind them."""
+        rows, self._columns = self._read()
+        self._write(rows[:num_rows])
+        last = rows[num_rows - 1] if rows[:num_rows] else {}
+        self._last = {name: float(value) for name, value in last.items() if value}  # as it was logged
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add a row; a name that is new gets a column."""
+        row = {"step": step if self.trainer is None else self.trainer.global_step} | metrics
+        if row == self._last:
+            return
+        self._last = row
+        if set(row) <= set(self._columns):
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+            self.num_rows += 1
+        else:
+            rows = self._read()[0][: self.num_rows]
+            self._columns += [name for name in row if name not in self._columns]
+            self._write([*rows, row])
+
+    def _read(self) -> tuple[list[dict[str, Any]], list[str]]:
+        if not self.path.exists():
+            return [], []
+        with self.path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            return list(table), list(table.fieldnames or [])
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        with whole_file(self.path) as new, new.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, self._columns, lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+        self.num_rows = len(rows)
 
 
 class LastCheckpoint(pl.Callback):
@@ -27,23 +100,13 @@ class LastCheckpoint(pl.Callback):
 
     Ctrl-C (or SIGTERM) lets the running step end, saves, and then raises KeyboardInterrupt; a second one raises it
     at once. A state at the end of an epoch is saved after the validation that belongs to it, so that a training
-    killed in between repeats this validation. This callback must stand behind those that change weights.
-
-    Parameters
-    ----------
-    path
-        The file; it is replaced in one move, so that there is always a whole one.
-    every_n_steps
-        Steps of the optimizer between two savings.
-    metrics
-        The table whose length belongs to the state.
+    killed in between repeats this validation. The file is replaced in one move, so that there is always a
+    whole one. This callback must stand behind those that change weights.
     """
 
     def __init__(self, path: Path, every_n_steps: int, metrics: MetricsFile) -> None:
         self.path, self.every_n_steps, self.metrics = path, every_n_steps, metrics
-        self._step = 0
-        self._due = False
-        self._stop_asked = False
+        self._step, self._due, self._stop_asked = 0, False, False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the length of the table of metrics."""
@@ -93,15 +156,12 @@ class LastCheckpoint(pl.Callback):
         if stop or self._due:
             self._due = False
             check_weights(trainer)
-            self._save(trainer)
+            new = self.path.with_name(f"{self.path.name}.new")
+            trainer.save_checkpoint(new)
+            if trainer.is_global_zero:
+                new.replace(self.path)
         if stop:
             raise KeyboardInterrupt
-
-    def _save(self, trainer: pl.Trainer) -> None:
-        new = self.path.with_name(f"{self.path.name}.new")
-        trainer.save_checkpoint(new)
-        if trainer.is_global_zero:
-            new.replace(self.path)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -151,21 +211,12 @@ def diverged(trainer: pl.Trainer, what: str) -> PixitError:
             "last.ckpt is from before: resume with a smaller trainer.gradient_clip or trainer.precision=32-true, "
             f"or {remedy}"
         )
-    return PixitError(
-        f"{place}: the training diverged at step {step}, where {what} is not a finite number; {remedy}"
-    )
+    reason = f"the training diverged at step {step}, where {what} is not a finite number"
+    return PixitError(f"{place}: {reason}; {remedy}")
 
 
 class ExamplePictures(pl.Callback):
-    """Draw the mixtures of mixtures of the first validation pairs, into `folder` and TensorBoard.
-
-    Parameters
-    ----------
-    folder
-        Where ``step-XXXXXXX-Y.png`` go.
-    count
-        How many pairs to draw.
-    """
+    """Draw the mixtures of mixtures of the first `count` validation pairs, into `folder` and TensorBoard."""
 
     def __init__(self, folder: Path, count: int = 2) -> None:
         self.folder, self.count = folder, count
@@ -183,14 +234,14 @@ class ExamplePictures(pl.Callback):
         if batch_idx > 0 or not trainer.is_global_zero or trainer.sanity_checking:
             return
         pairs = PairBatch(**{name: value[: self.count] for name, value in batch.items()})
-        size = len(pairs.mixtures)
+        mixtures, first_of_both = three_mixtures(pairs), 2 * len(pairs.mixtures)
         with torch.no_grad():
-            output = pl_module.model(three_mixtures(pairs))  # type: ignore[operator]
+            output = pl_module.model(mixtures)  # type: ignore[operator]
         expected, _ = mixtures_of_mixtures(pairs.activities, pairs.references)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for i in range(size):
-            of_both = LocalOutput(output.activity_logits[2 * size + i], output.sources[2 * size + i])
-            figure = draw_example(three_mixtures(pairs)[2 * size + i, 0], of_both, expected[2 * size + i])
+        for i, row in enumerate(range(first_of_both, len(mixtures))):
+            of_both = LocalOutput(output.activity_logits[row], output.sources[row])
+            figure = draw_example(mixtures[row, 0], of_both, expected[row])
             figure.savefig(self.folder / f"step-{trainer.global_step:07d}-{i}.png", dpi=70)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):

@@ -63,34 +63,15 @@ class Batch:
 
 
 class CropSampler:
-    """Draw batches of augmented crops; the same generator draws the same batch.
-
-    Parameters
-    ----------
-    voices
-        The speakers to distinguish, at one sample rate.
-    rooms
-        Where they talk; none for no reverberation.
-    noises
-        What else is heard.
-    settings
-        See `CropSettings`.
-    """
+    """Draw batches of augmented crops of at least two voices; the same generator draws the same batch."""
 
     def __init__(
-        self,
-        voices: SpeakerPool,
-        rooms: RoomBank | None,
-        noises: NoiseBank,
-        settings: CropSettings,
+        self, voices: SpeakerPool, rooms: RoomBank | None, noises: NoiseBank, settings: CropSettings
     ) -> None:
         if len(voices) < 2:
             raise PixitError(f"speech: found {len(voices)} speaker, expected two or more")
-        self.voices = voices.voices
-        self.sample_rate_hz = voices.sample_rate_hz
-        self.rooms = rooms
-        self.noises = noises
-        self.settings = settings
+        self.voices, self.sample_rate_hz = voices.voices, voices.sample_rate_hz
+        self.rooms, self.noises, self.settings = rooms, noises, settings
 
     @property
     def num_classes(self) -> int:
@@ -160,26 +141,10 @@ def augment(
     sample_rate_hz: int,
     rng: np.random.Generator,
 ) -> Signal:
-    """Mix the targets with intruders and noise, separate some of them imperfectly, and filter some.
+    """Mix targets (B, T) with intruders and noise, separate some of them imperfectly, and filter some.
 
     The separation is imitated by the ratio mask of the true spectra, ``(S / (S + N)) ** exponent``, with
     an exponent between 0.5 and 1: what leaks, and what is cut out, lies where a real mask errs as well.
-
-    Parameters
-    ----------
-    targets, intruders, noises
-        Signals at any level, (B, T).
-    settings
-        See `CropSettings`.
-    sample_rate_hz
-        Their sample rate.
-    rng
-        Source of all randomness.
-
-    Returns
-    -------
-    Signal
-        The target as it might come out of a separation, (B, T).
     """
     size = len(targets)
     separated = rng.random(size) < settings.separated_probability

@@ -86,18 +86,8 @@ class ResumableSampler(Sampler[int]):
     """The items of one process, from where the training stands: no state of its own has to be saved.
 
     Each pass first asks how many batches the training has used since it began, earlier runs included. This
-    gives the epoch, which is handed to the dataset before any worker begins with it, and the first item.
-
-    Parameters
-    ----------
-    dataset
-        Knows what items an epoch has (``set_epoch``).
-    batch_size
-        Items of a batch; an epoch has whole batches only.
-    batches_used
-        Returns how many batches have been used.
-    rank, world_size
-        This process, and how many there are.
+    gives the epoch, which is handed to the dataset (``set_epoch``) before any worker begins with it, and the
+    first item. An epoch has whole batches only.
     """
 
     def __init__(
@@ -122,23 +112,10 @@ class ResumableSampler(Sampler[int]):
 
 
 class PairData(pl.LightningDataModule):
-    """Training and validation batches for one model.
+    """Training and validation batches for one model, whose geometry it takes.
 
-    Parameters
-    ----------
-    model
-        Gives the geometry: sample rate, frames, number of speakers.
-    settings
-        What a batch is made of.
-    database, protocol
-        Real meetings, as a pyannote.database protocol; both None to train on simulated pairs alone.
-    seed
-        Seed of all that is random here.
-
-    Raises
-    ------
-    PixitError
-        If neither real nor simulated meetings are given, or one of them is unfit.
+    From real meetings (a database.yml and a protocol of it), simulated ones (``settings.simulation``) or
+    both; a PixitError if neither is given, or one is unfit.
     """
 
     def __init__(
@@ -183,11 +160,8 @@ class PairData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Return the loader of the training pairs, which continues where the training stands."""
-        rank, world_size = self._processes()
-        sampler = ResumableSampler(
-            self.training_set, self.settings.batch_size, self._batches_used, rank, world_size
-        )
-        return self._loader(self.training_set, sampler)
+        of = self.training_set, self.settings.batch_size
+        return self._loader(self.training_set, ResumableSampler(*of, self._batches_used, *self._processes()))
 
     def val_dataloader(self) -> DataLoader[Item]:
         """Return the loader of the validation pairs, always the same; each process takes its share."""
@@ -211,21 +185,24 @@ class PairData(pl.LightningDataModule):
         )
 
     def _dataset(self, subset: str, count: int) -> MixedPairs:
+        settings, seed = self.settings, self.seed if subset == "train" else self.seed + 1_000_003
         parts: list[Any] = []
         weights: list[float] = []
         if self.real:
             recordings = load_recordings(self.protocol, subset, self.database)
-            sampler = PairSampler(recordings, self.settings.duration_s, self.shape.max_speakers)
+            sampler = PairSampler(recordings, settings.duration_s, self.shape.max_speakers)
             self.reports.append(f"{subset}: {sampler.describe()}")
-            parts.append(PairDataset(sampler, self.shape, count, self._seed_of(subset)))
-            weights.append(self.settings.real_share if self.settings.simulation else 1.0)
-        if self.settings.simulation is not None:
-            parts.append(self._simulated(self.settings.simulation, subset, count))
-            weights.append(1 - self.settings.real_share if self.real else 1.0)
-        return MixedPairs(parts, weights, self._seed_of(subset))
+            parts.append(PairDataset(sampler, self.shape, count, seed))
+            weights.append(settings.real_share if settings.simulation else 1.0)
+        if settings.simulation is not None:
+            parts.append(self._simulated(settings.simulation, subset, count, seed))
+            weights.append(1 - settings.real_share if self.real else 1.0)
+        return MixedPairs(parts, weights, seed)
 
-    def _simulated(self, simulation: SimulationSettings, subset: str, count: int) -> SimulatedPairs:
-        training, seed = subset == "train", self._seed_of(subset)
+    def _simulated(
+        self, simulation: SimulationSettings, subset: str, count: int, seed: int
+    ) -> SimulatedPairs:
+        training = subset == "train"
         ingredients = Ingredients.from_folders(
             simulation.speech if training else simulation.validation_speech,
             simulation.turn_taking if training else simulation.validation_turn_taking,
@@ -241,9 +218,6 @@ class PairData(pl.LightningDataModule):
         hours = sum(len(voice.samples) for voice in voices) / self.shape.sample_rate_hz / 3600
         self.reports.append(f"{subset}: simulated meetings of {len(voices)} voices ({hours:.2f} h)")
         return SimulatedPairs(ingredients, simulation.pairs, self.shape, count, seed)
-
-    def _seed_of(self, subset: str) -> int:
-        return self.seed if subset == "train" else self.seed + 1_000_003
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:

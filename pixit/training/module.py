@@ -45,30 +45,19 @@ class OptimizerSettings(Settings):
 
 
 class PixITModule(pl.LightningModule):
-    """Train a local model with the objective of PixIT.
-
-    Parameters
-    ----------
-    model
-        The network.
-    objective, optimizer
-        Settings.
-    max_steps
-        Where the cosine schedule ends.
-    """
+    """Train a local model with the objective of PixIT; a cosine schedule ends at `max_steps`."""
 
     def __init__(
         self, model: nn.Module, objective: ObjectiveSettings, optimizer: OptimizerSettings, max_steps: int
     ) -> None:
         super().__init__()
         self.model: Any = model
-        self.objective = objective
-        self.optimizer_settings = optimizer
-        self.max_steps = max_steps
+        self.objective, self.optimizer_settings, self.max_steps = objective, optimizer, max_steps
         self.validation_sums: dict[str, Tensor] = {}
         if optimizer.wavlm_learning_rate == 0:
-            for parameter in self._wavlm_parameters():
-                parameter.requires_grad_(False)
+            for name, parameter in model.named_parameters():
+                if name.startswith("wavlm."):
+                    parameter.requires_grad_(False)
 
     def on_train_start(self) -> None:
         """Keep WavLM in evaluation mode: in training mode it would drop layers and mask its input.
@@ -84,11 +73,8 @@ class PixITModule(pl.LightningModule):
         output = self._listen(three_mixtures(pairs)[heard_mixtures(pairs, self.objective)])
         with full_precision(output.sources):
             losses = pixit_loss(output, pairs, self.objective)
-        values = {
-            "train/loss": losses.total,
-            "train/separation": losses.separation,
-            "train/diarization": losses.diarization,
-        }
+        terms = {"loss": losses.total, "separation": losses.separation, "diarization": losses.diarization}
+        values = {f"train/{name}": value for name, value in terms.items()}
         self.log_dict(values, batch_size=len(batch["mixtures"]))
         self.log("loss", losses.total.detach(), prog_bar=True, logger=False)
         return losses.total
@@ -112,9 +98,7 @@ class PixITModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss, the diarization error rate of single windows, and the separation gain."""
-        sums = {
-            name: cast(Tensor, self.all_gather(value)).sum() for name, value in self.validation_sums.items()
-        }
+        sums = {name: cast(Tensor, self.all_gather(x)).sum() for name, x in self.validation_sums.items()}
         speech = sums["speech"].clamp_min(1)
         errors = {name: sums[name] / speech for name in ("false_alarm", "missed", "confusion")}
         metrics = {
@@ -134,9 +118,9 @@ class PixITModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimizer with a parameter group for WavLM and one for the rest."""
         settings = self.optimizer_settings
-        slow = [p for p in self._wavlm_parameters() if p.requires_grad]
-        slow_ids = {id(p) for p in slow}
-        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in slow_ids]
+        named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        slow = [p for name, p in named if name.startswith("wavlm.")]
+        rest = [p for name, p in named if not name.startswith("wavlm.")]
         groups: list[dict[str, Any]] = [{"params": rest, "lr": settings.learning_rate, "name": "rest"}]
         if slow:
             groups.append({"params": slow, "lr": settings.wavlm_learning_rate, "name": "wavlm"})
@@ -148,10 +132,6 @@ class PixITModule(pl.LightningModule):
         """Return what the network says of mixtures (M, 1, T), in full precision."""
         output: LocalOutput = self.model(mixtures)
         return LocalOutput(output.activity_logits.float(), output.sources.float())
-
-    def _wavlm_parameters(self) -> list[nn.Parameter]:
-        wavlm = getattr(self.model, "wavlm", None)
-        return list(wavlm.parameters()) if wavlm is not None else []
 
     def _learning_rate_factor(self, step: int) -> float:
         settings = self.optimizer_settings

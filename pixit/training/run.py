@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
-import torch
 import yaml
 from pydantic import Field
 from torch import nn
 
 from pixit.config import Settings, load_settings
-from pixit.files import write_text
+from pixit.files import read_pickle, write_text
 from pixit.training.loaders import DataSettings
 from pixit.training.module import OptimizerSettings
 from pixit.training.objective import ObjectiveSettings
-from pixit.types import PixitError
+from pixit.types import PixitError, one_line
 
 FREE = ("trainer.", "data.num_workers", "data.simulation.cache")
 """Settings that a resumption may change: they belong to the machine, or say how long to train."""
@@ -86,13 +83,7 @@ class Run(Settings):
 
     @classmethod
     def read(cls, folder: Path, overrides: Iterable[str] = ()) -> Run:
-        """Read ``run.yaml``, and change its settings by ``key=value``.
-
-        Raises
-        ------
-        PixitError
-            If it is missing or damaged.
-        """
+        """Read ``run.yaml``, and change its settings by ``key=value``; a PixitError if it is damaged."""
         path = folder / "run.yaml"
         if not path.exists():
             raise PixitError(f"{path}: nothing to resume, no such file; leave out --resume to start afresh")
@@ -103,22 +94,10 @@ class Run(Settings):
         write_text(folder / "run.yaml", yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
 
     def resumed(self, asked: Run, folder: Path, moved: bool = False) -> Run:
-        """Return this training as it is to go on.
+        """Return this training as it is to go on; a PixitError if anything differs that must not.
 
-        Parameters
-        ----------
-        asked
-            What is wanted. `FREE` settings are taken from it; database, protocol and init that it does not name
-            stay as they are.
-        folder
-            Of this training, for messages.
-        moved
-            The data lie elsewhere now: of each path only the last part must be as it was.
-
-        Raises
-        ------
-        PixitError
-            If anything else differs.
+        `FREE` settings are taken from what is `asked`; database, protocol and init that it does not name stay
+        as they are. Where the data have `moved`, of each path only the last part must be as it was.
         """
         named = {key: getattr(asked, key) for key in ("database", "protocol", "init") if getattr(asked, key)}
         new = self.model_copy(update={"settings": asked.settings, **named})
@@ -133,9 +112,8 @@ class Run(Settings):
             remedy = "pass --resume alone to go on as it began, or train in another folder"
             if same_names:
                 remedy = "pass --moved if the same data lie there now"
-            raise PixitError(
-                f"{folder / 'run.yaml'}: {key} is {_short(before)} in this training, found {_short(now)}; {remedy}"
-            )
+            difference = f"{key} is {_short(before)} in this training, found {_short(now)}"
+            raise PixitError(f"{folder / 'run.yaml'}: {difference}; {remedy}")
         return new
 
 
@@ -150,35 +128,9 @@ def last_parts(value: Any) -> Any:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read ``last.ckpt`` or ``best.ckpt``, which hold tensors, numbers and names: nothing else is unpickled.
-
-    Raises
-    ------
-    PixitError
-        If the file is missing or damaged, or holds anything else, such as code to run.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except OSError as error:
-        raise PixitError(
-            f"{path}: cannot be read ({error.strerror}); expected a training's checkpoint"
-        ) from None
-    except (
-        UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it asks for {asked[1]}, which is refused" if asked else f"{type(error).__name__}, damaged?"
-        raise PixitError(
-            f"{path}: cannot be loaded ({reason}); expected a checkpoint as pixit train writes it"
-        ) from None
-    is_whole = isinstance(state, dict) and {"state_dict", "global_step", "callbacks"} <= set(state)
-    if not is_whole or not isinstance(state["state_dict"], dict):
+    """Read ``last.ckpt`` or ``best.ckpt`` (`read_pickle`); a PixitError if it is no state of a training."""
+    state = read_pickle(path, "a checkpoint as pixit train writes it", mmap=True)
+    if not {"global_step", "callbacks"} <= set(state) or not isinstance(state.get("state_dict"), dict):
         raise PixitError(
             f"{path}: holds no state of a training; expected a checkpoint as pixit train writes it"
         )
@@ -227,5 +179,5 @@ def _absolute_name(name: str | None) -> str | None:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
+    text = one_line(value, 1000)
     return text if len(text) <= 120 else f"{text[:117]}..."

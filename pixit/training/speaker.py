@@ -46,12 +46,7 @@ class SpeakerTrainingSettings(Settings):
 class AdditiveAngularMargin(nn.Module):
     """Classify embeddings by angle, with a margin for the right class (ArcFace, Deng et al. 2019).
 
-    Parameters
-    ----------
-    embedding_size, num_classes
-        D, and the number of speakers to distinguish.
-    scale
-        Factor on the cosines before the softmax.
+    For embeddings of size D and so many classes; `scale` multiplies the cosines before the softmax.
     """
 
     def __init__(self, embedding_size: int, num_classes: int, scale: float) -> None:
@@ -86,44 +81,33 @@ class AngularPrototypes(nn.Module):
 def train_speaker_encoder(
     sampler: CropSampler, settings: SpeakerTrainingSettings, checkpoint: Path, report: Report
 ) -> SpeakerEncoder:
-    """Train an encoder, or continue where a killed training stopped.
+    """Train an encoder, or continue where a killed training stopped; its weights are a moving average.
 
     Parameters
     ----------
     sampler
         Source of batches. Batch ``i`` depends on the seed and ``i`` alone, so that a resumed training
         sees what an uninterrupted one would have seen.
-    settings
-        See `SpeakerTrainingSettings`.
     checkpoint
         File that holds the state of the training; written at every report.
     report
         Called every `report_every_steps` steps and at the end with the step, the averaged encoder, and
         the mean loss since the last report.
-
-    Returns
-    -------
-    SpeakerEncoder
-        The encoder with weights averaged over the last steps (exponential moving average).
     """
     with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator alone
         torch.manual_seed(settings.seed)
-        encoder = build_encoder(settings, sampler.sample_rate_hz)
+        try:
+            encoder = SpeakerEncoder(**{"sample_rate_hz": sampler.sample_rate_hz, **settings.encoder})
+        except TypeError as error:
+            raise PixitError(f"settings, section encoder: {error}") from None
         head = AdditiveAngularMargin(encoder.embedding_size, sampler.num_classes, settings.scale)
     prototypes = AngularPrototypes()
     average = AveragedModel(encoder, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
     averaged = cast(SpeakerEncoder, average.module)
-    optimizer = torch.optim.AdamW(
-        [*encoder.parameters(), *head.parameters(), *prototypes.parameters()],
-        weight_decay=settings.weight_decay,
-    )
-    parts = {
-        "encoder": encoder,
-        "head": head,
-        "prototypes": prototypes,
-        "average": average,
-        "optimizer": optimizer,
-    }
+    parts: dict[str, Any] = {"encoder": encoder, "head": head, "prototypes": prototypes}
+    weights = [weight for part in parts.values() for weight in part.parameters()]
+    optimizer = torch.optim.AdamW(weights, weight_decay=settings.weight_decay)
+    parts |= {"average": average, "optimizer": optimizer}
     first = load_state(checkpoint, parts) if checkpoint.exists() else 0
     losses = []
     for step in range(first, settings.steps):
@@ -144,14 +128,6 @@ def train_speaker_encoder(
             report(step + 1, averaged.eval(), float(np.mean(losses)))
             losses.clear()
     return averaged.eval()
-
-
-def build_encoder(settings: SpeakerTrainingSettings, sample_rate_hz: int) -> SpeakerEncoder:
-    """Build the encoder that the settings describe."""
-    try:
-        return SpeakerEncoder(**{"sample_rate_hz": sample_rate_hz, **settings.encoder})
-    except TypeError as error:
-        raise PixitError(f"settings, section encoder: {error}") from None
 
 
 def learning_rate(step: int, settings: SpeakerTrainingSettings) -> float:

@@ -22,12 +22,17 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pixit.checkpoints import load_model, save_model
 from pixit.models.totatonet import ToTaToNet
 from pixit.models.wavlm import load_pretrained_wavlm
-from pixit.training.callbacks import BestCheckpoint, ExamplePictures, LastCheckpoint, StopWhereDiverged
+from pixit.training.callbacks import (
+    BestCheckpoint,
+    ExamplePictures,
+    LastCheckpoint,
+    MetricsFile,
+    StopWhereDiverged,
+)
 from pixit.training.loaders import PairData
-from pixit.training.metrics import MetricsFile
 from pixit.training.module import PixITModule
 from pixit.training.run import Run, TrainerSettings, TrainSettings, check_state, last_parts, read_state
-from pixit.types import LocalModel, PixitError
+from pixit.types import LocalModel, PixitError, one_line
 
 
 def train(
@@ -41,34 +46,26 @@ def train(
     moved: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Path:
-    """Train a model and export it.
+    """Train a model and return the path of its export, ``folder/model``.
 
     Parameters
     ----------
     settings
         Everything about the training.
     folder
-        Where logs, pictures and checkpoints go; the exported model is ``folder/model``.
+        Where logs, pictures, checkpoints and the exported model go.
     database, protocol
         Real meetings: a ``database.yml`` and the name of a protocol of it.
     init
         A checkpoint to begin with (folder, hub name or pyannote file) in place of random weights; its
         architecture replaces ``settings.model``.
-    resume
+    resume, moved
         Continue the training in `folder`, at the step where it stopped. ``run.yaml`` there holds what it was
         started with; database, protocol and init need not be given again, and nothing may differ from it but
-        ``trainer.*``, ``data.num_workers`` and ``data.simulation.cache``.
-    progress
-        Show a progress bar.
-    moved
-        With `resume`: the data lie elsewhere now; of each path only the last part must be as it was.
-    say
-        Takes some lines on what is trained on what; ``logs/train.log`` has them too.
-
-    Returns
-    -------
-    pathlib.Path
-        The exported checkpoint.
+        ``trainer.*``, ``data.num_workers`` and ``data.simulation.cache``; where the data have `moved`,
+        nothing but that and the folders of paths.
+    progress, say
+        Show a progress bar; and what takes the lines of ``logs/train.log``, on what is trained on what.
 
     Raises
     ------
@@ -84,48 +81,53 @@ def train(
     if resume:
         run = Run.read(folder).resumed(run, folder, moved)
     with _quiet_lightning():
-        pl.seed_everything(settings.seed, workers=True, verbose=False)
-        if settings.trainer.threads is not None:
-            torch.set_num_threads(settings.trainer.threads)
-        if resume:
-            model = build_network(run.architecture, f"{folder / 'run.yaml'}, section architecture")
-        else:
-            model = build_model(run.settings, run.init)
-            run = run.model_copy(update={"architecture": model.config})
-        given = Path(run.database) if run.database is not None else None
-        data = PairData(cast(LocalModel, model), run.settings.data, given, run.protocol, settings.seed)
-        module = PixITModule(model, settings.objective, settings.optimizer, settings.trainer.max_steps)
-        if resume:
-            check_state(last, read_state(last), module)
-        trainer = build_trainer(settings.trainer, folder, last, progress)
-        data.check_size(trainer.world_size)
-        if trainer.is_global_zero:
-            run.write(folder)
-            report(describe(model, data), folder, resume, say)
-        fit(trainer, module, data, last if resume else None)
-        return export(trainer, module, folder, provenance_of(run))
+        return _train(run, folder, last, resume, progress, say)
 
 
-def describe(model: ToTaToNet, data: PairData) -> list[str]:
-    """Return some lines on what is trained on what; recordings that give no pair are named."""
+def _train(
+    run: Run, folder: Path, last: Path, resume: bool, progress: bool, say: Callable[[str], None] | None
+) -> Path:
+    settings = run.settings
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    if settings.trainer.threads is not None:
+        torch.set_num_threads(settings.trainer.threads)
+    if resume:
+        model = build_network(run.architecture, f"{folder / 'run.yaml'}, section architecture")
+    else:
+        model = build_model(settings, run.init)
+        run = run.model_copy(update={"architecture": model.config})
+    database = Path(run.database) if run.database is not None else None
+    data = PairData(cast(LocalModel, model), settings.data, database, run.protocol, settings.seed)
+    module = PixITModule(model, settings.objective, settings.optimizer, settings.trainer.max_steps)
+    if resume:
+        check_state(last, read_state(last), module)
+    trainer = build_trainer(settings.trainer, folder, last, progress)
+    data.check_size(trainer.world_size)
+    if trainer.is_global_zero:
+        run.write(folder)
+        report(model, data, folder, resume, say)
+    fit(trainer, module, data, last if resume else None)
+    return export(trainer, module, folder, provenance_of(run))
+
+
+def report(
+    model: ToTaToNet, data: PairData, folder: Path, resume: bool, say: Callable[[str], None] | None
+) -> None:
+    """Say some lines on what is trained on what, and add them to ``logs/train.log``."""
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     settings = data.settings
-    return [
+    lines = [
         f"model: {millions:.2f} million parameters, up to {model.num_speakers} speakers",
         f"pairs: {settings.pairs_per_epoch} an epoch in batches of {settings.batch_size}, "
         f"{settings.validation_pairs} to validate on, of {settings.duration_s:g} s",
-        *data.reports,
+        *data.reports,  # recordings that give no pair are named
     ]
-
-
-def report(lines: list[str], folder: Path, resume: bool, say: Callable[[str], None] | None) -> None:
-    """Say these lines, and add them to ``logs/train.log``."""
     path = folder / "logs" / "train.log"
+    start = f"{datetime.now(UTC).isoformat(timespec='seconds')} {'resumed' if resume else 'started'}"
     try:
         path.parent.mkdir(exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            start = f"{datetime.now(UTC).isoformat(timespec='seconds')} {'resumed' if resume else 'started'}"
-            file.write("".join(f"{line}\n" for line in (start, *lines)))
+            file.writelines(f"{line}\n" for line in (start, *lines))
     except OSError as error:
         raise PixitError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
     if say is not None:
@@ -152,7 +154,7 @@ def build_network(arguments: dict[str, Any], source: str) -> ToTaToNet:
     try:
         return ToTaToNet(**arguments)
     except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
-        raise PixitError(f"{source}: {_one_line(error)}") from None
+        raise PixitError(f"{source}: {one_line(error, 300)}") from None
 
 
 def fit(trainer: pl.Trainer, module: PixITModule, data: PairData, checkpoint: Path | None) -> None:
@@ -187,55 +189,38 @@ def build_trainer(settings: TrainerSettings, folder: Path, last: Path, progress:
     if settings.pictures:
         callbacks.append(ExamplePictures(folder / "pictures", settings.pictures))
     if settings.patience is not None:
-        callbacks.append(
-            EarlyStopping(settings.monitor, patience=settings.patience, check_on_train_epoch_end=False)
-        )
+        stop = EarlyStopping(settings.monitor, patience=settings.patience, check_on_train_epoch_end=False)
+        callbacks.append(stop)
     if settings.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
     callbacks.append(LastCheckpoint(last, settings.checkpoint_every_steps, metrics))
     if progress:
         callbacks.append(RichProgressBar())
+    same = ("accelerator", "devices", "num_nodes", "strategy", "precision", "max_steps", "max_time")
     try:
-        trainer = _trainer(settings, folder, callbacks, metrics, progress)
+        trainer = pl.Trainer(
+            **{name: getattr(settings, name) for name in same},
+            default_root_dir=folder,
+            max_epochs=-1,
+            gradient_clip_val=settings.gradient_clip or None,
+            accumulate_grad_batches=settings.accumulate,
+            callbacks=callbacks,
+            logger=[metrics, TensorBoardLogger(folder, "logs", "tensorboard")],
+            log_every_n_steps=10,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+        )
     except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
-        raise PixitError(f"config, section trainer: {_one_line(error)}") from None
+        raise PixitError(f"config, section trainer: {one_line(error, 300)}") from None
     metrics.trainer = trainer
     return trainer
 
 
-def _trainer(
-    settings: TrainerSettings,
-    folder: Path,
-    callbacks: list[pl.Callback],
-    metrics: MetricsFile,
-    progress: bool,
-) -> pl.Trainer:
-    return pl.Trainer(
-        default_root_dir=folder,
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-        precision=settings.precision,  # type: ignore[arg-type]
-        max_steps=settings.max_steps,
-        max_epochs=-1,
-        max_time=settings.max_time,
-        gradient_clip_val=settings.gradient_clip or None,
-        accumulate_grad_batches=settings.accumulate,
-        callbacks=callbacks,
-        logger=[metrics, TensorBoardLogger(folder, "logs", "tensorboard")],
-        log_every_n_steps=10,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-    )
-
-
 def export(trainer: pl.Trainer, module: PixITModule, folder: Path, provenance: dict[str, Any]) -> Path:
     """Write the best weights, or the last ones if there was no validation, as a pixit checkpoint."""
-    best = folder / "checkpoints" / "best.ckpt"
-    steps = trainer.global_step
+    best, steps = folder / "checkpoints" / "best.ckpt", trainer.global_step
     if best.exists():
         checkpoint = read_state(best)
         module.load_state_dict(checkpoint["state_dict"])
@@ -286,7 +271,3 @@ def _quiet_lightning() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -15,7 +15,7 @@ import soundfile
 import soxr
 import torch
 
-from pixit.audio import AudioFile, MemoryAudio, TrackWriter, open_audio, read_blocks, read_info
+from pixit.audio import AudioFile, MemoryAudio, TrackWriter, open_audio, read_info
 from pixit.types import PixitError
 
 RATES = [(8000, 16000), (44100, 16000), (48000, 16000), (96000, 16000), (11025, 16000), (16000, 8000)]
@@ -27,8 +27,10 @@ def noise(num_samples: int, num_channels: int = 1, seed: int = 0) -> np.ndarray:
     return (integers / 32768).astype(np.float32).squeeze(axis=1) if num_channels == 1 else integers / 32768
 
 
-def read_all(path: Path, *args, **kwargs) -> np.ndarray:
-    return np.concatenate([np.zeros(0, np.float32), *read_blocks(path, *args, **kwargs)])
+def read_all(
+    path: Path, rate_hz: int | None = None, channel: int | None = None, **stretch: int
+) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *AudioFile(path, rate_hz, channel).blocks(**stretch)])
 
 
 def encode(path: Path, codec: str, signal: np.ndarray, rate_hz: int = 48000, **options: str) -> Path:
@@ -55,7 +57,7 @@ def test_lossless_formats_are_exact(tmp_path: Path, suffix: str, block_samples: 
     path = tmp_path / f"a.{suffix}"
     signal = noise(2500)
     soundfile.write(path, signal, 16000, subtype="PCM_16")
-    blocks = list(read_blocks(path, block_samples=block_samples))
+    blocks = list(AudioFile(path).blocks(block_samples))
     assert all(block.dtype == np.float32 and 0 < len(block) <= block_samples for block in blocks)
     np.testing.assert_array_equal(np.concatenate(blocks), signal)
     np.testing.assert_array_equal(soundfile.read(path, dtype="float32")[0], signal)
@@ -137,11 +139,11 @@ def test_a_chunk_reads_only_its_stretch(tmp_path: Path, monkeypatch: pytest.Monk
     assert sum(num_read) < 4 * 16000
 
 
-def test_seconds_of_a_file(tmp_path: Path) -> None:
+def test_a_stretch_of_a_file(tmp_path: Path) -> None:
     path, signal = tmp_path / "a.wav", noise(16000)
     soundfile.write(path, signal, 16000)
-    np.testing.assert_array_equal(read_all(path, start_s=0.25, stop_s=0.5), signal[4000:8000])
-    np.testing.assert_array_equal(read_all(path, start_s=0.9), signal[14400:])
+    np.testing.assert_array_equal(read_all(path, start=4000, stop=8000), signal[4000:8000])
+    np.testing.assert_array_equal(read_all(path, start=14400), signal[14400:])
 
 
 @pytest.mark.parametrize(
@@ -382,7 +384,7 @@ def test_long_tracks_become_rf64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             writer.write(noise(10))
         assert soundfile.info(path).format == format
         assert AudioFile(path).num_samples == 10
-    monkeypatch.setattr("pixit.audio.encode.WAV_LIMIT_BYTES", 2000)
+    monkeypatch.setattr("pixit.audio.tracks.WAV_LIMIT_BYTES", 2000)
     with TrackWriter(tmp_path / "b.wav", 16000) as writer:
         writer.write(noise(1000))
         with pytest.raises(PixitError, match="4 GiB"):

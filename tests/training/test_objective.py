@@ -39,6 +39,7 @@ from pixit.types import LocalOutput
 GOLDEN = Path(__file__).parent / "golden" / "mixit_asteroid.npz"
 PAPER = ObjectiveSettings()
 ONLY_SUMS = ObjectiveSettings(supervised_mixtures="sum", spectral_weight=0.6)
+ONLY_SPECTRA = ObjectiveSettings(spectral_weight=1)
 ALL_OPTIONS = ObjectiveSettings(max_si_sdr_db=30, level_weight=0.2, silence_weight=0.5, silence_floor_db=-25)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -189,6 +190,13 @@ def test_source_losses_are_the_formula_for_each_pair(seed: int, settings: Object
     torch.testing.assert_close(matched, found.diagonal(dim1=1, dim2=2))
 
 
+def test_waveforms_that_do_not_count_cost_nothing() -> None:
+    estimate, reference = randn(0, 2, 3, 40).requires_grad_(), randn(1, 2, 3, 40)
+    losses = source_losses(estimate, reference, reference.sum(1), ONLY_SPECTRA)
+    assert torch.equal(losses, torch.zeros(2, 3, 3).double())
+    assert not losses.requires_grad  # nothing was computed of them
+
+
 # --- MixIT ----------------------------------------------------------------------------------------------
 
 
@@ -309,7 +317,7 @@ def test_the_network_hears_both_chunks_and_their_sum() -> None:
 
 
 def slow_spectral_loss(estimate: np.ndarray, reference: np.ndarray, mixture: np.ndarray) -> float:
-    """The formula of `pixit.training.spectral`, one bin after the other."""
+    """The formula of `spectral_losses`, one bin after the other."""
     level = np.sqrt((mixture**2).mean() + 1e-12)
     window = np.hanning(513)[:512]
 
@@ -372,7 +380,7 @@ def slow_pixit_loss(output: LocalOutput, batch: PairBatch, settings: ObjectiveSe
 @given(
     seeds,
     st.sampled_from([[True] * 3, [False] * 3, [True, False, False, True], [True], [False]]),
-    st.sampled_from([PAPER, ALL_OPTIONS, ONLY_SUMS, ObjectiveSettings(separation_weight=0.05)]),
+    st.sampled_from([PAPER, ALL_OPTIONS, ONLY_SUMS, ONLY_SPECTRA, ObjectiveSettings(separation_weight=0.05)]),
 )
 def test_the_objective_is_that_of_slow_code(
     seed: int, supervised: list[bool], settings: ObjectiveSettings

@@ -25,16 +25,12 @@ class SpeakerEncoder(nn.Module):
 
     Parameters
     ----------
-    embedding_size
-        D, the length of the embedding.
+    embedding_size, sample_rate_hz
+        D, the length of the embedding; and the sample rate of the waveforms.
     num_mels
         Mel bands, a multiple of 16.
-    base_channels
-        Channels of the first stage; each of the three next stages doubles them.
-    blocks_per_stage
-        Residual blocks in each stage.
-    sample_rate_hz
-        Sample rate of the waveforms.
+    base_channels, blocks_per_stage
+        Channels of the first stage, which each of the three next doubles; and residual blocks in each stage.
     clustering_threshold
         Mean cosine distance up to which embeddings are of one speaker: chosen for the weights, kept with them.
     """
@@ -67,8 +63,7 @@ class SpeakerEncoder(nn.Module):
             "sample_rate_hz": sample_rate_hz,
             "clustering_threshold": clustering_threshold,
         }
-        self.sample_rate_hz = sample_rate_hz
-        self.embedding_size = embedding_size
+        self.sample_rate_hz, self.embedding_size = sample_rate_hz, embedding_size
         self.clustering_threshold = clustering_threshold
         self.features = LogMel(num_mels, sample_rate_hz)
         self.bands = nn.BatchNorm1d(num_mels)
@@ -92,21 +87,15 @@ class SpeakerEncoder(nn.Module):
         )
 
     def forward(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Embed waveforms.
+        """Embed waveforms (B, T), speech of one speaker each, at any level: (B, D), of unit length.
+
+        NaN are the rows that hold nothing: all weights zero, or a waveform that is silent wherever it counts.
 
         Parameters
         ----------
-        waveforms
-            Speech of one speaker each, (B, T), at any level.
         weights
             How much each stretch of time counts, (B, F) with any F, at least 0. Where the weight is 0 the
             network does not listen at all; none means that everything counts alike.
-
-        Returns
-        -------
-        Tensor
-            Embeddings of unit length, (B, D); NaN in the rows that hold nothing: all weights zero, or a
-            waveform that is silent wherever it counts.
 
         Raises
         ------
@@ -118,9 +107,8 @@ class SpeakerEncoder(nn.Module):
         if weights is None:
             weights = torch.ones_like(waveforms[:, :1])
         if weights.ndim != 2 or len(weights) != len(waveforms) or weights.shape[1] == 0:
-            raise PixitError(
-                f"weights: expected ({len(waveforms)}, frames), found shape {tuple(weights.shape)}"
-            )
+            found = tuple(weights.shape)
+            raise PixitError(f"weights: expected ({len(waveforms)}, frames), found shape {found}")
         power = self.features(waveforms)  # (B, M, F)
         weights = fit_weights(weights.to(power.dtype), power.shape[-1])
         features, silent = normalise(power, weights)
@@ -185,21 +173,11 @@ class ResidualBlock(nn.Module):
 
 
 def normalise(power: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Make mel power independent of the level, and hide what has no weight.
+    """Make mel power (B, M, F) independent of the level, and hide what has no weight (B, F).
 
     The mean spectrum is kept: over a recording it says much about a voice (and of its microphone, which
-    a speaker seldom changes). Frames of no weight are filled with it.
-
-    Parameters
-    ----------
-    power, weights
-        Mel power (B, M, F) and its frames' weights (B, F).
-
-    Returns
-    -------
-    features, silent
-        Logarithms relative to the mean power, (B, M, F); and whether a row holds no power at all where it
-        counts, (B,).
+    a speaker seldom changes). Frames of no weight are filled with it. Return logarithms relative to the mean
+    power, (B, M, F), and whether a row holds no power at all where it counts, (B,).
     """
     total = weights.sum(1).clamp_min(torch.finfo(weights.dtype).tiny)
     level = (power.mean(1) * weights).sum(1) / total  # (B,)
