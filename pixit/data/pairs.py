@@ -2,7 +2,7 @@
 
 Mixing the two chunks of such a pair gives a mixture of mixtures for MixIT (Kalda et al., "PixIT", Odyssey
 2024): no speaker is in both, so every separated source belongs to exactly one of them. Turns and numbers are
-enough to draw a pair; `pixit.data.dataset` reads the audio and makes tensors of it.
+enough to draw a pair (`PairSampler`); `PairDataset` reads the audio and makes tensors of it.
 
 The speakers of the chunk ``[t, t + d)`` change only where a turn begins (at ``t = start − d``) or ends (at
 ``t = end``). Between these points the set is constant, so that all starts fall into finitely many
@@ -13,16 +13,24 @@ rejection.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from pixit.types import PixitError, Recording
+from pixit.audio import Samples, open_audio
+from pixit.types import FrameGrid, PixitError, Recording
+from pixit.windows import frames_from_intervals, seconds_to_samples
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Item = dict[str, Tensor]
 
 _ROUNDING_S = 1e-6
 """Differences below this (less than a sample at any rate) come from floating-point arithmetic."""
@@ -95,7 +103,11 @@ class PairSampler:
             raise PixitError(f"no pair of chunks can be drawn: {self.describe()}")
         weights = np.array([table.usable_s for table in self._tables], dtype=float)
         if balance is not None:
-            weights /= _group_totals([balance(table.recording) for table in self._tables], weights)
+            groups = [balance(table.recording) for table in self._tables]
+            totals: Counter[Hashable] = Counter()
+            for group, weight in zip(groups, weights, strict=True):
+                totals[group] += weight
+            weights /= [totals[group] for group in groups]
         self._cumulative = np.cumsum(weights)
 
     def sample(self, rng: np.random.Generator) -> Pair:
@@ -195,20 +207,11 @@ def _stretches(
 def _who_talks(recording: Recording, starts_s: Floats, duration_s: float) -> tuple[list[str], Bools]:
     """Speakers of the recording, and which of them talk in the chunks at `starts_s`, (P, speakers)."""
     speakers = sorted({turn.speaker for turn in recording.turns})
-    column = {speaker: i for i, speaker in enumerate(speakers)}
     active = np.zeros((len(starts_s), len(speakers)), dtype=bool)
     for turn in recording.turns:
         overlaps = (starts_s + duration_s > turn.start_s) & (starts_s < turn.end_s)
-        active[:, column[turn.speaker]] |= overlaps
+        active[:, speakers.index(turn.speaker)] |= overlaps
     return speakers, active
-
-
-def _group_totals(groups: Sequence[Hashable], weights: Floats) -> Floats:
-    """Sum of the weights of each one's group."""
-    totals: dict[Hashable, float] = {}
-    for group, weight in zip(groups, weights, strict=True):
-        totals[group] = totals.get(group, 0.0) + weight
-    return np.array([totals[group] for group in groups])
 
 
 def _draw(cumulative: Floats, rng: np.random.Generator) -> int:
@@ -216,3 +219,139 @@ def _draw(cumulative: Floats, rng: np.random.Generator) -> int:
     total = cumulative[-1]
     level = min(rng.random() * total, np.nextafter(total, 0.0))  # the product may be rounded up to the total
     return int(np.searchsorted(cumulative, level, side="right"))
+
+
+@dataclass(frozen=True)
+class ChunkShape:
+    """Size of a training item: T samples at a rate, F frames that lie on a grid, K speakers."""
+
+    sample_rate_hz: int
+    num_samples: int
+    frame_grid: FrameGrid
+    num_frames: int
+    max_speakers: int
+
+
+class EpochDataset(Dataset[Item]):
+    """Items for a torch DataLoader with its default collation, drawn anew in each epoch.
+
+    Item `index` depends only on the seed, the epoch and `index`: any number of workers gives the same items,
+    and a run can be taken up at any of them. Without `set_epoch`, the items are the same in every pass, as
+    validation needs.
+
+    An item holds ``mixtures`` (2, T), the two chunks; ``activities`` (2, K, F); ``references`` (2, K, T),
+    the sources in the order of the activities, zeros where none are known; and ``has_references`` ().
+    """
+
+    def __init__(self, shape: ChunkShape, items_per_epoch: int, seed: int) -> None:
+        self.shape, self.seed = shape, seed
+        self._items_per_epoch = items_per_epoch
+        # Shared memory: workers that outlive an epoch see the next one.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the items of `epoch`; to be called before the DataLoader starts on it."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return self._items_per_epoch
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < self._items_per_epoch:
+            raise IndexError(f"item {index} of {self._items_per_epoch}")
+        return self.draw(np.random.default_rng([self.seed, int(self._epoch), index]))
+
+    def draw(self, rng: np.random.Generator) -> Item:
+        """Draw an item."""
+        raise NotImplementedError
+
+
+class PairDataset(EpochDataset):
+    """Pairs of real recordings as tensors; see `EpochDataset` for what an item holds.
+
+    Parameters
+    ----------
+    sampler
+        Draws the pairs.
+    shape
+        T, K, F and how they relate.
+    items_per_epoch
+        Number of items.
+    seed
+        Seed of all that is random here.
+    augment
+        Changes an item, with the generator it is to draw from.
+
+    Raises
+    ------
+    PixitError
+        If the chunks of `sampler` are not T samples long, or may hold more than K speakers.
+    """
+
+    def __init__(
+        self,
+        sampler: PairSampler,
+        shape: ChunkShape,
+        items_per_epoch: int,
+        seed: int,
+        augment: Callable[[Item, np.random.Generator], Item] | None = None,
+    ) -> None:
+        num_samples = seconds_to_samples(sampler.duration_s, shape.sample_rate_hz)
+        if num_samples != shape.num_samples or sampler.max_speakers > shape.max_speakers:
+            raise PixitError(
+                f"training items: found pairs of {num_samples} samples and {sampler.max_speakers} speakers, "
+                f"expected {shape.num_samples} samples and at most {shape.max_speakers} speakers"
+            )
+        super().__init__(shape, items_per_epoch, seed)
+        self.sampler, self.augment = sampler, augment
+
+    def draw(self, rng: np.random.Generator) -> Item:
+        """Draw a pair, read its audio and change it."""
+        item = load_pair(self.sampler.sample(rng), self.shape)
+        return self.augment(item, rng) if self.augment is not None else item
+
+
+def load_pair(pair: Pair, shape: ChunkShape) -> Item:
+    """Read the audio of a pair; see `EpochDataset` for what an item holds."""
+    chunks = (pair.first, pair.second)
+    references = np.zeros((2, shape.max_speakers, shape.num_samples), dtype=np.float32)
+    known = pair.first.recording.references
+    if known:
+        for i, chunk in enumerate(chunks):
+            for k, speaker in enumerate(chunk.speakers):
+                references[i, k] = _read(known[speaker], chunk, shape)
+    return {
+        "mixtures": torch.from_numpy(np.stack([_read(c.recording.audio, c, shape) for c in chunks])),
+        "activities": torch.from_numpy(np.stack([activities(chunk, shape) for chunk in chunks])),
+        "references": torch.from_numpy(references),
+        "has_references": torch.tensor(bool(known)),
+    }
+
+
+def activities(chunk: Chunk, shape: ChunkShape) -> Samples:
+    """Return who talks when in a chunk.
+
+    Returns
+    -------
+    array, (K, F)
+        1 where the centre of the frame lies in a turn, else 0; rows in the order of ``chunk.speakers``, then
+        rows of zeros up to K.
+    """
+    # Counted from the first sample that is read, which rounding may have moved by half a sample.
+    offset_s = seconds_to_samples(chunk.start_s, shape.sample_rate_hz) / shape.sample_rate_hz
+    active = np.zeros((shape.max_speakers, shape.num_frames), dtype=np.float32)
+    for row, speaker in enumerate(chunk.speakers):
+        own = [turn for turn in chunk.recording.turns if turn.speaker == speaker]
+        intervals = [(turn.start_s - offset_s, turn.end_s - offset_s) for turn in own]
+        active[row] = frames_from_intervals(
+            intervals, shape.frame_grid, shape.num_frames, shape.sample_rate_hz
+        )
+    return active
+
+
+def _read(path: Path, chunk: Chunk, shape: ChunkShape) -> Samples:
+    """Read a chunk of a file, (T,); rounding may leave a sample to fill at the end of the file."""
+    start = seconds_to_samples(chunk.start_s, shape.sample_rate_hz)
+    audio = open_audio(path, sample_rate_hz=shape.sample_rate_hz)
+    signal = audio.read(start, min(start + shape.num_samples, audio.num_samples))
+    return np.pad(signal, (0, shape.num_samples - len(signal)))

@@ -126,6 +126,11 @@ def write_subset(root: Path, subset: str, recordings: Sequence[Recording], part:
         uem = (f"{uri} 1 {start_s:.3f} {end_s:.3f}" for start_s, end_s in recording.annotated)
         write_lines(folder / "uem" / f"{uri}.uem", uem)
     write_lines(folder / "lists" / f"{subset}.lst", (recording.uri for recording in recordings))
+    return subset_entry(subset, part)
+
+
+def subset_entry(subset: str, part: str = ".") -> dict[str, str]:
+    """Return what `write_database` has to know of files that lie as `write_subset` writes them."""
     files = {"uri": f"lists/{subset}.lst", "annotation": "rttm/{uri}.rttm", "annotated": "uem/{uri}.uem"}
     return {key: Path(part, file).as_posix() for key, file in files.items()}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pixit.audio import open_audio
 from pixit.files import list_files
-from pixit.formats.results_folder import find_files, find_recording, is_result
+from pixit.formats.names import find_files, find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
 from pixit.formats.transcripts import READERS, Utterance, read_transcript
@@ -109,37 +109,27 @@ def attach_audio(recordings: list[Labelled], audio: Path) -> tuple[list[Labelled
         If a recording has no file, or the file is not audio.
     """
     files, notes = find_files(audio, [recording.uri for recording in recordings])
-    attached = []
-    for recording in recordings:
-        file = files[recording.uri]
-        attached.append(replace(recording, audio=file, duration_s=open_audio(file).duration_s))
-    return attached, notes
+    return [
+        replace(r, audio=files[r.uri], duration_s=open_audio(files[r.uri]).duration_s) for r in recordings
+    ], notes
 
 
 def _read(path: Path) -> Iterator[tuple[Path, Labelled]]:
     """Yield where a recording stands, and the recording."""
     if is_result(path):
-        yield path, _from_result(path)
-    elif path.is_dir():
-        rttms = list_files(path, [".rttm"])
+        result = Separation.load(path)
+        yield (
+            path,
+            Labelled(result.uri, _wordless(result.uri, result.turns), result.duration_s, result=result),
+        )
+    elif path.is_dir() and (rttms := list_files(path, [".rttm"])):
         for rttm in rttms:
-            yield from _read(rttm.parent) if is_result(rttm.parent) else _from_rttm(rttm)
-        if not rttms:
-            yield from _from_transcripts(path)
-    elif path.suffix.lower() == ".rttm":
-        yield from _from_rttm(path)
+            yield from _read(rttm.parent if is_result(rttm.parent) else rttm)
+    elif path.suffix.lower() == ".rttm" and not path.is_dir():
+        for uri, turns in read_rttm(path).items():
+            yield path, Labelled(uri, _wordless(uri, turns))
     else:
         yield from _from_transcripts(path)
-
-
-def _from_result(folder: Path) -> Labelled:
-    result = Separation.load(folder)
-    return Labelled(result.uri, _wordless(result.uri, result.turns), result.duration_s, result=result)
-
-
-def _from_rttm(path: Path) -> Iterator[tuple[Path, Labelled]]:
-    for uri, turns in read_rttm(path).items():
-        yield path, Labelled(uri, _wordless(uri, turns))
 
 
 def _wordless(uri: str, turns: Iterable[Turn]) -> tuple[Utterance, ...]:

@@ -109,8 +109,7 @@ def write_transcript(path: Path | str, utterances: Iterable[Utterance]) -> None:
         one recording, and only SegLST holds utterances without times.
     """
     path = Path(path)
-    kind = _kind(path)
-    if kind not in WRITERS:
+    if (kind := _kind(path)) not in WRITERS:
         raise PixitError(f"{path}: cannot write this kind of transcript; expected {', '.join(WRITERS)}")
     write_text(path, WRITERS[kind](path, list(utterances)))
 
@@ -125,8 +124,7 @@ def _stem(path: Path) -> str:
 
 
 def _read_file(path: Path, need_times: bool) -> list[Utterance]:
-    kind = _kind(path)
-    if kind is None:
+    if (kind := _kind(path)) is None:
         raise PixitError(f"{path}: unknown kind of transcript; expected a file named {', '.join(READERS)}")
     utterances = READERS[kind](path, read_text(path, f"a {kind} transcript"))
     if need_times and (missing := [u for u in utterances if math.isnan(u.start_s)]):
@@ -160,12 +158,11 @@ def _read_seglst(path: Path, text: str) -> list[Utterance]:
 def _seglst_utterance(path: Path, number: int, segment: Any) -> Utterance:
     try:
         session, speaker, words = (segment[key] for key in ("session_id", "speaker", "words"))
-        times = segment.get("start_time"), segment.get("end_time")
         named = all(isinstance(name, str | int) and not isinstance(name, bool) for name in (session, speaker))
         if not (named and isinstance(words, str)):
             raise TypeError
         start_s, end_s = math.nan, math.nan
-        if times != (None, None):
+        if (times := (segment.get("start_time"), segment.get("end_time"))) != (None, None):
             start_s, end_s = map(float, times)
             _check_times(start_s, end_s)
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -190,7 +187,12 @@ def _write_seglst(path: Path, utterances: list[Utterance]) -> str:
 
 
 def _read_stm(path: Path, text: str) -> list[Utterance]:
-    return _read_lines(path, text, _stm_utterance, "session channel speaker start end words")
+    def utterance(line: str) -> Utterance:
+        session, _, speaker, start, end, *rest = line.split(maxsplit=5)
+        words = STM_LABEL.sub("", rest[0], count=1) if rest and STM_LABEL.match(rest[0]) else "".join(rest)
+        return Utterance(session, speaker, float(start), float(end), words.strip())
+
+    return _read_lines(path, text, utterance, "session channel speaker start end words")
 
 
 def _read_ctm(path: Path, text: str) -> list[Utterance]:
@@ -204,25 +206,18 @@ def _read_ctm(path: Path, text: str) -> list[Utterance]:
     return _read_lines(path, text, utterance, "session channel start duration word [confidence]")
 
 
-def _stm_utterance(line: str) -> Utterance:
-    session, _, speaker, start, end, *rest = line.split(maxsplit=5)
-    words = STM_LABEL.sub("", rest[0], count=1) if rest and STM_LABEL.match(rest[0]) else "".join(rest)
-    return Utterance(session, speaker, float(start), float(end), words.strip())
-
-
 def _read_lines(path: Path, text: str, read: Callable[[str], Utterance], expected: str) -> list[Utterance]:
     utterances = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith(";"):
             continue
         try:
-            utterance = read(line)
+            utterances.append(utterance := read(line))
             _check_times(utterance.start_s, utterance.end_s)
         except ValueError:
             raise PixitError(
                 f"{path}:{number}: expected '{expected}', found {line.strip()[:200]!r}"
             ) from None
-        utterances.append(utterance)
     return utterances
 
 
@@ -230,7 +225,7 @@ def _write_stm(path: Path, utterances: list[Utterance]) -> str:
     lines = []
     for utterance in utterances:
         for name in (utterance.session, utterance.speaker):
-            if len(name.split()) != 1 or name.split() != [name]:
+            if name.split() != [name]:
                 raise PixitError(f"{path}: STM cannot hold the name {name!r} (spaces or empty); write .json")
         _need_times(path, utterance)
         times = f"{utterance.start_s:.3f} {utterance.end_s:.3f}"

@@ -15,13 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from pixit.audio import open_audio
+from pixit.audio import Samples, open_audio
 from pixit.config import Settings
-from pixit.simulation.noise import NoiseBank, change_speed, draw_channel
-from pixit.simulation.pool import SpeakerPool, find_audio
-from pixit.simulation.rooms import Filter, RoomBank, measured_rooms
+from pixit.simulation.rooms import Filter, NoiseBank, RoomBank, change_speed, draw_channel, measured_rooms
 from pixit.simulation.turntaking import TurnTaking
-from pixit.simulation.voices import SPEECH_DBFS, Intervals, Signal, Voice, clip_intervals, talk
+from pixit.simulation.voices import (
+    SPEECH_DBFS,
+    Intervals,
+    SpeakerPool,
+    Voice,
+    clip_intervals,
+    find_audio,
+    talk,
+)
 from pixit.types import PixitError, Turn
 
 
@@ -155,7 +161,7 @@ class Scene:
         noise_gain = 10 ** ((SPEECH_DBFS - rng.uniform(*settings.snr_db)) / 20)
         return cls(parts, channel, noise_gain, ingredients.noises if noisy else None)
 
-    def draw_noise(self, count: int, num_samples: int, rng: np.random.Generator) -> Signal:
+    def draw_noise(self, count: int, num_samples: int, rng: np.random.Generator) -> Samples:
         """Draw `count` stretches of the scene's noise, (count, T); zero in a scene without noise."""
         if self.noises is None:
             return np.zeros((count, num_samples), dtype=np.float32)
@@ -172,7 +178,7 @@ def perform(
     part: Part,
     sample_rate_hz: int,
     rng: np.random.Generator,
-) -> tuple[Signal, Intervals]:
+) -> tuple[Samples, Intervals]:
     """Let a voice talk in its turns as its part of the scene says.
 
     Returns
@@ -202,23 +208,17 @@ class SimulatedMeeting:
 
     Parameters
     ----------
-    mixture
-        What the microphone hears, (T,).
-    references
-        Each speaker as the microphone hears him, (N, T).
-    noise
-        The noise alone, (T,).
+    mixture, noise
+        What the microphone hears, and the noise in it, (T,).
+    references, speakers
+        Each speaker as the microphone hears him, (N, T), and the names.
     turns
         Who spoke when, ordered by start: where the dry speech is active, pauses under 0.3 s bridged.
-    speakers
-        Names, in the order of `references`.
-    sample_rate_hz
-        Rate of the signals.
     """
 
-    mixture: Signal
-    references: Signal
-    noise: Signal
+    mixture: Samples
+    references: Samples
+    noise: Samples
     turns: tuple[Turn, ...]
     speakers: tuple[str, ...]
     sample_rate_hz: int
