@@ -43,12 +43,12 @@ class SubsetReport:
 
     protocol: str
     subset: str
-    num_files: int = 0
-    audio_s: float = 0.0
-    annotated_s: float = 0.0
-    speech_s: float = 0.0
-    overlap_s: float = 0.0
-    speakers: set[str] = field(default_factory=set)
+    num_files: int
+    audio_s: float
+    annotated_s: float
+    speech_s: float
+    overlap_s: float
+    speakers: set[str]
 
 
 @dataclass
@@ -97,12 +97,10 @@ def check_database(
 
     Parameters
     ----------
-    database
-        A ``database.yml``; None as in `pixit.data.database.load_recordings`.
+    database, subset
+        As of `pixit.data.database.load_recordings`; None for all subsets.
     protocol
         Full name; None for all, but for meta-protocols (``X.…``), whose parts are checked anyway.
-    subset
-        ``"train"``, ``"development"`` or ``"test"``; None for all.
     sample_rate_hz
         The rate that all audio should have; None for that of most files.
     full
@@ -214,24 +212,22 @@ def _compare_subsets(subsets: Sequence[_Subset]) -> None:
         uris.setdefault(uri, subset.name)
         if found.path is not None:
             paths.setdefault(found.path, found.uri)
-    for subset, other in combinations(subsets, 2):
-        if shared := sorted(_global_speakers(subset) & _global_speakers(other)):
+    people = [{name for r in s.reports if r.scope != "file" for name in r.speakers} for s in subsets]
+    for (subset, own), (other, others) in combinations(zip(subsets, people, strict=True), 2):
+        if shared := sorted(own & others):
             names = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
             other.note("info", f"{len(shared)} of its speakers are in {subset.name} too: {names}")
 
 
-def _global_speakers(subset: _Subset) -> set[str]:
-    """Return the names that mean the same person in every file."""
-    return {name for r in subset.reports if r.scope != "file" for name in r.speakers}
-
-
 def _summarize(subset: _Subset) -> SubsetReport:
-    found = SubsetReport(subset.protocol, subset.name, len(subset.reports))
-    for report in subset.reports:
-        found.audio_s += report.audio.duration_s if report.audio is not None else 0.0
-        found.annotated_s += report.annotated_s
-        found.speech_s += report.speech_s
-        found.overlap_s += report.overlap_s
-        is_local = report.scope == "file"
-        found.speakers |= {f"{report.uri}/{name}" if is_local else name for name in report.speakers}
-    return found
+    reports = subset.reports
+    return SubsetReport(
+        subset.protocol,
+        subset.name,
+        num_files=len(reports),
+        audio_s=sum((r.audio.duration_s for r in reports if r.audio is not None), 0.0),
+        annotated_s=sum((report.annotated_s for report in reports), 0.0),
+        speech_s=sum((report.speech_s for report in reports), 0.0),
+        overlap_s=sum((report.overlap_s for report in reports), 0.0),
+        speakers={f"{r.uri}/{name}" if r.scope == "file" else name for r in reports for name in r.speakers},
+    )

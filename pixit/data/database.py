@@ -33,7 +33,7 @@ from pixit.audio import open_audio
 from pixit.types import PixitError, Recording, Turn
 
 if TYPE_CHECKING:
-    from pyannote.core import Annotation, Timeline
+    from pyannote.core import Annotation
     from pyannote.database import ProtocolFile
     from pyannote.database.registry import Registry
 
@@ -56,9 +56,8 @@ def load_recordings(protocol: str | None, subset: str, database: Path | str | No
     subset
         ``"train"``, ``"development"`` or ``"test"``.
     database
-        A ``database.yml``. None for those that pyannote.database finds by itself:
-        ``~/.pyannote/database.yml``, ``./database.yml``, and the files that ``PYANNOTE_DATABASE_CONFIG``
-        names.
+        A ``database.yml``. None for those that pyannote.database finds by itself: ``~/.pyannote/database.yml``,
+        ``./database.yml``, and the files that ``PYANNOTE_DATABASE_CONFIG`` names.
 
     Raises
     ------
@@ -163,8 +162,7 @@ def list_files(
 
 
 def _recording(file: ProtocolFile, registry: Registry, source: str) -> Recording:
-    uri = file["uri"]
-    where = f"{source}: {uri}"
+    where = f"{source}: {file['uri']}"
     audio = audio_path(file, registry, where)
     duration_s = open_audio(audio).duration_s  # from the header if it says
     with bad_input(where):
@@ -172,9 +170,12 @@ def _recording(file: ProtocolFile, registry: Registry, source: str) -> Recording
         if annotation is None:
             raise PixitError(f"{where}: the protocol gives no 'annotation' (an RTTM file)")
         turns = _turns(annotation, duration_s, where, audio)
-        stretches = ((0.0, duration_s),) if annotated is None else _annotated(annotated, duration_s)
+        stretches: list[tuple[float, float]] = [(0.0, duration_s)]
+        if annotated is not None:  # merge what overlaps or touches, and cut at both ends of the audio
+            cut = [(max(0.0, float(s.start)), min(float(s.end), duration_s)) for s in annotated.support()]
+            stretches = [(start_s, end_s) for start_s, end_s in cut if end_s > start_s]
         references = find_references(file, registry, {turn.speaker for turn in turns}, where)
-    return Recording(uri, audio, turns, stretches, references)
+    return Recording(file["uri"], audio, turns, tuple(stretches), references)
 
 
 def audio_path(file: ProtocolFile, registry: Registry, where: str) -> Path:
@@ -194,10 +195,8 @@ def audio_path(file: ProtocolFile, registry: Registry, where: str) -> Path:
 
 
 def _turns(annotation: Annotation, duration_s: float, where: str, audio: Path) -> tuple[Turn, ...]:
-    turns = [
-        Turn(float(segment.start), min(float(segment.end), duration_s), str(speaker))
-        for segment, _, speaker in annotation.itertracks(yield_label=True)
-    ]
+    spoken = annotation.itertracks(yield_label=True)
+    turns = [Turn(float(s.start), min(float(s.end), duration_s), str(speaker)) for s, _, speaker in spoken]
     if late := [turn for turn in turns if turn.start_s > duration_s + OVERRUN_S]:
         first = min(late, key=lambda turn: turn.start_s)
         raise PixitError(
@@ -207,12 +206,6 @@ def _turns(annotation: Annotation, duration_s: float, where: str, audio: Path) -
         )
     kept = (turn for turn in turns if turn.end_s > turn.start_s)
     return tuple(sorted(kept, key=lambda turn: (turn.start_s, turn.end_s, turn.speaker)))
-
-
-def _annotated(timeline: Timeline, duration_s: float) -> tuple[tuple[float, float], ...]:
-    """Merge what overlaps or touches, and cut at both ends of the audio."""
-    cut = ((max(0.0, float(s.start)), min(float(s.end), duration_s)) for s in timeline.support())
-    return tuple((start_s, end_s) for start_s, end_s in cut if end_s > start_s)
 
 
 def find_references(

@@ -23,12 +23,10 @@ SHORTEST_S = 0.001
 def write_database(
     path: Path, audio: Mapping[str, str | Sequence[str]], protocols: Mapping[str, Entries], scope: str
 ) -> None:
-    """Write a ``database.yml``.
+    """Write a ``database.yml`` to `path`.
 
     Parameters
     ----------
-    path
-        The file.
     audio
         Database -> template of its audio files, or several, as ``"audio/{uri}.wav"``.
     protocols
@@ -56,12 +54,7 @@ def read_recording(
 ) -> tuple[Recording, float]:
     """Read one recording from its audio and its RTTM, which have the same name but for the ending.
 
-    Parameters
-    ----------
-    audio, rttm
-        The files.
-    annotated
-        Stretches ``(start_s, end_s)`` where the RTTM is complete; None for all of the recording.
+    `annotated` are the stretches ``(start_s, end_s)`` where the RTTM is complete; None for all of the recording.
 
     Returns
     -------
@@ -77,33 +70,23 @@ def read_recording(
     """
     uri = audio.stem
     found = read_rttm(rttm)
-    others = sorted(set(found) - {uri})
-    if others:
+    if others := sorted(set(found) - {uri}):
         raise PixitError(f"{rttm}: holds turns of {others[0]!r}, expected {uri!r} as in its name")
     duration_s = open_audio(audio).duration_s
     spoken = sorted(found.get(uri, []), key=lambda turn: (turn.start_s, turn.end_s, turn.speaker))
-    turns = [Turn(turn.start_s, min(turn.end_s, duration_s), turn.speaker) for turn in spoken]
-    turns = [turn for turn in turns if turn.end_s - turn.start_s >= SHORTEST_S]
+    clipped = (Turn(turn.start_s, min(turn.end_s, duration_s), turn.speaker) for turn in spoken)
+    turns = tuple(turn for turn in clipped if turn.end_s - turn.start_s >= SHORTEST_S)
     whole = [(0.0, duration_s)] if annotated is None else sorted(annotated)
     cut = [(max(0.0, start_s), min(end_s, duration_s)) for start_s, end_s in whole]
     stretches = tuple((start_s, end_s) for start_s, end_s in cut if end_s - start_s >= SHORTEST_S)
     surplus_s = sum(turn.end_s - max(turn.start_s, duration_s) for turn in spoken if turn.end_s > duration_s)
-    return Recording(uri, audio, tuple(turns), stretches), surplus_s
+    return Recording(uri, audio, turns, stretches), surplus_s
 
 
 def write_subset(root: Path, subset: str, recordings: Sequence[Recording], part: str = ".") -> dict[str, str]:
-    """Write ``lists/<subset>.lst``, ``rttm/<uri>.rttm`` and ``uem/<uri>.uem`` into a folder.
+    """Write ``lists/<subset>.lst``, ``rttm/<uri>.rttm`` and ``uem/<uri>.uem`` of a subset.
 
-    Parameters
-    ----------
-    root
-        Folder of the ``database.yml``.
-    subset
-        ``"train"``, ``"development"`` or ``"test"``.
-    recordings
-        What it holds.
-    part
-        Folder in `root` to write into.
+    Into the folder `part` of the folder `root` of the ``database.yml``.
 
     Returns
     -------
@@ -138,19 +121,9 @@ def subset_entry(subset: str, part: str = ".") -> dict[str, str]:
 def split_development(
     subsets: Mapping[str, Sequence[Recording]], train_share: float
 ) -> dict[str, list[Recording]]:
-    """Make a training set of the first recordings of a development set.
+    """Make a training set of the first `train_share` of the recordings of a development set.
 
-    Parameters
-    ----------
-    subsets
-        ``"development"``, ``"test"`` or both.
-    train_share
-        Share of the development set's recordings to train on.
-
-    Returns
-    -------
-    dict
-        ``"train"``, ``"development"`` and ``"test"``, but for those that have no recording.
+    Subsets without a recording, given or left, are left out.
     """
     both = list(subsets.get("development", []))
     num_train = round(train_share * len(both))

@@ -46,26 +46,19 @@ class Format:
 def export(
     recordings: Sequence[Labelled], to: str, output: Path | str, overwrite: bool = False
 ) -> list[Path]:
-    """Write recordings in a format, all of them or none.
+    """Write recordings in a format, all of them or none, and return the files.
 
     Times are rounded to milliseconds (``table``: to hundredths of a second).
 
     Parameters
     ----------
-    recordings
-        As `read_labelled` gives them.
-    to
-        Name of the format, one of `FORMATS`.
+    recordings, to
+        As `read_labelled` gives them, and the name of the format, one of `FORMATS`.
     output
         A file with the ending of the format, or a folder for a file each: NAME and the ending, where NAME is
         `file_name` of the recording's uri. One file holds several recordings only as RTTM, UEM or CSV.
     overwrite
         Replace files that exist.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The files.
 
     Raises
     ------
@@ -206,11 +199,11 @@ def write_csv(recordings: Sequence[Labelled], path: Path) -> None:
 
 def audacity(recording: Labelled) -> str:
     """Return a label track; overlapping labels stand below each other in Audacity, so one track holds all."""
-    texts = (f"{u.speaker}: {u.words}" if u.words else u.speaker for u in recording.utterances)
-    return "".join(
-        f"{u.start_s:.6f}\t{u.end_s:.6f}\t{text}\n"
-        for u, text in zip(recording.utterances, texts, strict=True)
-    )
+    lines = []
+    for u in recording.utterances:
+        text = f"{u.speaker}: {u.words}" if u.words else u.speaker
+        lines.append(f"{u.start_s:.6f}\t{u.end_s:.6f}\t{text}\n")
+    return "".join(lines)
 
 
 def srt(recording: Labelled) -> str:

@@ -40,10 +40,9 @@ def match_names(
 
     Returns
     -------
-    names
-        Recording -> its name in `given`, in the order of `wanted`; without those that were not found.
-    notes
-        A line that says where both differ, if they do.
+    names, notes
+        Recording -> its name in `given`, in the order of `wanted`, without those that were not found; and a line
+        that says where both differ, if they do.
 
     Raises
     ------
@@ -119,11 +118,8 @@ def is_result(folder: Path) -> bool:
 def find_results(paths: Iterable[Path | str]) -> list[Path]:
     """Return the folders of results, each once.
 
-    Parameters
-    ----------
-    paths
-        Folders of results; folders that hold such folders, at any depth, hidden ones left out; and the JSON or
-        RTTM file of a result, for its folder.
+    The paths are folders of results; folders that hold such folders, at any depth, hidden ones left out; and the
+    JSON or RTTM file of a result, for its folder.
 
     Raises
     ------
@@ -229,10 +225,8 @@ def find_files(place: Path, names: Iterable[str]) -> tuple[dict[str, Path], list
 
     Returns
     -------
-    files
-        Recording -> file.
-    notes
-        As of `match_names`.
+    files, notes
+        Recording -> file, and the notes of `match_names`.
 
     Raises
     ------

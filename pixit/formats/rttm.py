@@ -47,15 +47,7 @@ def read_rttm(paths: Paths) -> dict[str, list[Turn]]:
 def read_uem(paths: Paths) -> dict[str, list[Region]]:
     """Read UEM: recording -> regions (start_s, end_s) to score, in the order of the file.
 
-    Parameters
-    ----------
-    paths
-        As of `read_rttm`, with ``*.uem``.
-
-    Raises
-    ------
-    PixitError
-        If a file cannot be read, a line is no UEM, a folder holds no UEM, or two files hold the same recording.
+    Paths and errors are as of `read_rttm`, with ``*.uem``.
     """
     return _read_files(paths, ".uem", _read_regions)
 

@@ -20,18 +20,9 @@ STM_LABEL = re.compile(r"<(?:na|o|f\d_\w+|[^<>\s]*,[^<>\s]*)>(?:\s+|$)", re.IGNO
 
 @dataclass(frozen=True)
 class Utterance:
-    """What one speaker said in one stretch of a recording.
+    """What one speaker said in one stretch of a recording, the session: words divided by spaces, maybe none.
 
-    Parameters
-    ----------
-    session
-        Name of the recording.
-    speaker
-        Name of the speaker.
-    start_s, end_s
-        Where it lies in the recording; both NaN where a file does not say (see `read_transcript`).
-    words
-        The text, words divided by spaces; may be empty.
+    The times are both NaN where a file does not say (see `read_transcript`).
     """
 
     session: str
@@ -57,11 +48,6 @@ def read_transcript(path: Path | str, need_times: bool = True) -> list[Utterance
     need_times
         Whether a SegLST without times is an error, or its times are NaN.
 
-    Returns
-    -------
-    list of Utterance
-        In the order of the files.
-
     Raises
     ------
     PixitError
@@ -81,6 +67,14 @@ def read_transcript(path: Path | str, need_times: bool = True) -> list[Utterance
     return [utterance for file in files for utterance in _read_file(file, need_times)]
 
 
+def read_sessions(path: Path | str) -> dict[str, list[Utterance]]:
+    """Read a transcript, or a folder of them, as `read_transcript`: recording -> what is said in it."""
+    sessions: dict[str, list[Utterance]] = {}
+    for utterance in read_transcript(path):
+        sessions.setdefault(utterance.session, []).append(utterance)
+    return sessions
+
+
 def match_sessions(
     recordings: Collection[str], path: Path | str
 ) -> tuple[dict[str, list[Utterance]], list[str]]:
@@ -88,9 +82,7 @@ def match_sessions(
 
     A transcript of one session is that of a single recording whatever its name: subtitles are named as the file.
     """
-    sessions: dict[str, list[Utterance]] = {}
-    for utterance in read_transcript(path):
-        sessions.setdefault(utterance.session, []).append(utterance)
+    sessions = read_sessions(path)
     if len(sessions) == len(recordings) == 1:
         return dict(zip(recordings, sessions.values(), strict=True)), []
     return match_items(recordings, sessions, str(path))

@@ -36,15 +36,8 @@ def split_speakers(
 ) -> dict[str, Subset]:
     """Share the speakers among subsets, so that none is in two of them.
 
-    Parameters
-    ----------
-    num_meetings
-        Subset -> number of its meetings. Each gets `min_speakers`, and of the others a share that grows with
-        its number of meetings.
-    min_speakers
-        Most speakers of one meeting: what every subset needs.
-    rng
-        Where chance comes from, or its seed.
+    Each subset gets `min_speakers` (the most of one meeting), and of the others a share that grows with its number
+    of meetings.
 
     Raises
     ------
@@ -89,10 +82,8 @@ def write_corpus(
         Where to write; must not exist yet.
     subsets
         ``"train"``, ``"development"``, ``"test"`` or some of them. Give them different speakers.
-    settings
-        How the meetings are made.
-    seed
-        Seed of all meetings.
+    settings, seed
+        How the meetings are made, and the seed of all.
     hook
         Progress callback: ``hook("simulating", None, total=, completed=)``.
 

@@ -14,23 +14,19 @@ from pixit.simulation.simulate import (
     SceneSettings,
     draw_gain,
     perform,
-    to_samples,
+    to_integers,
 )
 from pixit.simulation.voices import Intervals
 from pixit.types import PixitError
 from pixit.windows import frames_from_intervals
 
+Counts = tuple[tuple[int, int, float], ...]
+
 
 class PairSettings(SceneSettings):
     """Two simulated chunks of one meeting, in the same room."""
 
-    speaker_counts: tuple[tuple[int, int, float], ...] = (
-        (1, 1, 0.35),
-        (2, 1, 0.3),
-        (2, 0, 0.15),
-        (1, 0, 0.1),
-        (3, 0, 0.1),
-    )
+    speaker_counts: Counts = ((1, 1, 0.35), (2, 1, 0.3), (2, 0, 0.15), (1, 0, 0.1), (3, 0, 0.1))
     """Speakers of the one and of the other chunk, and how often; which of the two comes first is drawn."""
     full_overlap_probability: Probability = 0.15
     """How often all speakers of a chunk talk all the time, instead of taking turns as in a real meeting."""
@@ -120,10 +116,10 @@ class SimulatedPairs(EpochDataset):
         rate_hz = self.shape.sample_rate_hz
         duration_s = self.shape.num_samples / rate_hz
         excerpt = self.ingredients.turn_taking.excerpt(count, duration_s, rng, self.settings.min_talk_s)
-        return [to_samples(turns, rate_hz) for turns in excerpt]
+        return [to_integers(turns * rate_hz) for turns in excerpt]
 
 
-def _check_counts(counts: tuple[tuple[int, int, float], ...], max_speakers: int, pool_size: int) -> None:
+def _check_counts(counts: Counts, max_speakers: int, pool_size: int) -> None:
     for first, second, weight in counts:
         if min(first, second) < 0 or not 1 <= first + second <= max_speakers or weight < 0:
             raise PixitError(

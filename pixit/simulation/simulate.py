@@ -39,6 +39,7 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotPositive = Annotated[float, Field(le=0)]
 Count = Annotated[int, Field(ge=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
@@ -56,10 +57,7 @@ class SceneSettings(Settings):
     speed: Annotated[tuple[Positive, Positive], AfterValidator(_ordered)] = (0.9, 1.1)
     channel_probability: Probability = 0.2
     """How often a telephone band, a low-pass or an equaliser stands between microphone and recording."""
-    peak_dbfs: Annotated[tuple[float, Annotated[float, Field(le=0)]], AfterValidator(_ordered)] = (
-        -30.0,
-        -1.0,
-    )
+    peak_dbfs: Annotated[tuple[float, NotPositive], AfterValidator(_ordered)] = (-30.0, -1.0)
     """Peak of the finished mixture."""
 
 
@@ -106,10 +104,11 @@ class Ingredients:
         PixitError
             If one of them is missing, unreadable or empty.
         """
-        files = {place: find_audio(Path(place)) for place in noises}
-        if empty := [place for place, found in files.items() if not found]:
-            raise PixitError(f"{empty[0]}: holds no recordings of noise; expected .flac, .wav or .mp3 files")
-        recorded = [open_audio(path, sample_rate_hz).read() for found in files.values() for path in found]
+        recorded = []
+        for place in noises:
+            if not (files := find_audio(Path(place))):
+                raise PixitError(f"{place}: holds no recordings of noise; expected .flac, .wav or .mp3 files")
+            recorded += [open_audio(path, sample_rate_hz).read() for path in files]
         return cls(
             pool=SpeakerPool.from_folders(speech, sample_rate_hz, unlabelled_speech, cache),
             turn_taking=TurnTaking.from_rttms(turns),
@@ -186,14 +185,19 @@ def perform(
     image, speech
         The speaker as the microphone hears him, (T,), and the samples (n, 2) where the dry speech is active.
     """
-    dry_turns = np.round(turns * part.speed).astype(np.int64)
+    dry_turns = to_integers(turns * part.speed)
     dry, speech = talk(voice, dry_turns, round(num_samples * part.speed), sample_rate_hz, rng)
     signal = np.zeros(num_samples, dtype=np.float32)
     changed = change_speed(dry, part.speed)[:num_samples]
     signal[: len(changed)] = changed * np.float32(part.gain)
     if part.path is not None:
         signal = part.path(signal)
-    return signal, clip_intervals(np.round(speech / part.speed).astype(np.int64), 0, num_samples)
+    return signal, clip_intervals(to_integers(speech / part.speed), 0, num_samples)
+
+
+def to_integers(places: NDArray[np.float64]) -> Intervals:
+    """Round places in samples."""
+    return np.round(places).astype(np.int64)
 
 
 def draw_gain(loudest: float, settings: SceneSettings, rng: np.random.Generator) -> np.float32:
@@ -243,7 +247,7 @@ def simulate_meeting(
     references = np.zeros((num_speakers, num_samples), dtype=np.float32)
     turns: list[Turn] = []
     for row, voice, part, seconds in zip(references, voices, scene.parts, excerpt, strict=True):
-        row[:], speech = perform(voice, to_samples(seconds, rate_hz), num_samples, part, rate_hz, rng)
+        row[:], speech = perform(voice, to_integers(seconds * rate_hz), num_samples, part, rate_hz, rng)
         # The end of the meeting may leave a sliver of speech that RTTM would round to nothing.
         long_enough = speech[speech[:, 1] - speech[:, 0] > 0.01 * rate_hz]
         turns += [Turn(start / rate_hz, end / rate_hz, voice.speaker) for start, end in long_enough.tolist()]
@@ -259,8 +263,3 @@ def simulate_meeting(
         speakers=tuple(voice.speaker for voice in voices),
         sample_rate_hz=rate_hz,
     )
-
-
-def to_samples(turns: NDArray[np.float64], sample_rate_hz: int) -> Intervals:
-    """Round turns (n, 2) in seconds to samples."""
-    return np.round(turns * sample_rate_hz).astype(np.int64)

@@ -52,12 +52,7 @@ class _Meeting:
 
 
 class TurnTaking:
-    """Real turn-taking to draw excerpts from.
-
-    Parameters
-    ----------
-    recordings
-        Recording -> its turns.
+    """Real turn-taking to draw excerpts from: recording -> its turns.
 
     Raises
     ------
@@ -100,10 +95,9 @@ class TurnTaking:
             return []
         best: list[Seconds] = []
         for _ in range(NUM_TRIES):
-            found = self._draw(duration_s, min_talk_s, rng)
-            if len(found) >= num_speakers:
-                return found[:num_speakers]
-            best = max(best, found, key=len)
+            best = max(best, self._draw(duration_s, min_talk_s, rng), key=len)
+            if len(best) >= num_speakers:
+                return best[:num_speakers]
         for _ in range(NUM_TRIES):
             if len(best) >= num_speakers:
                 return best[:num_speakers]
@@ -117,8 +111,7 @@ class TurnTaking:
     def _draw(self, duration_s: float, min_talk_s: float, rng: np.random.Generator) -> list[Seconds]:
         index = min(int(np.searchsorted(self._weights, rng.random())), len(self.meetings) - 1)
         meeting = self.meetings[index]
-        latest_s = meeting.end_s - duration_s
-        if latest_s < 0:
+        if (latest_s := meeting.end_s - duration_s) < 0:
             return []
         turns = meeting.excerpt(rng.uniform(0, latest_s) if latest_s > 0 else 0.0, duration_s)
         return [turn for turn in turns if (turn[:, 1] - turn[:, 0]).sum() >= min_talk_s]

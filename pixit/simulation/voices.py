@@ -73,24 +73,15 @@ def detect_speech(signal: Samples, sample_rate_hz: int) -> Intervals:
 
 @dataclass(frozen=True)
 class Voice:
-    """All utterances of one speaker, one after the other, at one level.
-
-    Parameters
-    ----------
-    speaker
-        Name.
-    samples
-        Dry speech (L,), 16 bits to save memory; its active parts have the level `SPEECH_DBFS`.
-    speech
-        Where it is speech, pauses under 0.3 s included.
-    onsets
-        Samples at which speech sets in after a pause of any length; talk can begin there.
-    """
+    """All utterances of one speaker, one after the other, at one level."""
 
     speaker: str
     samples: NDArray[np.int16]
+    """Dry speech (L,), 16 bits to save memory; its active parts have the level `SPEECH_DBFS`."""
     speech: Intervals
+    """Where it is speech, pauses under 0.3 s included."""
     onsets: NDArray[np.int64]
+    """Samples at which speech sets in after a pause of any length; talk can begin there."""
 
     @classmethod
     def from_utterances(
@@ -99,8 +90,7 @@ class Voice:
         """Trim the utterances, bring them to one level and join them; None where none holds speech."""
         pieces, stretches, offset = [], [], 0
         for utterance in utterances:
-            found = detect_speech(utterance, sample_rate_hz)
-            if len(found) == 0:
+            if len(found := detect_speech(utterance, sample_rate_hz)) == 0:
                 continue
             start, end = found[0, 0], found[-1, 1]
             active = np.concatenate([utterance[a:b] for a, b in found])
@@ -150,12 +140,8 @@ def talk(
     """Fill turns with the speech of a voice.
 
     The first turn begins at a random onset (amid speech where the turn begins at sample 0: it is taken to go
-    on from before), each further turn at the next onset after the speech used so far.
-
-    Parameters
-    ----------
-    turns
-        Where the speaker is to talk, samples within ``[0, num_samples)``.
+    on from before), each further turn at the next onset after the speech used so far. Turns are samples within
+    ``[0, num_samples)``.
 
     Returns
     -------
@@ -259,8 +245,7 @@ def find_speakers(folders: Sequence[Path | str], unlabelled: Sequence[Path | str
             )
         speakers |= found
     for folder in map(Path, unlabelled):
-        files = find_audio(folder)
-        if not files:
+        if not (files := find_audio(folder)):
             raise PixitError(f"{folder}: found no recordings in it; expected .flac, .wav or .opus files")
         speakers |= {f"{folder.name}-{number}": [path] for number, path in enumerate(files)}
     for name in speakers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,8 @@ def active_intervals(
         In any order; they may overlap, and those of no length count for nothing.
     within
         Stretches ``(start_s, end_s)`` that nothing may leave: the recording, or what of it is annotated.
-    merge_gap_s
-        Turns of one speaker that are less than this apart become one.
-    padding_s
-        What is added before and after.
+    merge_gap_s, padding_s
+        Turns of one speaker that are less than the gap apart become one; the padding comes before and after.
     keep_apart
         For a mixture: neither gaps nor padding may reach where only others speak, whose words would be
         taken for the speaker's.
@@ -85,17 +83,13 @@ def split(audio: Audio, start: int, stop: int, max_samples: int) -> list[tuple[i
     """
     parts = []
     while stop - start > max_samples:
-        cut = _quietest(audio, start + max_samples // 2, start + max_samples)
+        first = start + max_samples // 2
+        energy = np.cumsum(np.square(audio.read(first, start + max_samples), dtype=np.float64))
+        width = min(round(QUIET_S * audio.sample_rate_hz), len(energy) - 1)
+        cut = first + int(np.argmin(energy[width:] - energy[: len(energy) - width])) + width // 2 + 1
         parts.append((start, cut))
         start = cut
     return [*parts, (start, stop)]
-
-
-def _quietest(audio: Audio, start: int, stop: int) -> int:
-    """Return the sample in [start, stop) around which there is least energy."""
-    energy = np.cumsum(np.square(audio.read(start, stop), dtype=np.float64))
-    width = min(round(QUIET_S * audio.sample_rate_hz), len(energy) - 1)
-    return start + int(np.argmin(energy[width:] - energy[: len(energy) - width])) + width // 2 + 1
 
 
 class Journal:
@@ -111,11 +105,6 @@ class Journal:
     request
         Everything that determines the words, fit for JSON.
 
-    Attributes
-    ----------
-    num_added
-        Stretches that this run added.
-
     Raises
     ------
     PixitError
@@ -127,7 +116,7 @@ class Journal:
         self.request = json.loads(json.dumps(request))
         self._words: dict[Stretch, list[Word]] = {}
         self._is_begun = False
-        self.num_added = 0
+        self.num_added = 0  # by this run
         if path.exists():
             self._read()
 
@@ -147,12 +136,11 @@ class Journal:
 
     def begin(self) -> None:
         """Write the file as far as it is known, whole or not at all."""
-        if self._is_begun:
-            return
-        lines = [json.dumps({"request": self.request}, ensure_ascii=False) + "\n"]
-        lines += [_line(stretch, words) for stretch, words in self._words.items()]
-        write_text(self.path, "".join(lines))
-        self._is_begun = True
+        if not self._is_begun:
+            lines = [json.dumps({"request": self.request}, ensure_ascii=False) + "\n"]
+            lines += [_line(stretch, words) for stretch, words in self._words.items()]
+            write_text(self.path, "".join(lines))
+            self._is_begun = True
 
     def _read(self) -> None:
         try:
@@ -174,10 +162,5 @@ class Journal:
 
 
 def _line(stretch: Stretch, words: Sequence[Word]) -> str:
-    entry = {
-        "speaker": stretch.speaker,
-        "start": stretch.start,
-        "stop": stretch.stop,
-        "words": [[word.text, round(word.start_s, 4), round(word.end_s, 4)] for word in words],
-    }
-    return json.dumps(entry, ensure_ascii=False) + "\n"
+    rounded = [[word.text, round(word.start_s, 4), round(word.end_s, 4)] for word in words]
+    return json.dumps(asdict(stretch) | {"words": rounded}, ensure_ascii=False) + "\n"

@@ -118,12 +118,7 @@ class Transcriber:
         turns
             Who spoke when; None for one unknown speaker, and stretches cut where it is quietest.
         within, session, journal, hook
-            As for `separation`.
-
-        Returns
-        -------
-        list of Utterance
-            Ordered by start.
+            As for `separation`, and so is what is returned.
 
         Raises
         ------
@@ -192,22 +187,16 @@ class Transcriber:
         """Group the words of a stretch; a pause or the length ends an utterance."""
         groups: list[list[Word]] = []
         for word in words:
-            if groups and word.start_s - groups[-1][-1].end_s < self.settings.pause_s:
-                groups[-1].append(word)
-            else:
-                groups.append([word])
+            if not groups or word.start_s - groups[-1][-1].end_s >= self.settings.pause_s:
+                groups.append([])
+            groups[-1].append(word)
         offset_s = stretch.start / SAMPLE_RATE_HZ
-        return [
-            Utterance(
-                session,
-                stretch.speaker,
-                offset_s + part[0].start_s,
-                offset_s + part[-1].end_s,
-                " ".join(word.text for word in part),
-            )
-            for group in groups
-            for part in break_up(group, self.settings.max_utterance_s)
-        ]
+        utterances = []
+        for part in (part for group in groups for part in break_up(group, self.settings.max_utterance_s)):
+            start_s, end_s = offset_s + part[0].start_s, offset_s + part[-1].end_s
+            text = " ".join(word.text for word in part)
+            utterances.append(Utterance(session, stretch.speaker, start_s, end_s, text))
+        return utterances
 
 
 def break_up(words: list[Word], max_s: float) -> list[list[Word]]:
