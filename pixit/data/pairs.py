@@ -13,8 +13,7 @@ rejection.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +58,7 @@ class PairSampler:
     A recording is drawn in proportion to its usable time: its annotated stretches that are long enough for a
     chunk. Within it all pairs of starts that satisfy the constraints are equally likely, except that a short
     annotated stretch counts by its length, not by its few possible starts. The two chunks may overlap in
-    time.
+    time; one of them may be without any speaker, as often as the recordings are, but not both.
 
     Parameters
     ----------
@@ -69,11 +68,6 @@ class PairSampler:
         Length of a chunk.
     max_speakers
         K: most speakers that the two chunks of a pair may have together.
-    balance
-        Group of a recording; each group is drawn equally often, however much time it has. None for one group.
-    empty_weight
-        Factor on the probability of a chunk without any speaker: 1 leaves it as it is in the recordings, 0
-        never draws one. Two chunks without speakers never make a pair.
 
     Raises
     ------
@@ -81,43 +75,23 @@ class PairSampler:
         If no recording gives a pair, or a parameter is out of range.
     """
 
-    def __init__(
-        self,
-        recordings: Sequence[Recording],
-        duration_s: float,
-        max_speakers: int,
-        balance: Callable[[Recording], Hashable] | None = None,
-        empty_weight: float = 1.0,
-    ) -> None:
-        if not duration_s > 0 or max_speakers < 1 or not empty_weight >= 0:
+    def __init__(self, recordings: Sequence[Recording], duration_s: float, max_speakers: int) -> None:
+        if not duration_s > 0 or max_speakers < 1:
             raise PixitError(
-                f"pairs: found a duration of {duration_s} s, {max_speakers} speakers and an empty weight of "
-                f"{empty_weight}; expected more than 0 s, at least 1 speaker, and a weight of at least 0"
+                f"pairs: found a duration of {duration_s} s and {max_speakers} speakers; expected more than 0 s, "
+                "and at least 1 speaker"
             )
-        self.duration_s = duration_s
-        self.max_speakers = max_speakers
-        tables = [_PairTable(recording, duration_s, max_speakers, empty_weight) for recording in recordings]
+        self.duration_s, self.max_speakers = duration_s, max_speakers
+        tables = [_PairTable(recording, duration_s, max_speakers) for recording in recordings]
         self._tables = [table for table in tables if table.problem is None]
         self.unusable = {table.recording.uri: table.problem for table in tables if table.problem is not None}
         if not self._tables:
             raise PixitError(f"no pair of chunks can be drawn: {self.describe()}")
-        weights = np.array([table.usable_s for table in self._tables], dtype=float)
-        if balance is not None:
-            groups = [balance(table.recording) for table in self._tables]
-            totals: Counter[Hashable] = Counter()
-            for group, weight in zip(groups, weights, strict=True):
-                totals[group] += weight
-            weights /= [totals[group] for group in groups]
-        self._cumulative = np.cumsum(weights)
+        self._cumulative = np.cumsum([table.usable_s for table in self._tables])
 
     def sample(self, rng: np.random.Generator) -> Pair:
         """Draw one pair."""
         return self._tables[_draw(self._cumulative, rng)].sample(rng)
-
-    def fixed(self, count: int, seed: int) -> list[Pair]:
-        """Draw the same `count` pairs at every call, for validation."""
-        rng = np.random.default_rng(seed)
-        return [self.sample(rng) for _ in range(count)]
 
     def describe(self) -> str:
         """Say in one line how many recordings give pairs, and name those that do not, with the reason."""
@@ -134,9 +108,7 @@ class _PairTable:
     `problem` says why there are none, or is None.
     """
 
-    def __init__(
-        self, recording: Recording, duration_s: float, max_speakers: int, empty_weight: float
-    ) -> None:
+    def __init__(self, recording: Recording, duration_s: float, max_speakers: int) -> None:
         self.recording = recording
         self.problem: str | None = None
         regions = [(a, b) for a, b in recording.annotated if b - a >= duration_s - _ROUNDING_S]
@@ -153,8 +125,7 @@ class _PairTable:
         self._names = [tuple(s for s, on in zip(speakers, row, strict=True) if on) for row in self._sets]
         self._sizes = self._sets.sum(axis=1)
         self._max_speakers = max_speakers
-        weights_of_sets = np.bincount(self._set_of, weights=weights[few], minlength=len(self._sets))
-        self._weights = np.where(self._sizes == 0, empty_weight, 1.0) * weights_of_sets
+        self._weights = np.bincount(self._set_of, weights=weights[few], minlength=len(self._sets))
         partner_weights = [self._weights[self._partners(i)].sum() for i in range(len(self._sets))]
         self._cumulative = np.cumsum(self._weights * np.array(partner_weights))
         if not (self._cumulative > 0).any():
@@ -241,6 +212,13 @@ class EpochDataset(Dataset[Item]):
 
     An item holds ``mixtures`` (2, T), the two chunks; ``activities`` (2, K, F); ``references`` (2, K, T),
     the sources in the order of the activities, zeros where none are known; and ``has_references`` ().
+
+    Parameters
+    ----------
+    shape
+        T, K, F and how they relate.
+    items_per_epoch, seed
+        Number of items, and the seed of all that is random here.
     """
 
     def __init__(self, shape: ChunkShape, items_per_epoch: int, seed: int) -> None:
@@ -267,20 +245,7 @@ class EpochDataset(Dataset[Item]):
 
 
 class PairDataset(EpochDataset):
-    """Pairs of real recordings as tensors; see `EpochDataset` for what an item holds.
-
-    Parameters
-    ----------
-    sampler
-        Draws the pairs.
-    shape
-        T, K, F and how they relate.
-    items_per_epoch
-        Number of items.
-    seed
-        Seed of all that is random here.
-    augment
-        Changes an item, with the generator it is to draw from.
+    """Pairs of real recordings as tensors; see `EpochDataset`.
 
     Raises
     ------
@@ -288,14 +253,7 @@ class PairDataset(EpochDataset):
         If the chunks of `sampler` are not T samples long, or may hold more than K speakers.
     """
 
-    def __init__(
-        self,
-        sampler: PairSampler,
-        shape: ChunkShape,
-        items_per_epoch: int,
-        seed: int,
-        augment: Callable[[Item, np.random.Generator], Item] | None = None,
-    ) -> None:
+    def __init__(self, sampler: PairSampler, shape: ChunkShape, items_per_epoch: int, seed: int) -> None:
         num_samples = seconds_to_samples(sampler.duration_s, shape.sample_rate_hz)
         if num_samples != shape.num_samples or sampler.max_speakers > shape.max_speakers:
             raise PixitError(
@@ -303,12 +261,11 @@ class PairDataset(EpochDataset):
                 f"expected {shape.num_samples} samples and at most {shape.max_speakers} speakers"
             )
         super().__init__(shape, items_per_epoch, seed)
-        self.sampler, self.augment = sampler, augment
+        self.sampler = sampler
 
     def draw(self, rng: np.random.Generator) -> Item:
-        """Draw a pair, read its audio and change it."""
-        item = load_pair(self.sampler.sample(rng), self.shape)
-        return self.augment(item, rng) if self.augment is not None else item
+        """Draw a pair and read its audio."""
+        return load_pair(self.sampler.sample(rng), self.shape)
 
 
 def load_pair(pair: Pair, shape: ChunkShape) -> Item:

@@ -99,6 +99,11 @@ def test_pairs_agree_with_a_boolean_timeline(
             assert chunk.speakers == speakers_on_timeline(cells, chunk.start_s, duration_s)
 
 
+def drawn(sampler: PairSampler, count: int, seed: int = 0) -> list[Pair]:
+    rng = np.random.default_rng(seed)
+    return [sampler.sample(rng) for _ in range(count)]
+
+
 @settings(max_examples=15, deadline=None)
 @given(recordings(), st.integers(20, 200), st.integers(2, 4))
 def test_all_pairs_are_drawn_as_often_as_they_should(
@@ -110,7 +115,7 @@ def test_all_pairs_are_drawn_as_often_as_they_should(
     assume(valid)
     found = Counter(
         (pair.first.speakers, pair.second.speakers)
-        for pair in PairSampler([meeting], duration_s, max_speakers).fixed(draws, seed=0)
+        for pair in drawn(PairSampler([meeting], duration_s, max_speakers), draws)
     )
     total = sum(valid.values())
     for sets, count in valid.items():
@@ -120,7 +125,7 @@ def test_all_pairs_are_drawn_as_often_as_they_should(
 
 def test_starts_are_uniform() -> None:
     meeting = recording([(0, 10, "A"), (10, 20, "B")], [(0, 20)])
-    pairs = PairSampler([meeting], duration_s=4, max_speakers=2).fixed(3000, seed=1)
+    pairs = drawn(PairSampler([meeting], duration_s=4, max_speakers=2), 3000, seed=1)
     starts = defaultdict(list)
     for chunk in itertools.chain.from_iterable((pair.first, pair.second) for pair in pairs):
         starts[chunk.speakers].append(chunk.start_s)
@@ -134,8 +139,8 @@ def test_starts_are_uniform() -> None:
 
 def test_both_ends_of_a_stretch_are_reached() -> None:
     meeting = recording([(2, 2.01, "first"), (9.99, 10, "last")], [(2, 10)])
-    pairs = PairSampler([meeting], duration_s=3, max_speakers=2, empty_weight=0).fixed(20, seed=0)
-    starts = {c.speakers[0]: c.start_s for pair in pairs for c in (pair.first, pair.second)}
+    pairs = drawn(PairSampler([meeting], duration_s=3, max_speakers=2), 2000)
+    starts = {c.speakers[0]: c.start_s for pair in pairs for c in (pair.first, pair.second) if c.speakers}
     assert 2 <= starts["first"] < 2.01
     assert 6.99 < starts["last"] <= 7
 
@@ -143,7 +148,7 @@ def test_both_ends_of_a_stretch_are_reached() -> None:
 def test_a_stretch_as_long_as_a_chunk_is_used_for_its_length() -> None:
     # 5.1 - 0.1 < 5 in floating point
     meeting = recording([(1, 2, "A"), (8, 9, "B")], [(0.1, 5.1), (7.3, 12.3), (20, 30)])
-    pairs = PairSampler([meeting], duration_s=5, max_speakers=2).fixed(2000, seed=0)
+    pairs = drawn(PairSampler([meeting], duration_s=5, max_speakers=2), 2000)
     first = Counter(pair.first.start_s for pair in pairs if pair.first.speakers)
     assert set(first) == {0.1, 7.3}
     # Weights are the lengths 5, 5 and, without speakers, 10: AB, BA 25 each; A0, 0A, B0, 0B 50 each.
@@ -152,7 +157,7 @@ def test_a_stretch_as_long_as_a_chunk_is_used_for_its_length() -> None:
 
 def test_stretches_shorter_than_a_chunk_are_left_out() -> None:
     meeting = recording([(0, 3, "A"), (10, 15, "B"), (15, 20, "C")], [(0, 3), (10, 20)])
-    pairs = PairSampler([meeting], duration_s=4, max_speakers=3).fixed(100, seed=0)
+    pairs = drawn(PairSampler([meeting], duration_s=4, max_speakers=3), 100)
     assert all(10 <= chunk.start_s <= 16 for pair in pairs for chunk in (pair.first, pair.second))
 
 
@@ -174,54 +179,43 @@ def test_recordings_without_pairs_are_named() -> None:
         PairSampler([], duration_s=2, max_speakers=2)
 
 
-def test_one_speaker_and_pauses_make_pairs_unless_empty_chunks_are_excluded() -> None:
+def test_one_speaker_and_pauses_make_pairs() -> None:
     meeting = recording([(0, 10, "A")], [(0, 20)])
-    for pair in PairSampler([meeting], duration_s=2, max_speakers=1).fixed(50, seed=0):
+    for pair in drawn(PairSampler([meeting], duration_s=2, max_speakers=1), 50):
         assert {pair.first.speakers, pair.second.speakers} == {(), ("A",)}
-    with pytest.raises(PixitError, match="meeting"):
-        PairSampler([meeting], duration_s=2, max_speakers=1, empty_weight=0)
 
 
-def test_empty_weight_scales_the_share_of_empty_chunks() -> None:
+def test_empty_chunks_are_as_frequent_as_in_the_recording() -> None:
     meeting = recording([(0, 4, "A"), (4, 8, "B")], [(0, 12)])
-    shares = {}
-    for empty_weight in (1.0, 0.25, 0.0):
-        pairs = PairSampler([meeting], 2, 2, empty_weight=empty_weight).fixed(4000, seed=0)
-        shares[empty_weight] = np.mean([not (p.first.speakers and p.second.speakers) for p in pairs])
+    pairs = drawn(PairSampler([meeting], 2, 2), 4000)
     # Lengths of starts: A 2, AB 2, B 2, B at the end 2, none 2; both speakers beside none count, too.
     lengths = {"A": 2, "AB": 2, "B": 4, "": 2}
     beside_empty = lengths[""] * (lengths["A"] + lengths["AB"] + lengths["B"])
-    without = lengths["A"] * lengths["B"]
-    for empty_weight, share in shares.items():
-        expected = empty_weight * beside_empty / (empty_weight * beside_empty + without)
-        assert share == pytest.approx(expected, abs=0.04)
+    expected = beside_empty / (beside_empty + lengths["A"] * lengths["B"])
+    share = np.mean([not (p.first.speakers and p.second.speakers) for p in pairs])
+    assert share == pytest.approx(expected, abs=0.04)
 
 
-def test_recordings_are_drawn_by_usable_time_or_balanced() -> None:
+def test_recordings_are_drawn_by_usable_time() -> None:
     turns = [(0, 10, "A"), (10, 20, "B")]
     simulated = recording([*turns, (20, 90, "B")], [(0, 90)], uri="simulated")
     real = recording(turns, [(0, 20), (30, 31)], uri="real")
-    for balance, share in ((None, 20 / 110), (lambda r: r.uri == "real", 0.5), (lambda r: 0, 20 / 110)):
-        pairs = PairSampler([simulated, real], 4, 2, balance=balance).fixed(2000, seed=0)
-        assert np.mean([p.first.recording is real for p in pairs]) == pytest.approx(share, abs=0.05)
+    pairs = drawn(PairSampler([simulated, real], 4, 2), 2000)
+    assert np.mean([p.first.recording is real for p in pairs]) == pytest.approx(20 / 110, abs=0.05)
 
 
 def test_the_generator_decides() -> None:
     meeting = recording([(0, 10, "A"), (10, 20, "B")], [(0, 20)])
     sampler = PairSampler([meeting], duration_s=4, max_speakers=2)
-    assert sampler.fixed(20, seed=3) == sampler.fixed(20, seed=3)
-    assert sampler.fixed(20, seed=3) != sampler.fixed(20, seed=4)
-    rng = np.random.default_rng(3)
-    assert [sampler.sample(rng) for _ in range(20)] == sampler.fixed(20, seed=3)
+    assert drawn(sampler, 20, seed=3) == drawn(sampler, 20, seed=3)
+    assert drawn(sampler, 20, seed=3) != drawn(sampler, 20, seed=4)
 
 
-@pytest.mark.parametrize(
-    ("duration_s", "max_speakers", "empty_weight"), [(0, 3, 1), (float("nan"), 3, 1), (5, 0, 1), (5, 3, -1)]
-)
-def test_parameters_out_of_range(duration_s: float, max_speakers: int, empty_weight: float) -> None:
+@pytest.mark.parametrize(("duration_s", "max_speakers"), [(0, 3), (float("nan"), 3), (5, 0)])
+def test_parameters_out_of_range(duration_s: float, max_speakers: int) -> None:
     meeting = recording([(0, 10, "A"), (10, 20, "B")], [(0, 20)])
     with pytest.raises(PixitError, match="expected"):
-        PairSampler([meeting], duration_s, max_speakers, empty_weight=empty_weight)
+        PairSampler([meeting], duration_s, max_speakers)
 
 
 @pytest.mark.real
@@ -235,7 +229,7 @@ def test_real_meetings(shared_data: Path) -> None:
     ]
     sampler = PairSampler(meetings, duration_s=5, max_speakers=3)
     assert not sampler.unusable
-    for pair in sampler.fixed(500, seed=0):
+    for pair in drawn(sampler, 500):
         assert not set(pair.first.speakers) & set(pair.second.speakers)
         assert 0 < len(pair.first.speakers) + len(pair.second.speakers) <= 3
         assert pair.first.recording is pair.second.recording
@@ -381,17 +375,6 @@ def test_recordings_with_and_without_references_stand_in_one_batch(meeting: Reco
     sampler = PairSampler([meeting, without_references(meeting)], 2.0, 3)
     batch = next(iter(DataLoader(PairDataset(sampler, SHAPE, 16, seed=0), batch_size=16)))
     assert 0 < batch["has_references"].sum() < 16
-
-
-def test_augmentation_draws_from_the_item_s_generator(meeting: Recording, dataset: PairDataset) -> None:
-    def louder(item: Item, rng: np.random.Generator) -> Item:
-        return {**item, "mixtures": item["mixtures"] * rng.uniform(2, 3)}
-
-    changed = PairDataset(dataset.sampler, SHAPE, 12, seed=5, augment=louder)
-    assert all_equal(changed[3], changed[3])
-    gain = (changed[3]["mixtures"].norm() / dataset[3]["mixtures"].norm()).item()
-    assert 2 < gain < 3
-    assert torch.equal(changed[3]["activities"], dataset[3]["activities"])
 
 
 def test_length_and_bounds(dataset: PairDataset) -> None:
