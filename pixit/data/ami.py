@@ -47,8 +47,8 @@ class Token:
     """One element of a words file; the times are NaN where the annotation does not say.
 
     Its `kind` is the name of the element: ``w`` (a word, or a punctuation mark, which takes no time),
-    ``vocalsound`` (laugh, cough …), ``gap`` (speech that was not transcribed), ``disfmarker`` (where a speaker
-    broke off), ``nonvocalsound`` … Only words and marks have a text; a truncated word was broken off.
+    ``vocalsound`` (laugh, cough …), ``gap`` (speech that was not transcribed), ``disfmarker`` (where a
+    speaker broke off), ``nonvocalsound`` … Only words and marks have a text; a truncated word was broken off.
     """
 
     kind: str
@@ -131,7 +131,7 @@ def find_turns(tokens: Mapping[str, Iterable[Token]], vocal_sounds: bool = False
     """Return who spoke when, by the rules of the AMI diarization setup (Landini et al., VBx, 2022).
 
     Words of one speaker that touch or overlap are one turn; no pause between words, however short, is
-    bridged. Marks and what has no duration or no times are left out.
+    bridged. Marks and what has no duration or no times are left out. Turns are ordered by start, then end.
 
     Parameters
     ----------
@@ -139,11 +139,6 @@ def find_turns(tokens: Mapping[str, Iterable[Token]], vocal_sounds: bool = False
         Of each speaker (see `read_meeting`).
     vocal_sounds
         Count laughs, coughs and the like as speech: ``word_and_vocalsounds`` instead of ``only_words``.
-
-    Returns
-    -------
-    list of Turn
-        Ordered by start, then end, then as `tokens`.
     """
     kinds = ("w", "vocalsound") if vocal_sounds else ("w",)
     turns = []

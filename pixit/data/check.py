@@ -65,7 +65,7 @@ class DatabaseReport:
 
 @dataclass
 class _Subset:
-    """A subset under examination; `files` have no annotation read yet, `findings` are those of all subsets."""
+    """A subset under examination; `files` have no annotation read yet, `findings` are of all subsets."""
 
     protocol: str
     name: str

@@ -89,16 +89,9 @@ def check_audio(path: Path, full: bool) -> AudioReport:
 
 
 def check_file(file: ProtocolFile, path: Path | None, audio: AudioReport | None, note: Note) -> FileReport:
-    """Check what a protocol says of a recording.
+    """Check what a protocol says of a recording, and tell `note` what is wrong.
 
-    Parameters
-    ----------
-    file
-        As ``Protocol.train_iter`` yields it: with the annotation as it is written.
-    path, audio
-        What `check_audio` found in the file; None where there is none.
-    note
-        Is told what is wrong.
+    The `file` has the annotation as it is written; `path` and `audio` are None where there is none.
     """
     report = FileReport(file["uri"], file["database"], file.get("scope"), path, audio)
     if audio is not None and audio.problem:

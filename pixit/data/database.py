@@ -56,8 +56,9 @@ def load_recordings(protocol: str | None, subset: str, database: Path | str | No
     subset
         ``"train"``, ``"development"`` or ``"test"``.
     database
-        A ``database.yml``. None for those that pyannote.database finds by itself: ``~/.pyannote/database.yml``,
-        ``./database.yml``, and the files that ``PYANNOTE_DATABASE_CONFIG`` names.
+        A ``database.yml``. None for those that pyannote.database finds by itself:
+        ``~/.pyannote/database.yml``, ``./database.yml``, and the files that ``PYANNOTE_DATABASE_CONFIG``
+        names.
 
     Raises
     ------

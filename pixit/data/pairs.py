@@ -37,7 +37,7 @@ _ROUNDING_S = 1e-6
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of `recording` from `start_s` on; `speakers` (sorted) are all who talk in it, if only shortly."""
+    """A stretch of `recording` from `start_s` on; `speakers` (sorted) are all who talk in it, if shortly."""
 
     recording: Recording
     start_s: float
@@ -78,8 +78,8 @@ class PairSampler:
     def __init__(self, recordings: Sequence[Recording], duration_s: float, max_speakers: int) -> None:
         if not duration_s > 0 or max_speakers < 1:
             raise PixitError(
-                f"pairs: found a duration of {duration_s} s and {max_speakers} speakers; expected more than 0 s, "
-                "and at least 1 speaker"
+                f"pairs: found a duration of {duration_s} s and {max_speakers} speakers; "
+                "expected more than 0 s and at least 1 speaker"
             )
         self.duration_s, self.max_speakers = duration_s, max_speakers
         tables = [_PairTable(recording, duration_s, max_speakers) for recording in recordings]
@@ -286,13 +286,9 @@ def load_pair(pair: Pair, shape: ChunkShape) -> Item:
 
 
 def activities(chunk: Chunk, shape: ChunkShape) -> Samples:
-    """Return who talks when in a chunk.
+    """Return who talks when in a chunk, (K, F): 1 where the centre of the frame lies in a turn, else 0.
 
-    Returns
-    -------
-    array, (K, F)
-        1 where the centre of the frame lies in a turn, else 0; rows in the order of ``chunk.speakers``, then
-        rows of zeros up to K.
+    Rows are in the order of ``chunk.speakers``, then rows of zeros up to K.
     """
     # Counted from the first sample that is read, which rounding may have moved by half a sample.
     offset_s = seconds_to_samples(chunk.start_s, shape.sample_rate_hz) / shape.sample_rate_hz

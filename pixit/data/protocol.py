@@ -54,7 +54,7 @@ def read_recording(
 ) -> tuple[Recording, float]:
     """Read one recording from its audio and its RTTM, which have the same name but for the ending.
 
-    `annotated` are the stretches ``(start_s, end_s)`` where the RTTM is complete; None for all of the recording.
+    `annotated` are the stretches ``(start_s, end_s)`` where the RTTM is complete; None for the whole.
 
     Returns
     -------
@@ -136,11 +136,5 @@ def split_development(
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file, whole or not at all; its folder is made.
-
-    Raises
-    ------
-    PixitError
-        If it cannot be written.
-    """
+    """Write lines as `write_text` writes text."""
     write_text(path, "".join(f"{line}\n" for line in lines))

@@ -31,7 +31,7 @@ AUDIO_KINDS = {".wav": "audio/x-wav"}
 
 @dataclass(frozen=True)
 class Format:
-    """A format: how its files' names end, what writes recordings into one, and whether one can hold several."""
+    """A format: how its files' names end, what writes recordings into one, and if it may hold several."""
 
     ending: str
     write: Callable[[Sequence[Labelled], Path], None]
@@ -129,7 +129,7 @@ def tiers(recording: Labelled) -> dict[str, list[Utterance]]:
 
 
 def speech_table(recording: Labelled) -> list[tuple[float, float, bool]]:
-    """Cut the recording into stretches (start_s, end_s, is_speech), in hundredths of a second and without gap.
+    """Cut the recording into stretches (start_s, end_s, is_speech), in hundredths of a second, without gap.
 
     Someone speaks in the whole of a stretch of speech, nobody in one without.
     """
@@ -149,7 +149,7 @@ def speech_table(recording: Labelled) -> list[tuple[float, float, bool]]:
 
 
 def write_textgrid(recordings: Sequence[Labelled], path: Path) -> None:
-    """Write a Praat TextGrid, an interval tier each speaker; the text of a turn without words is the speaker."""
+    """Write a Praat TextGrid, an interval tier each speaker; a turn without words has the speaker as text."""
     from praatio.data_classes.interval_tier import IntervalTier
     from praatio.data_classes.textgrid import Textgrid
     from praatio.utilities.constants import Interval
@@ -192,9 +192,8 @@ def write_csv(recordings: Sequence[Labelled], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["recording", "start_s", "end_s", "speaker", "words"])
-        for recording in recordings:
-            for u in recording.utterances:
-                writer.writerow([recording.uri, f"{u.start_s:.3f}", f"{u.end_s:.3f}", u.speaker, u.words])
+        for uri, u in ((recording.uri, u) for recording in recordings for u in recording.utterances):
+            writer.writerow([uri, f"{u.start_s:.3f}", f"{u.end_s:.3f}", u.speaker, u.words])
 
 
 def audacity(recording: Labelled) -> str:

@@ -39,7 +39,7 @@ class Labelled:
         return max([self.duration_s or 0.0, *(utterance.end_s for utterance in self.utterances)])
 
     def media(self) -> list[Path]:
-        """Return the files to listen to: the recording, as `find_recording` finds it, and the separated tracks."""
+        """Return the files to listen to: the recording, if `find_recording` finds it, and the tracks."""
         if self.result is None:
             return [self.audio] if self.audio is not None else []
         found = find_recording(self.result, self.audio)
@@ -48,11 +48,11 @@ class Labelled:
 
 
 def read_labelled(paths: Iterable[Path | str]) -> list[Labelled]:
-    """Read the recordings of RTTM files, result folders, transcripts (as `read_transcript`) and folders of these.
+    """Read the recordings of RTTM, result folders, transcripts (as `read_transcript`) and folders of these.
 
-    Times are rounded to milliseconds: turns that become empty are left out, utterances keep one millisecond. A
-    file without any turn is one recording of its name, in which nobody speaks. A folder that holds no RTTM is
-    read as one of transcripts.
+    Times are rounded to milliseconds: turns that become empty are left out, utterances keep one millisecond.
+    A file without any turn is one recording of its name, in which nobody speaks. A folder that holds no RTTM
+    is read as one of transcripts.
 
     Raises
     ------

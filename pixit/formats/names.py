@@ -1,4 +1,4 @@
-"""Which file is of which recording: names that two sides write differently, results, and what they came from."""
+"""Which file is of which recording: names that differ on two sides, results, and what they came from."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def match_names(
 ) -> tuple[dict[str, str], list[str]]:
     """Find the name in `given` of each recording in `wanted`, one to one.
 
-    Equal names come first; then those that differ in folder, ending of the audio file or white space; then those
-    of which one continues after a dot, as ``EN2002a`` and AMI's audio file ``EN2002a.Mix-Headset``.
+    Equal names come first; then those that differ in folder, ending of the audio file or white space; then
+    those of which one continues after a dot, as ``EN2002a`` and AMI's audio file ``EN2002a.Mix-Headset``.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def match_names(
     Returns
     -------
     names, notes
-        Recording -> its name in `given`, in the order of `wanted`, without those that were not found; and a line
-        that says where both differ, if they do.
+        Recording -> its name in `given`, in the order of `wanted`, without those that were not found; and a
+        line that says where both differ, if they do.
 
     Raises
     ------
@@ -118,8 +118,8 @@ def is_result(folder: Path) -> bool:
 def find_results(paths: Iterable[Path | str]) -> list[Path]:
     """Return the folders of results, each once.
 
-    The paths are folders of results; folders that hold such folders, at any depth, hidden ones left out; and the
-    JSON or RTTM file of a result, for its folder.
+    The paths are folders of results; folders that hold such folders, at any depth, hidden ones left out; and
+    the JSON or RTTM file of a result, for its folder.
 
     Raises
     ------
@@ -148,26 +148,21 @@ def _results_below(folder: Path) -> Iterator[Path]:
 
 
 def find_recording(result: Separation, audio: Path | str | None = None) -> AudioFile | None:
-    """Find the recording that a result was separated from, and open it at the result's rate and channel.
+    """Find the recording that a result was separated from, opened at the result's rate and channel, or None.
 
-    1. `audio`, if the user names it: a file, or the file of the recording's name in a folder. It must be as long as
-       the result, to a sample.
+    1. `audio`, if the user names it: a file, or the file of the recording's name in a folder. It must be as
+       long as the result, to a sample.
     2. The file that ``settings["source"]`` names, if its SHA-256 is still that of the result's request.
-    3. The file of that name beside the result's folder, or beside the folder that holds it, with that SHA-256:
-       so a folder with recordings and results may be moved.
+    3. The file of that name beside the result's folder, or beside the folder that holds it, with that
+       SHA-256: so a folder with recordings and results may be moved.
 
     A result without SHA-256 (it was separated from memory, or made by hand) must agree in length instead.
-
-    Returns
-    -------
-    AudioFile or None
-        None if there is no file of that name.
 
     Raises
     ------
     PixitError
-        If `audio` is not there, cannot be read or is of another length, or if only files of the right name and
-        another content are found.
+        If `audio` is not there, cannot be read or is of another length, or if only files of the right name
+        and another content are found.
     """
     if audio is not None:
         path = find_files(Path(audio), [result.uri])[0][result.uri]
@@ -189,8 +184,8 @@ def find_recording(result: Separation, audio: Path | str | None = None) -> Audio
             return _open(path, result)
     if present:
         raise PixitError(
-            f"{present[0]}: is not the recording that {result.uri} was separated from, its content is another; "
-            "put that one back, move this away, or name the recording with --audio"
+            f"{present[0]}: is not the recording that {result.uri} was separated from, its content is "
+            "another; put that one back, move this away, or name the recording with --audio"
         )
     return None
 

@@ -35,11 +35,11 @@ class Utterance:
 def read_transcript(path: Path | str, need_times: bool = True) -> list[Utterance]:
     """Read a transcript, or all transcripts of a folder and its subfolders, which must be of one kind.
 
-    The ending says the kind: SegLST (``.json``, ``.seglst.json``; plain ``.json`` is passed over in a folder that
-    holds any other kind, for much else is JSON), STM (``.stm``; an optional label such as ``<o,f0,male>`` is no
-    word), CTM (``.ctm``; the format knows no speakers: as in MeetEval, each file is one, named by the file, and
-    the channel is ignored), SRT (``.srt``; ``[speaker]: text``), WebVTT (``.vtt``; ``<v speaker>text``). The
-    session of subtitles is the name of the file.
+    The ending says the kind: SegLST (``.json``, ``.seglst.json``; plain ``.json`` is passed over in a folder
+    that holds any other kind, for much else is JSON), STM (``.stm``; an optional label such as
+    ``<o,f0,male>`` is no word), CTM (``.ctm``; the format knows no speakers: as in MeetEval, each file is
+    one, named by the file, and the channel is ignored), SRT (``.srt``; ``[speaker]: text``), WebVTT
+    (``.vtt``; ``<v speaker>text``). The session of subtitles is the name of the file.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def match_sessions(
 ) -> tuple[dict[str, list[Utterance]], list[str]]:
     """Read a transcript and return what is said in each recording, by `match_items`, and its notes.
 
-    A transcript of one session is that of a single recording whatever its name: subtitles are named as the file.
+    A transcript of one session is that of a single recording whatever its name, as subtitles have the file's.
     """
     sessions = read_sessions(path)
     if len(sessions) == len(recordings) == 1:
@@ -132,9 +132,6 @@ def _check_times(start_s: float, end_s: float) -> None:
         raise ValueError
 
 
-# --- SegLST ---------------------------------------------------------------------------------------------
-
-
 def _read_seglst(path: Path, text: str) -> list[Utterance]:
     try:
         segments = json.loads(text)
@@ -173,9 +170,6 @@ def _write_seglst(path: Path, utterances: list[Utterance]) -> str:
             segment |= {"start_time": round(utterance.start_s, 3), "end_time": round(utterance.end_s, 3)}
         segments.append(segment | {"words": utterance.words})
     return json.dumps(segments, indent=2, ensure_ascii=False) + "\n"
-
-
-# --- STM and CTM ----------------------------------------------------------------------------------------
 
 
 def _read_stm(path: Path, text: str) -> list[Utterance]:
@@ -231,9 +225,6 @@ def _need_times(path: Path, utterance: Utterance) -> None:
         raise PixitError(
             f"{path}: an utterance of {utterance.speaker!r} has no times, which only SegLST can hold; write .json"
         )
-
-
-# --- subtitles ------------------------------------------------------------------------------------------
 
 
 def _from_cues(parse: Callable[[Path, str], list[Cue]]) -> Callable[[Path, str], list[Utterance]]:

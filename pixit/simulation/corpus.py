@@ -36,8 +36,8 @@ def split_speakers(
 ) -> dict[str, Subset]:
     """Share the speakers among subsets, so that none is in two of them.
 
-    Each subset gets `min_speakers` (the most of one meeting), and of the others a share that grows with its number
-    of meetings.
+    Each subset gets `min_speakers` (the most of one meeting), and of the others a share that grows with its
+    number of meetings.
 
     Raises
     ------
@@ -46,8 +46,7 @@ def split_speakers(
     """
     pool = ingredients.pool
     wanted = {name: number for name, number in num_meetings.items() if number > 0}
-    free = len(pool) - min_speakers * len(wanted)
-    if free < 0:
+    if (free := len(pool) - min_speakers * len(wanted)) < 0:
         raise PixitError(
             f"found {len(pool)} speakers, expected {min_speakers} for each of {', '.join(wanted)}; "
             "add speakers, or ask for smaller meetings or fewer subsets"
@@ -69,7 +68,7 @@ def write_corpus(
     seed: int = 0,
     hook: Hook | None = None,
 ) -> Path:
-    """Simulate meetings and write them as a corpus.
+    """Simulate meetings, write them as a corpus, and return the path of its ``database.yml``.
 
     Into `folder` go, for each meeting, ``audio/<uri>.flac``, ``references/<uri>/<speaker>.flac``,
     ``rttm/<uri>.rttm`` and ``uem/<uri>.uem``; for each subset, ``lists/<subset>.lst``; and ``references.map``
@@ -86,11 +85,6 @@ def write_corpus(
         How the meetings are made, and the seed of all.
     hook
         Progress callback: ``hook("simulating", None, total=, completed=)``.
-
-    Returns
-    -------
-    database
-        Path of the ``database.yml``.
 
     Raises
     ------
@@ -114,11 +108,8 @@ def write_corpus(
 def _write_subsets(
     corpus: Path, subsets: Mapping[str, Subset], settings: MeetingSettings, seed: int, hook: Hook | None
 ) -> None:
-    meetings = [
-        (name, number, f"{name}_{number:04d}")
-        for name, subset in subsets.items()
-        for number in range(subset.num_meetings)
-    ]
+    numbers = [(name, number) for name, subset in subsets.items() for number in range(subset.num_meetings)]
+    meetings = [(name, number, f"{name}_{number:04d}") for name, number in numbers]
     for completed, (name, number, uri) in enumerate(meetings, start=1):
         rng = np.random.default_rng([seed, SUBSETS.index(name), number])
         _write_meeting(corpus, uri, simulate_meeting(subsets[name].ingredients, settings, rng))
@@ -127,9 +118,8 @@ def _write_subsets(
     for name in subsets:
         _write_lines(corpus / "lists" / f"{name}.lst", (uri for of, _, uri in meetings if of == name))
     _write_lines(corpus / "references.map", sorted(f"{uri} references/{uri}" for *_, uri in meetings))
-    entries = {
-        name: subset_entry(name) | {"references": "references.map"} for name in SUBSETS if name in subsets
-    }
+    more = {"references": "references.map"}
+    entries = {name: subset_entry(name) | more for name in SUBSETS if name in subsets}
     protocols = {f"{DATABASE}.SpeakerDiarization.{PROTOCOL}": entries}
     write_database(corpus / "database.yml", {DATABASE: "audio/{uri}.flac"}, protocols, scope="database")
 

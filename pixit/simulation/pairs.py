@@ -37,8 +37,8 @@ class PairSettings(SceneSettings):
 class SimulatedPairs(EpochDataset):
     """Simulated pairs of chunks without a common speaker, at most K speakers together.
 
-    Items are as `EpochDataset` has them, with reference sources: the speakers of a chunk are the first rows of its
-    activities and references, the others are zeros.
+    Items are as `EpochDataset` has them, with reference sources: the speakers of a chunk are the first rows
+    of its activities and references, the others are zeros.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """What changes the sound of speakers: rooms (simulated and measured), channels, speed; and noise beside them.
 
-All but the change of speed is linear and the same for all sources of a meeting, so a mixture stays the sum of its
-reference sources and its noise.
+All but the change of speed is linear and the same for all sources of a meeting, so a mixture stays the sum of
+its reference sources and its noise.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ TAIL_S = 0.06  # from here on reflections are so dense that noise stands for the
 MAX_IMAGE_ORDER = 12  # all images that arrive before TAIL_S, even in the lowest room (12 × 2.4 m is 84 ms)
 LONGEST_RESPONSE_S = 1.0  # of a measured one: the rest of a hall's tail is left out
 NUM_CHANNEL_TAPS = 255
-CHANNEL_SUFFIX = re.compile(r"_c\d+$")
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,11 @@ class RoomBank:
                 rng = np.random.default_rng(self.seed)
                 simulated = [self._compute_room(rng) for _ in range(self.num_rooms)]
                 if self.cache:
-                    self._write(self.cache, simulated)
+                    arrays: dict[str, Any] = {"key": np.array(self._key())}
+                    for i, room in enumerate(simulated):
+                        arrays |= {f"{i}-{j}": place.response for j, place in enumerate(room)}
+                    with whole_file(self.cache) as new, new.open("wb") as file:
+                        np.savez(file, **arrays)
             self._rooms = simulated + self.measured
         return self._rooms
 
@@ -124,16 +127,13 @@ class RoomBank:
                 "pip install 'pixit-audio[train]', or set reverb_probability to 0"
             ) from None
         size_m = rng.uniform([3.0, 3.0, 2.4], [9.0, 7.0, 3.5])
-        # Sabine's formula has no solution for a dry large room: full absorption is the driest there is.
-        volume_m3 = size_m.prod()
-        surface_m2 = 2 * (size_m[0] * size_m[1] + size_m[1] * size_m[2] + size_m[0] * size_m[2])
         rt60_s = rng.uniform(*self.rt60_s)
-        absorption = min(0.161 * volume_m3 / (surface_m2 * rt60_s), 0.95)
+        # Sabine's formula has no solution for a dry large room: full absorption is the driest there is.
+        surface_m2 = 2 * (size_m[0] * size_m[1] + size_m[1] * size_m[2] + size_m[0] * size_m[2])
+        absorption = min(0.161 * size_m.prod() / (surface_m2 * rt60_s), 0.95)
+        walls = pyroomacoustics.Material(absorption)
         room = pyroomacoustics.ShoeBox(
-            size_m,
-            fs=self.sample_rate_hz,
-            materials=pyroomacoustics.Material(absorption),
-            max_order=MAX_IMAGE_ORDER,
+            size_m, fs=self.sample_rate_hz, materials=walls, max_order=MAX_IMAGE_ORDER
         )
         near_m, far_m = [WALL_DISTANCE_M] * 2, size_m[:2] - WALL_DISTANCE_M
         microphone_m = rng.uniform([*near_m, WALL_DISTANCE_M], [*far_m, 1.2])
@@ -142,10 +142,9 @@ class RoomBank:
         for place_m in places_m:
             room.add_source(place_m)
         room.compute_rir()
-        distances_m = [float(np.linalg.norm(place_m - microphone_m)) for place_m in places_m]
         return [
-            self._finish(response, distance_m, rt60_s, rng)
-            for response, distance_m in zip(room.rir[0], distances_m, strict=True)
+            self._finish(response, float(np.linalg.norm(place_m - microphone_m)), rt60_s, rng)
+            for response, place_m in zip(room.rir[0], places_m, strict=True)
         ]
 
     def _finish(
@@ -165,12 +164,6 @@ class RoomBank:
         level = np.sqrt(np.mean((aligned[before] / decay[before]) ** 2))
         aligned[start:] = rng.standard_normal(num_samples - start) * decay[start:] * level
         return _with_early_energy_of_one(aligned, LEAD_SAMPLES, self.sample_rate_hz)
-
-    def _write(self, cache: Path, rooms: list[list[Filter]]) -> None:
-        arrays: dict[str, Any] = {"key": np.array(self._key())}
-        arrays |= {f"{i}-{j}": path.response for i, room in enumerate(rooms) for j, path in enumerate(room)}
-        with whole_file(cache) as new, new.open("wb") as file:
-            np.savez(file, **arrays)
 
     def _key(self) -> str:
         return repr((self.num_rooms, self.positions_per_room, self.seed, self.sample_rate_hz, self.rt60_s))
@@ -196,9 +189,9 @@ class RoomBank:
 def measured_rooms(places: Iterable[Path | str], sample_rate_hz: int) -> list[list[Filter]]:
     """Read measured room responses from files, or folders of them: the filters of each room.
 
-    A response stands in a file; several of one room (places of the speaker, or of the microphone) have the same
-    name but for an ending ``_c0``, ``_c1``, …. The direct sound is the highest peak; what comes after one second is
-    left out.
+    A response stands in a file; several of one room (places of the speaker, or of the microphone) have the
+    same name but for an ending ``_c0``, ``_c1``, …. The direct sound is the highest peak; what comes after
+    one second is left out.
 
     Raises
     ------
@@ -215,7 +208,7 @@ def measured_rooms(places: Iterable[Path | str], sample_rate_hz: int) -> list[li
         response = response[peak - lead : peak + round(LONGEST_RESPONSE_S * sample_rate_hz)]
         fade = response[len(response) * 9 // 10 :]
         fade *= np.linspace(1, 0, len(fade))  # a cut tail would click
-        name = str(path.with_name(CHANNEL_SUFFIX.sub("", path.stem)))
+        name = str(path.with_name(re.sub(r"_c\d+$", "", path.stem)))
         rooms.setdefault(name, []).append(_with_early_energy_of_one(response, lead, sample_rate_hz))
     return list(rooms.values())
 
@@ -264,11 +257,6 @@ class NoiseBank:
         Mono signals at the rate in use; silent ones are left out.
     num_generated, seed
         Generated noises; their power falls with frequency as f^-tilt, tilt between 0 (white) and 2 (brown).
-
-    Raises
-    ------
-    PixitError
-        If there is none that is not silent.
     """
 
     def __init__(self, recorded: Iterable[Samples] = (), num_generated: int = 12, seed: int = 0) -> None:
@@ -283,7 +271,7 @@ class NoiseBank:
             )
 
     def draw(self, lengths: Sequence[int], rng: np.random.Generator) -> list[Samples]:
-        """Cut stretches of `lengths` samples out of one random noise, each from a random place, wrapping around."""
+        """Cut stretches of `lengths` samples out of one random noise, from random places, wrapping around."""
         noise = self.noises[rng.integers(len(self.noises))]
         stretches = []
         for length in lengths:

@@ -94,10 +94,10 @@ class Ingredients:
         seed: int = 0,
         cache: Path | None = None,
     ) -> Ingredients:
-        """Read folders of utterances per speaker, RTTM, noises and room responses; each a file or a folder of them.
+        """Read folders of utterances per speaker, RTTM, noises and room responses; files, or folders of them.
 
-        To the measured `rooms` come `num_rooms` simulated ones; see `measured_rooms` for their names. The folder
-        `cache` keeps decoded speech and simulated rooms from one run to the next.
+        To the measured `rooms` come `num_rooms` simulated ones; see `measured_rooms` for their names. The
+        folder `cache` keeps decoded speech and simulated rooms from one run to the next.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class Ingredients:
 
 @dataclass(frozen=True)
 class Part:
-    """How one speaker sounds in a scene: speed, gain, and the way to the microphone (None where it is dry)."""
+    """How one speaker sounds in a scene: speed, gain, and the way to the microphone (None if it is dry)."""
 
     speed: float
     gain: float
@@ -195,7 +195,7 @@ def perform(
     return signal, clip_intervals(to_integers(speech / part.speed), 0, num_samples)
 
 
-def to_integers(places: NDArray[np.float64]) -> Intervals:
+def to_integers(places: NDArray[np.floating]) -> Intervals:
     """Round places in samples."""
     return np.round(places).astype(np.int64)
 

@@ -66,8 +66,7 @@ def detect_speech(signal: Samples, sample_rate_hz: int) -> Intervals:
     edges = np.diff(np.concatenate([[0], level_db > threshold_db, [0]]).astype(np.int8))
     intervals = np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
     intervals = intervals[intervals[:, 1] - intervals[:, 0] >= round(MIN_SPEECH_S / FRAME_S)]
-    padding_frames = round(PADDING_S / FRAME_S)
-    padded = np.clip(intervals + np.array([-padding_frames, padding_frames]), 0, num_frames)
+    padded = np.clip(intervals + np.array([-1, 1]) * round(PADDING_S / FRAME_S), 0, num_frames)
     return merge_close(padded * frame_samples, 0)
 
 
@@ -140,8 +139,8 @@ def talk(
     """Fill turns with the speech of a voice.
 
     The first turn begins at a random onset (amid speech where the turn begins at sample 0: it is taken to go
-    on from before), each further turn at the next onset after the speech used so far. Turns are samples within
-    ``[0, num_samples)``.
+    on from before), each further turn at the next onset after the speech used so far. Turns are samples
+    within ``[0, num_samples)``.
 
     Returns
     -------
@@ -197,10 +196,11 @@ class SpeakerPool:
         unlabelled: Sequence[Path | str] = (),
         cache: Path | None = None,
     ) -> SpeakerPool:
-        """Read ``<folder>/<speaker>/**`` of all folders, and each recording of `unlabelled` as a speaker of its own.
+        """Read ``<folder>/<speaker>/**`` of all folders; each recording of `unlabelled` is one speaker more.
 
-        With several folders a speaker's name begins with that of the folder. In the folder `cache` the decoded speech
-        is kept from one run to the next, as a memory map that processes share, and made anew if a recording changes.
+        With several folders a speaker's name begins with that of the folder. In the folder `cache` the
+        decoded speech is kept from one run to the next, as a memory map that processes share, and made anew
+        if a recording changes.
 
         Raises
         ------

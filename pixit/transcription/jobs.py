@@ -31,33 +31,22 @@ ENDINGS = {"seglst": ".seglst.json"}  # of the others, their names
 
 @dataclass(frozen=True)
 class Job:
-    """One transcript to make: of a result of ``pixit separate`` or a recording at `path`.
-
-    Parameters
-    ----------
-    path
-        Folder of a result, or recording.
-    output
-        Where the transcript goes.
-    attribution
-        One of `ATTRIBUTIONS`; None for a recording of which nothing is known.
-    audio
-        Recording of a result, or folder that holds it; None for the one that the result names.
-    rttm
-        Diarization of a recording, a file or a folder.
-    within
-        Stretches ``(start_s, end_s)`` to transcribe; None for all.
-    session
-        Name of the recording in the utterances; None for `name`.
-    """
+    """One transcript to make, of a result of ``pixit separate`` or a recording."""
 
     path: Path
+    """Folder of the result, or the recording."""
     output: Path
+    """Folder of the transcript."""
     attribution: str | None
+    """One of `ATTRIBUTIONS`; None for a recording of which nothing is known."""
     audio: Path | None = None
+    """Recording of a result, or folder that holds it; None for the one that the result names."""
     rttm: Path | None = None
+    """Diarization of a recording, a file or a folder."""
     within: Intervals | None = None
+    """Stretches ``(start_s, end_s)`` to transcribe; None for all."""
     session: str | None = None
+    """Name of the recording in the utterances; None for `name`."""
 
     @property
     def name(self) -> str:
@@ -67,10 +56,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: its transcripts, one each format, and what was said; or the error that it failed with.
+    """What became of a job: its transcripts, one each format, and what was said; or the error it failed with.
 
-    `is_new` says whether anything was recognised or written, rather than there already; `notes`, what the user
-    should know.
+    `is_new` says whether anything was recognised or written, rather than there already; `notes`, what the
+    user should know.
     """
 
     job: Job
@@ -111,12 +100,10 @@ def transcribe_all(
     output
         Folder of the transcripts; that of the result's folder or of the recording by default.
     attribution, audio, rttm
-        As of `Job`; of a result the separated tracks are recognised by default, a recording without `rttm` has one
-        unknown speaker.
-    formats
-        Some of `FORMATS`.
-    overwrite
-        Do again what is done or begun.
+        As of `Job`; of a result the separated tracks are recognised by default, a recording without `rttm`
+        has one unknown speaker.
+    formats, overwrite
+        Some of `FORMATS`, and whether to do again what is done or begun.
     settings, hook
         As for `Transcriber`; the hook's ``file`` is the name of the recording.
 
@@ -128,8 +115,8 @@ def transcribe_all(
     Raises
     ------
     PixitError
-        At once, if an input holds nothing to transcribe, an option does not fit it, two transcripts would have
-        the same name, or the recogniser cannot be loaded.
+        At once, if an input holds nothing to transcribe, an option does not fit it, two transcripts would
+        have the same name, or the recogniser cannot be loaded.
     """
     places = [None if place is None else Path(place) for place in (output, audio, rttm)]
     jobs = find_jobs(inputs, places[0], attribution, *places[1:])

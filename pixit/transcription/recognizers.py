@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -29,12 +29,8 @@ class Word:
     end_s: float
 
 
-class Recognizer(Protocol):
-    """Anything that turns speech into text; a plain function will do."""
-
-    def __call__(self, samples: Samples, sample_rate_hz: int) -> str | Sequence[Word]:
-        """Return the text, or the words with their times, of a stretch of one speaker, float32 (T,)."""
-        ...
+Recognizer = Callable[[Samples, int], str | Sequence[Word]]
+"""Returns the text, or the words with times, of a stretch of one speaker: float32 (T,) at a rate in Hz."""
 
 
 def load_recognizer(name: str, language: str | None = None, device: str = "auto") -> NamedRecognizer:

@@ -1,4 +1,4 @@
-"""Which stretches of a recording a recogniser is given, neither too short nor too long, and what it said of them.
+"""Which stretches of a recording a recogniser is given, neither too short nor too long, and what it said.
 
 A recogniser that is given the long silences of a separated track invents words; one that is given a single
 word without its surroundings misses it.
@@ -40,7 +40,7 @@ def active_intervals(
     padding_s: float,
     keep_apart: bool = False,
 ) -> list[Turn]:
-    """Merge the turns of each speaker over short gaps, pad them, and cut them to `within`.
+    """Merge the turns of each speaker over short gaps, pad them, cut them to `within`, and order by start.
 
     Parameters
     ----------
@@ -53,11 +53,6 @@ def active_intervals(
     keep_apart
         For a mixture: neither gaps nor padding may reach where only others speak, whose words would be
         taken for the speaker's.
-
-    Returns
-    -------
-    list of Turn
-        Ordered by start; those of one speaker do not overlap.
     """
     scope = Timeline(Segment(*interval) for interval in within).support()
     spoken: dict[str, Timeline] = {}
@@ -93,17 +88,11 @@ def split(audio: Audio, start: int, stop: int, max_samples: int) -> list[tuple[i
 
 
 class Journal:
-    """What was recognised so far, on disk: a killed run continues where it was, and a finished one is not repeated.
+    """What was recognised so far, on disk: a killed run goes on where it was, a finished one is not repeated.
 
-    JSON lines: first the request, then a line for each recognised stretch, on disk before the next begins. A last
-    line that a killed run left unfinished is dropped.
-
-    Parameters
-    ----------
-    path
-        The file; made, with its request, when the first stretch is added or by `begin`.
-    request
-        Everything that determines the words, fit for JSON.
+    JSON lines: first the request, then a line for each recognised stretch, on disk before the next begins. A
+    last line that a killed run left unfinished is dropped. The request is everything that determines the
+    words, fit for JSON; the file is made, with it, when the first stretch is added or by `begin`.
 
     Raises
     ------

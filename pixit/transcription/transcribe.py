@@ -40,8 +40,8 @@ class TranscriptionSettings(Settings):
 class Transcriber:
     """Transcribes recordings with a recogniser.
 
-    The recogniser is one of `load_recognizer`, or any function ``(samples, sample_rate_hz)`` that returns text or
-    `Word` objects; the settings say what it is given, and what becomes of the words.
+    The recogniser is one of `load_recognizer`, or any function ``(samples, sample_rate_hz)`` that returns
+    text or `Word` objects; the settings say what it is given, and what becomes of the words.
 
     Examples
     --------
@@ -69,7 +69,7 @@ class Transcriber:
         journal: Journal | None = None,
         hook: Hook | None = None,
     ) -> list[Utterance]:
-        """Recognise each separated track where its speaker is active.
+        """Recognise each separated track where its speaker is active; utterances are ordered by start.
 
         Parameters
         ----------
@@ -83,11 +83,6 @@ class Transcriber:
             Where to keep what was recognised; what it has already is not recognised again.
         hook
             Progress callback, as in pyannote.audio.
-
-        Returns
-        -------
-        list of Utterance
-            Ordered by start.
 
         Raises
         ------
@@ -200,7 +195,7 @@ class Transcriber:
 
 
 def break_up(words: list[Word], max_s: float) -> list[list[Word]]:
-    """Break words up until no part lasts longer: after a sentence, else at the widest gap, else in the middle."""
+    """Break words up until no part lasts longer: after a sentence, at the widest gap, or in the middle."""
     if len(words) < 2 or words[-1].end_s - words[0].start_s <= max_s:
         return [words]
 
