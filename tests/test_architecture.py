@@ -150,7 +150,7 @@ def test_the_rules_catch_what_they_should(module: str, source: str) -> None:
         ("pixit.windows", "from pixit.config import Settings"),
         ("pixit.audio.tracks", "from pixit import types\nfrom pixit.audio.recording import AudioFile"),
         ("pixit.results", "from pixit.report.timeline import Lane\nfrom pixit.audio import Track"),
-        ("pixit.data.dataset", "from pixit.data.pairs import Pair\nfrom pixit.audio import open_audio"),
+        ("pixit.data.pairs", "from pixit.data.database import SUBSETS\nfrom pixit.audio import open_audio"),
         ("pixit.models.totatonet", "from .maskers import build_masker"),
         ("pixit.pipeline.separate", "def f():\n    from pixit.checkpoints import load_model"),
         ("pixit.training.train", "from pixit.checkpoints import save_model\nimport pytorch_lightning"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -44,21 +44,11 @@ def audio_files(data: Path, meeting: str, microphone: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class Token:
-    """One element of a words file.
+    """One element of a words file; the times are NaN where the annotation does not say.
 
-    Parameters
-    ----------
-    kind
-        Name of the element: ``w`` (a word or a punctuation mark), ``vocalsound`` (laugh, cough …), ``gap``
-        (speech that was not transcribed), ``disfmarker`` (where a speaker broke off), ``nonvocalsound`` …
-    start_s, end_s
-        Where it lies in the meeting; NaN where the annotation does not say.
-    text
-        The word or mark; empty for all other kinds.
-    is_punctuation
-        Whether it is a mark, which takes no time.
-    is_truncated
-        Whether the speaker broke off within the word.
+    Its `kind` is the name of the element: ``w`` (a word, or a punctuation mark, which takes no time),
+    ``vocalsound`` (laugh, cough …), ``gap`` (speech that was not transcribed), ``disfmarker`` (where a
+    speaker broke off), ``nonvocalsound`` … Only words and marks have a text; a truncated word was broken off.
     """
 
     kind: str
@@ -71,24 +61,16 @@ class Token:
 
 @dataclass(frozen=True)
 class TextRules:
-    """How words become reference text; sounds, gaps and disfluency markers never do.
-
-    Parameters
-    ----------
-    pause_s
-        An utterance ends where its speaker is silent for longer.
-    punctuation
-        Keep marks, attached to the word before them.
-    truncated
-        Keep words that were broken off, as far as they were said.
-    join_letters
-        Write spelled letters as one word: ``T_V_`` as ``TV``, ``I_M_two`` as ``IM two``.
-    """
+    """How words become reference text; sounds, gaps and disfluency markers never do."""
 
     pause_s: float = 0.5
+    """An utterance ends where its speaker is silent for longer."""
     punctuation: bool = True
+    """Keep marks, attached to the word before them."""
     truncated: bool = True
+    """Keep words that were broken off, as far as they were said."""
     join_letters: bool = True
+    """Write spelled letters as one word: ``T_V_`` as ``TV``, ``I_M_two`` as ``IM two``."""
 
 
 def read_speakers(manual: Path) -> dict[str, dict[str, str]]:
@@ -126,14 +108,7 @@ def read_meeting(
 ) -> dict[str, list[Token]]:
     """Read what was said in a meeting: speaker -> tokens, the speakers in the order of their channels.
 
-    Parameters
-    ----------
-    manual
-        Folder of the annotations.
-    meeting
-        Name, as ``"ES2004a"``.
-    speakers
-        Of all meetings, from `read_speakers`.
+    `manual` is the folder of the annotations; `speakers` are those of all meetings, from `read_speakers`.
 
     Raises
     ------
@@ -156,7 +131,7 @@ def find_turns(tokens: Mapping[str, Iterable[Token]], vocal_sounds: bool = False
     """Return who spoke when, by the rules of the AMI diarization setup (Landini et al., VBx, 2022).
 
     Words of one speaker that touch or overlap are one turn; no pause between words, however short, is
-    bridged. Marks and what has no duration or no times are left out.
+    bridged. Marks and what has no duration or no times are left out. Turns are ordered by start, then end.
 
     Parameters
     ----------
@@ -164,11 +139,6 @@ def find_turns(tokens: Mapping[str, Iterable[Token]], vocal_sounds: bool = False
         Of each speaker (see `read_meeting`).
     vocal_sounds
         Count laughs, coughs and the like as speech: ``word_and_vocalsounds`` instead of ``only_words``.
-
-    Returns
-    -------
-    list of Turn
-        Ordered by start, then end, then as `tokens`.
     """
     kinds = ("w", "vocalsound") if vocal_sounds else ("w",)
     turns = []
@@ -201,15 +171,6 @@ def find_utterances(
 
     The words keep the order of the file. A word without times counts where the word before it ended; a word
     that ends before it starts ends where it starts.
-
-    Parameters
-    ----------
-    meeting, speaker
-        Names for the utterances.
-    tokens
-        Of this speaker.
-    rules
-        By default `TextRules`.
     """
     rules = rules or TextRules()
     utterances: list[Utterance] = []
@@ -226,13 +187,9 @@ def find_utterances(
 
 def _words(tokens: Iterable[Token], rules: TextRules) -> list[tuple[float, float, str]]:
     """Return start, end and text of the words, with their marks."""
-    kept = [
-        token
-        for token in tokens
-        if token.kind == "w" and token.text and (rules.truncated or not token.is_truncated)
-    ]
+    kept = [t for t in tokens if t.kind == "w" and t.text and (rules.truncated or not t.is_truncated)]
     words: list[tuple[float, float, str]] = []
-    place_s = _first_start(kept)
+    place_s = next((t.start_s for t in kept if not t.is_punctuation and not math.isnan(t.start_s)), 0.0)
     for token in kept:
         if token.is_punctuation:
             if rules.punctuation and words:
@@ -240,17 +197,9 @@ def _words(tokens: Iterable[Token], rules: TextRules) -> list[tuple[float, float
             continue
         start_s = place_s if math.isnan(token.start_s) else token.start_s
         place_s = start_s if math.isnan(token.end_s) else max(start_s, token.end_s)
-        words.append((start_s, place_s, _spell(token.text) if rules.join_letters else token.text))
+        spelled = re.sub(r"_(?=[a-z]{2})", " ", token.text).replace("_", "")
+        words.append((start_s, place_s, spelled if rules.join_letters else token.text))
     return words
-
-
-def _first_start(tokens: Sequence[Token]) -> float:
-    starts = (t.start_s for t in tokens if not t.is_punctuation and not math.isnan(t.start_s))
-    return next(starts, 0.0)
-
-
-def _spell(text: str) -> str:
-    return re.sub(r"_(?=[a-z]{2})", " ", text).replace("_", "")
 
 
 def _token(element: ElementTree.Element, path: Path) -> Token:

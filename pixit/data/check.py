@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,9 @@ from pixit.data.database import (
     audio_path,
     bad_input,
     choose_protocol,
+    defined_subsets,
     find_references,
+    list_files,
     open_registry,
     quiet,
 )
@@ -31,34 +35,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class SubsetReport:
-    """What one subset of a protocol holds; durations in seconds, counted where there is audio.
+    """What one subset of a protocol lists; durations in seconds, counted where there is audio.
 
-    Parameters
-    ----------
-    protocol, subset
-        Its name.
-    num_files
-        Recordings that are listed.
-    audio_s
-        Their length.
-    annotated_s
-        What of it is annotated.
-    speech_s
-        Where at least one speaker talks.
-    overlap_s
-        Where two or more talk.
-    speakers
-        Their names; those of several files count once unless the protocol says that names hold for a file.
+    Speech is where at least one speaker talks, overlap where two or more do. Names of speakers that stand in
+    several files count once, unless the protocol says that names hold for a file.
     """
 
     protocol: str
     subset: str
-    num_files: int = 0
-    audio_s: float = 0.0
-    annotated_s: float = 0.0
-    speech_s: float = 0.0
-    overlap_s: float = 0.0
-    speakers: set[str] = field(default_factory=set)
+    num_files: int
+    audio_s: float
+    annotated_s: float
+    speech_s: float
+    overlap_s: float
+    speakers: set[str]
 
 
 @dataclass
@@ -75,12 +65,16 @@ class DatabaseReport:
 
 @dataclass
 class _Subset:
-    """A subset under examination; `files` have no annotation read yet."""
+    """A subset under examination; `files` have no annotation read yet, `findings` are of all subsets."""
 
     protocol: str
     name: str
-    files: list[ProtocolFile]
+    findings: list[Finding]
+    files: list[ProtocolFile] = field(default_factory=list)
     reports: list[FileReport] = field(default_factory=list)
+
+    def note(self, severity: str, message: str, uri: str = "") -> None:
+        self.findings.append(Finding(severity, self.protocol, self.name, uri, message))
 
 
 def check_database(
@@ -103,12 +97,10 @@ def check_database(
 
     Parameters
     ----------
-    database
-        A ``database.yml``; None as in `pixit.data.database.load_recordings`.
+    database, subset
+        As of `pixit.data.database.load_recordings`; None for all subsets.
     protocol
         Full name; None for all, but for meta-protocols (``X.…``), whose parts are checked anyway.
-    subset
-        ``"train"``, ``"development"`` or ``"test"``; None for all.
     sample_rate_hz
         The rate that all audio should have; None for that of most files.
     full
@@ -125,161 +117,117 @@ def check_database(
     if subset is not None and subset not in SUBSETS:
         raise PixitError(f"subset {subset!r}: expected one of {', '.join(SUBSETS)}")
     source = str(database) if database is not None else "pyannote.database's configuration"
-    report = DatabaseReport()
+    findings: list[Finding] = []
     with quiet(), bad_input(source):
         registry = open_registry(database)
-        subsets = list(_list_subsets(registry, _protocols(registry, protocol, source), subset, report))
-    if subset is not None and not subsets and not report.findings:
+        plain = [name for name in sorted(registry) if not name.startswith("X.")]
+        if protocol is not None or not plain:
+            plain = [choose_protocol(registry, protocol, source)]
+        subsets = list(_list_subsets(registry, plain, subset, findings))
+    if subset is not None and not subsets and not findings:
         raise PixitError(f"{source}: no protocol has a subset {subset!r}")
     with quiet():
-        _check_files(subsets, registry, full, report, hook)
-    _check_formats(subsets, sample_rate_hz, report)
+        _check_files(subsets, registry, full, hook)
+    _check_formats(subsets, sample_rate_hz)
     for name in dict.fromkeys(found.protocol for found in subsets):
-        _compare_subsets([found for found in subsets if found.protocol == name], report)
-    report.subsets = [_summarize(found) for found in subsets]
-    return report
-
-
-def _protocols(registry: Registry, protocol: str | None, source: str) -> list[str]:
-    names = sorted(registry)
-    plain = [name for name in names if not name.startswith("X.")]
-    if protocol is not None or not plain:
-        return [choose_protocol(registry, protocol, source)]
-    return plain
+        _compare_subsets([found for found in subsets if found.protocol == name])
+    return DatabaseReport(findings, [_summarize(found) for found in subsets])
 
 
 def _list_subsets(
-    registry: Registry, names: Sequence[str], wanted: str | None, report: DatabaseReport
+    registry: Registry, names: Sequence[str], wanted: str | None, findings: list[Finding]
 ) -> Iterator[_Subset]:
     """Yield the subsets that can be read; the others are findings."""
-    from pyannote.database import Protocol
-
     for name in names:
-        found = registry.get_protocol(name)
-        for subset in SUBSETS if wanted is None else (wanted,):
-            if getattr(type(found), f"{subset}_iter") is getattr(Protocol, f"{subset}_iter"):
+        for subset in defined_subsets(registry, name):
+            if wanted not in (None, subset):
                 continue
+            found = _Subset(name, subset, findings)
             try:
-                with bad_input(f"{name}.{subset}"):
-                    files = [file for file in _raw_files(registry, name, subset) if file["uri"]]
+                with bad_input(where := f"{name}.{subset}"):
+                    listed = list_files(registry, name, subset, where, raw=True)
+                    found.files = [file for file in listed if file["uri"]]
             except PixitError as error:
-                report.findings.append(Finding("error", name, subset, "", str(error)))
+                found.note("error", str(error))
                 continue
-            if not files:
-                report.findings.append(Finding("error", name, subset, "", "lists no recording"))
-            yield _Subset(name, subset, files)
+            if not found.files:
+                found.note("error", "lists no recording")
+            yield found
 
 
-def _raw_files(registry: Registry, name: str, subset: str) -> list[ProtocolFile]:
-    """List files with the annotation as it is written: ``Protocol.train()`` and the like would cut it."""
-    if not name.startswith("X."):
-        return list(getattr(registry.get_protocol(name), f"{subset}_iter")())
-    # pyannote.database looks the parts up in its global registry; ours may be another one
-    _, task, protocol = name.split(".")
-    parts: dict[str, list[str]] = {}
-    for config in registry.configs.values():
-        parts |= config.get("Protocols", {}).get("X", {}).get(task, {}).get(protocol, {}).get(subset, {})
-    return [file for part, of in parts.items() for s in of for file in _raw_files(registry, part, s)]
-
-
-def _check_files(
-    subsets: Sequence[_Subset], registry: Registry, full: bool, report: DatabaseReport, hook: Hook | None
-) -> None:
+def _check_files(subsets: Sequence[_Subset], registry: Registry, full: bool, hook: Hook | None) -> None:
     heard: dict[Path, AudioReport] = {}
-    total, completed = sum(len(subset.files) for subset in subsets), 0
-    for subset in subsets:
-        for file in subset.files:
-            where = subset.protocol, subset.name, file["uri"]
-            path = None
-            try:
-                path = audio_path(file, registry, file["uri"]).resolve()
-                if path not in heard:
-                    heard[path] = check_audio(path, full)
-            except PixitError as error:
-                report.findings.append(Finding("error", *where, str(error)))
-            audio = None if path is None else heard.get(path)
-            subset.reports.append(found := check_file(file, where, path, audio, report.findings))
-            try:
-                with bad_input("references"):
-                    find_references(file, registry, found.speakers, file["uri"])
-            except PixitError as error:
-                report.findings.append(Finding("error", *where, str(error)))
-            completed += 1
-            if hook is not None:
-                hook("checking", None, total=total, completed=completed)
+    files = [(subset, file) for subset in subsets for file in subset.files]
+    for completed, (subset, file) in enumerate(files, start=1):
+        note, path = partial(subset.note, uri=file["uri"]), None
+        try:
+            path = audio_path(file, registry, file["uri"]).resolve()
+            if path not in heard:
+                heard[path] = check_audio(path, full)
+        except PixitError as error:
+            note("error", str(error))
+        audio = None if path is None else heard.get(path)
+        subset.reports.append(found := check_file(file, path, audio, note))
+        try:
+            with bad_input("references"):
+                find_references(file, registry, found.speakers, file["uri"])
+        except PixitError as error:
+            note("error", str(error))
+        if hook is not None:
+            hook("checking", None, total=len(files), completed=completed)
 
 
-def _check_formats(subsets: Sequence[_Subset], sample_rate_hz: int | None, report: DatabaseReport) -> None:
+def _check_formats(subsets: Sequence[_Subset], sample_rate_hz: int | None) -> None:
     """Compare rate and channels with what is wanted, or with those of most files of all protocols."""
-    files = {
-        r.path: r.audio for s in subsets for r in s.reports if r.path is not None and r.audio is not None
-    }
+    reports = [(subset, r, r.audio) for subset in subsets for r in subset.reports if r.audio is not None]
+    files = {r.path: audio for _, r, audio in reports}
     if not files:
         return
     [(usual_hz, num_usual)] = Counter(audio.sample_rate_hz for audio in files.values()).most_common(1)
     [(usual_channels, num_as_usual)] = Counter(audio.num_channels for audio in files.values()).most_common(1)
-    for subset in subsets:
-        for found in subset.reports:
-            if found.audio is None:
-                continue
-            where = subset.protocol, subset.name, found.uri
-            rate_hz, channels = found.audio.sample_rate_hz, found.audio.num_channels
-            if sample_rate_hz is not None and rate_hz != sample_rate_hz:
-                message = f"{found.path}: {rate_hz} Hz, expected {sample_rate_hz} Hz"
-                report.findings.append(Finding("error", *where, message))
-            elif sample_rate_hz is None and rate_hz != usual_hz:
-                message = (
-                    f"{found.path}: {rate_hz} Hz, but {num_usual} of {len(files)} files have {usual_hz} Hz"
-                )
-                report.findings.append(Finding("warning", *where, message))
-            if channels != usual_channels:
-                message = (
-                    f"{channels} channels, but {num_as_usual} of {len(files)} files have {usual_channels}"
-                )
-                report.findings.append(Finding("warning", *where, f"{found.path}: {message}"))
+    for subset, found, audio in reports:
+        rate_hz, channels = audio.sample_rate_hz, audio.num_channels
+        if sample_rate_hz is not None and rate_hz != sample_rate_hz:
+            subset.note("error", f"{found.path}: {rate_hz} Hz, expected {sample_rate_hz} Hz", found.uri)
+        elif sample_rate_hz is None and rate_hz != usual_hz:
+            others = f"{num_usual} of {len(files)} files have {usual_hz} Hz"
+            subset.note("warning", f"{found.path}: {rate_hz} Hz, but {others}", found.uri)
+        if channels != usual_channels:
+            others = f"{num_as_usual} of {len(files)} files have {usual_channels}"
+            subset.note("warning", f"{found.path}: {channels} channels, but {others}", found.uri)
 
 
-def _compare_subsets(subsets: Sequence[_Subset], report: DatabaseReport) -> None:
+def _compare_subsets(subsets: Sequence[_Subset]) -> None:
     """Look for recordings, files and speakers that one protocol has twice."""
     uris: dict[str, str] = {}
     paths: dict[Path, str] = {}
-    for subset in subsets:
-        for found in subset.reports:
-            where = subset.protocol, subset.name, found.uri
-            # parts of a meta-protocol may use the same names for different recordings
-            uri = f"{found.database}/{found.uri}"
-            if uri in uris:
-                twice = "more than once" if uris[uri] == subset.name else f"in {uris[uri]} too"
-                report.findings.append(
-                    Finding("error", *where, f"is listed {twice}; expected one subset, once")
-                )
-            elif found.path is not None and found.path in paths:
-                message = f"{found.path}: is the audio of {paths[found.path]} too"
-                report.findings.append(Finding("warning", *where, message))
-            uris.setdefault(uri, subset.name)
-            if found.path is not None:
-                paths.setdefault(found.path, found.uri)
-    for index, subset in enumerate(subsets):
-        for other in subsets[index + 1 :]:
-            shared = sorted(_global_speakers(subset) & _global_speakers(other))
-            if shared:
-                message = f"{len(shared)} of its speakers are in {subset.name} too: {', '.join(shared[:5])}"
-                message += ", …" if len(shared) > 5 else ""
-                report.findings.append(Finding("info", subset.protocol, other.name, "", message))
-
-
-def _global_speakers(subset: _Subset) -> set[str]:
-    """Return the names that mean the same person in every file."""
-    return {name for r in subset.reports if r.scope != "file" for name in r.speakers}
+    for subset, found in [(s, report) for s in subsets for report in s.reports]:
+        # parts of a meta-protocol may use the same names for different recordings
+        uri = f"{found.database}/{found.uri}"
+        if uri in uris:
+            twice = "more than once" if uris[uri] == subset.name else f"in {uris[uri]} too"
+            subset.note("error", f"is listed {twice}; expected one subset, once", found.uri)
+        elif found.path is not None and found.path in paths:
+            subset.note("warning", f"{found.path}: is the audio of {paths[found.path]} too", found.uri)
+        uris.setdefault(uri, subset.name)
+        if found.path is not None:
+            paths.setdefault(found.path, found.uri)
+    people = [{name for r in s.reports if r.scope != "file" for name in r.speakers} for s in subsets]
+    for (subset, own), (other, others) in combinations(zip(subsets, people, strict=True), 2):
+        if shared := sorted(own & others):
+            names = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
+            other.note("info", f"{len(shared)} of its speakers are in {subset.name} too: {names}")
 
 
 def _summarize(subset: _Subset) -> SubsetReport:
-    found = SubsetReport(subset.protocol, subset.name, len(subset.reports))
-    for report in subset.reports:
-        found.audio_s += report.audio.duration_s if report.audio is not None else 0.0
-        found.annotated_s += report.annotated_s
-        found.speech_s += report.speech_s
-        found.overlap_s += report.overlap_s
-        is_local = report.scope == "file"
-        found.speakers |= {f"{report.uri}/{name}" if is_local else name for name in report.speakers}
-    return found
+    reports = subset.reports
+    return SubsetReport(
+        subset.protocol,
+        subset.name,
+        num_files=len(reports),
+        audio_s=sum((r.audio.duration_s for r in reports if r.audio is not None), 0.0),
+        annotated_s=sum((report.annotated_s for report in reports), 0.0),
+        speech_s=sum((report.speech_s for report in reports), 0.0),
+        overlap_s=sum((report.overlap_s for report in reports), 0.0),
+        speakers={f"{r.uri}/{name}" if r.scope == "file" else name for r in reports for name in r.speakers},
+    )

@@ -33,7 +33,7 @@ from pixit.audio import open_audio
 from pixit.types import PixitError, Recording, Turn
 
 if TYPE_CHECKING:
-    from pyannote.core import Annotation, Timeline
+    from pyannote.core import Annotation
     from pyannote.database import ProtocolFile
     from pyannote.database.registry import Registry
 
@@ -73,7 +73,7 @@ def load_recordings(protocol: str | None, subset: str, database: Path | str | No
         registry = open_registry(database)
         name = choose_protocol(registry, protocol, source)
         with bad_input(f"{source}: {name}.{subset}"):
-            files = [file for file in _files(registry, name, subset, source) if file["uri"]]
+            files = [file for file in list_files(registry, name, subset, source) if file["uri"]]
         if not files:
             raise PixitError(f"{source}: {name}.{subset} lists no recording")
         return _with_unique_uris(files, [_recording(file, registry, source) for file in files])
@@ -132,29 +132,38 @@ def choose_protocol(registry: Registry, protocol: str | None, source: str) -> st
     raise PixitError(f"{source}: no protocol {protocol!r}; {hint}")
 
 
-def _files(registry: Registry, name: str, subset: str, source: str) -> list[ProtocolFile]:
-    """List the files of a subset, those of the parts of a meta-protocol (``X.…``) included."""
+def defined_subsets(registry: Registry, name: str) -> list[str]:
+    """Return the subsets that a protocol has."""
     from pyannote.database import Protocol
 
-    found = registry.get_protocol(name)
-    defined = [s for s in SUBSETS if getattr(type(found), f"{s}_iter") is not getattr(Protocol, f"{s}_iter")]
+    found = type(registry.get_protocol(name))
+    return [s for s in SUBSETS if getattr(found, f"{s}_iter") is not getattr(Protocol, f"{s}_iter")]
+
+
+def list_files(
+    registry: Registry, name: str, subset: str, source: str, raw: bool = False
+) -> list[ProtocolFile]:
+    """List the files of a subset, those of the parts of a meta-protocol (``X.…``) included.
+
+    With `raw` the annotation is as it is written: ``Protocol.train()`` and the like cut it.
+    """
+    defined = defined_subsets(registry, name)
     if subset not in defined:
         raise PixitError(f"{source}: {name} has no subset {subset!r}; found: {', '.join(defined) or 'none'}")
     if not name.startswith("X."):
-        return list(getattr(found, subset)())
+        return list(getattr(registry.get_protocol(name), f"{subset}_iter" if raw else subset)())
     # pyannote.database looks the parts up in its global registry; ours may be another one.
     _, task, protocol = name.split(".")
     for config in reversed(registry.configs.values()):
         entries = config.get("Protocols", {}).get("X", {}).get(task, {}).get(protocol, {})
         if subset in entries:
             parts = [(part, s) for part, subsets in entries[subset].items() for s in subsets]
-            return [file for part, s in parts for file in _files(registry, part, s, source)]
+            return [file for part, s in parts for file in list_files(registry, part, s, source, raw)]
     return []
 
 
 def _recording(file: ProtocolFile, registry: Registry, source: str) -> Recording:
-    uri = file["uri"]
-    where = f"{source}: {uri}"
+    where = f"{source}: {file['uri']}"
     audio = audio_path(file, registry, where)
     duration_s = open_audio(audio).duration_s  # from the header if it says
     with bad_input(where):
@@ -162,9 +171,12 @@ def _recording(file: ProtocolFile, registry: Registry, source: str) -> Recording
         if annotation is None:
             raise PixitError(f"{where}: the protocol gives no 'annotation' (an RTTM file)")
         turns = _turns(annotation, duration_s, where, audio)
-        stretches = ((0.0, duration_s),) if annotated is None else _annotated(annotated, duration_s)
+        stretches: list[tuple[float, float]] = [(0.0, duration_s)]
+        if annotated is not None:  # merge what overlaps or touches, and cut at both ends of the audio
+            cut = [(max(0.0, float(s.start)), min(float(s.end), duration_s)) for s in annotated.support()]
+            stretches = [(start_s, end_s) for start_s, end_s in cut if end_s > start_s]
         references = find_references(file, registry, {turn.speaker for turn in turns}, where)
-    return Recording(uri, audio, turns, stretches, references)
+    return Recording(file["uri"], audio, turns, tuple(stretches), references)
 
 
 def audio_path(file: ProtocolFile, registry: Registry, where: str) -> Path:
@@ -184,12 +196,9 @@ def audio_path(file: ProtocolFile, registry: Registry, where: str) -> Path:
 
 
 def _turns(annotation: Annotation, duration_s: float, where: str, audio: Path) -> tuple[Turn, ...]:
-    turns = [
-        Turn(float(segment.start), min(float(segment.end), duration_s), str(speaker))
-        for segment, _, speaker in annotation.itertracks(yield_label=True)
-    ]
-    late = [turn for turn in turns if turn.start_s > duration_s + OVERRUN_S]
-    if late:
+    spoken = annotation.itertracks(yield_label=True)
+    turns = [Turn(float(s.start), min(float(s.end), duration_s), str(speaker)) for s, _, speaker in spoken]
+    if late := [turn for turn in turns if turn.start_s > duration_s + OVERRUN_S]:
         first = min(late, key=lambda turn: turn.start_s)
         raise PixitError(
             f"{where}: the annotation outlasts the audio: a turn of {first.speaker} begins at "
@@ -198,12 +207,6 @@ def _turns(annotation: Annotation, duration_s: float, where: str, audio: Path) -
         )
     kept = (turn for turn in turns if turn.end_s > turn.start_s)
     return tuple(sorted(kept, key=lambda turn: (turn.start_s, turn.end_s, turn.speaker)))
-
-
-def _annotated(timeline: Timeline, duration_s: float) -> tuple[tuple[float, float], ...]:
-    """Merge what overlaps or touches, and cut at both ends of the audio."""
-    cut = ((max(0.0, float(s.start)), min(float(s.end), duration_s)) for s in timeline.support())
-    return tuple((start_s, end_s) for start_s, end_s in cut if end_s > start_s)
 
 
 def find_references(
@@ -222,8 +225,7 @@ def find_references(
     if folder is None:
         raise PixitError(f"{where}: no folder of reference sources {value!r} beside database.yml")
     paths = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".wav", ".flac")}
-    missing = sorted(speakers - paths.keys())
-    if missing:
+    if missing := sorted(speakers - paths.keys()):
         raise PixitError(f"{where}: no reference source {folder / missing[0]}.flac, expected one a speaker")
     return {speaker: paths[speaker] for speaker in sorted(speakers)}
 
@@ -232,12 +234,10 @@ def _with_unique_uris(files: list[Any], recordings: list[Recording]) -> list[Rec
     """Put the database before a name that several databases of a meta-protocol share."""
     counts = Counter(recording.uri for recording in recordings)
     named = [
-        replace(recording, uri=f"{file['database']}/{recording.uri}")
-        if counts[recording.uri] > 1
-        else recording
-        for file, recording in zip(files, recordings, strict=True)
+        replace(r, uri=f"{file['database']}/{r.uri}") if counts[r.uri] > 1 else r
+        for file, r in zip(files, recordings, strict=True)
     ]
-    twice = [uri for uri, count in Counter(recording.uri for recording in named).items() if count > 1]
-    if twice:
-        raise PixitError(f"recording {twice[0]!r} is listed more than once; expected one line a recording")
+    [(uri, count)] = Counter(recording.uri for recording in named).most_common(1)
+    if count > 1:
+        raise PixitError(f"recording {uri!r} is listed more than once; expected one line a recording")
     return named

@@ -23,12 +23,10 @@ SHORTEST_S = 0.001
 def write_database(
     path: Path, audio: Mapping[str, str | Sequence[str]], protocols: Mapping[str, Entries], scope: str
 ) -> None:
-    """Write a ``database.yml``.
+    """Write a ``database.yml`` to `path`.
 
     Parameters
     ----------
-    path
-        The file.
     audio
         Database -> template of its audio files, or several, as ``"audio/{uri}.wav"``.
     protocols
@@ -56,12 +54,7 @@ def read_recording(
 ) -> tuple[Recording, float]:
     """Read one recording from its audio and its RTTM, which have the same name but for the ending.
 
-    Parameters
-    ----------
-    audio, rttm
-        The files.
-    annotated
-        Stretches ``(start_s, end_s)`` where the RTTM is complete; None for all of the recording.
+    `annotated` are the stretches ``(start_s, end_s)`` where the RTTM is complete; None for the whole.
 
     Returns
     -------
@@ -77,33 +70,23 @@ def read_recording(
     """
     uri = audio.stem
     found = read_rttm(rttm)
-    others = sorted(set(found) - {uri})
-    if others:
+    if others := sorted(set(found) - {uri}):
         raise PixitError(f"{rttm}: holds turns of {others[0]!r}, expected {uri!r} as in its name")
     duration_s = open_audio(audio).duration_s
     spoken = sorted(found.get(uri, []), key=lambda turn: (turn.start_s, turn.end_s, turn.speaker))
-    turns = [Turn(turn.start_s, min(turn.end_s, duration_s), turn.speaker) for turn in spoken]
-    turns = [turn for turn in turns if turn.end_s - turn.start_s >= SHORTEST_S]
+    clipped = (Turn(turn.start_s, min(turn.end_s, duration_s), turn.speaker) for turn in spoken)
+    turns = tuple(turn for turn in clipped if turn.end_s - turn.start_s >= SHORTEST_S)
     whole = [(0.0, duration_s)] if annotated is None else sorted(annotated)
     cut = [(max(0.0, start_s), min(end_s, duration_s)) for start_s, end_s in whole]
     stretches = tuple((start_s, end_s) for start_s, end_s in cut if end_s - start_s >= SHORTEST_S)
     surplus_s = sum(turn.end_s - max(turn.start_s, duration_s) for turn in spoken if turn.end_s > duration_s)
-    return Recording(uri, audio, tuple(turns), stretches), surplus_s
+    return Recording(uri, audio, turns, stretches), surplus_s
 
 
 def write_subset(root: Path, subset: str, recordings: Sequence[Recording], part: str = ".") -> dict[str, str]:
-    """Write ``lists/<subset>.lst``, ``rttm/<uri>.rttm`` and ``uem/<uri>.uem`` into a folder.
+    """Write ``lists/<subset>.lst``, ``rttm/<uri>.rttm`` and ``uem/<uri>.uem`` of a subset.
 
-    Parameters
-    ----------
-    root
-        Folder of the ``database.yml``.
-    subset
-        ``"train"``, ``"development"`` or ``"test"``.
-    recordings
-        What it holds.
-    part
-        Folder in `root` to write into.
+    Into the folder `part` of the folder `root` of the ``database.yml``.
 
     Returns
     -------
@@ -126,6 +109,11 @@ def write_subset(root: Path, subset: str, recordings: Sequence[Recording], part:
         uem = (f"{uri} 1 {start_s:.3f} {end_s:.3f}" for start_s, end_s in recording.annotated)
         write_lines(folder / "uem" / f"{uri}.uem", uem)
     write_lines(folder / "lists" / f"{subset}.lst", (recording.uri for recording in recordings))
+    return subset_entry(subset, part)
+
+
+def subset_entry(subset: str, part: str = ".") -> dict[str, str]:
+    """Return what `write_database` has to know of files that lie as `write_subset` writes them."""
     files = {"uri": f"lists/{subset}.lst", "annotation": "rttm/{uri}.rttm", "annotated": "uem/{uri}.uem"}
     return {key: Path(part, file).as_posix() for key, file in files.items()}
 
@@ -133,19 +121,9 @@ def write_subset(root: Path, subset: str, recordings: Sequence[Recording], part:
 def split_development(
     subsets: Mapping[str, Sequence[Recording]], train_share: float
 ) -> dict[str, list[Recording]]:
-    """Make a training set of the first recordings of a development set.
+    """Make a training set of the first `train_share` of the recordings of a development set.
 
-    Parameters
-    ----------
-    subsets
-        ``"development"``, ``"test"`` or both.
-    train_share
-        Share of the development set's recordings to train on.
-
-    Returns
-    -------
-    dict
-        ``"train"``, ``"development"`` and ``"test"``, but for those that have no recording.
+    Subsets without a recording, given or left, are left out.
     """
     both = list(subsets.get("development", []))
     num_train = round(train_share * len(both))
@@ -158,11 +136,5 @@ def split_development(
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file, whole or not at all; its folder is made.
-
-    Raises
-    ------
-    PixitError
-        If it cannot be written.
-    """
+    """Write lines as `write_text` writes text."""
     write_text(path, "".join(f"{line}\n" for line in lines))

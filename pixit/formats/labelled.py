@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pixit.audio import open_audio
 from pixit.files import list_files
-from pixit.formats.results_folder import find_files, find_recording, is_result
+from pixit.formats.names import find_files, find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
-from pixit.formats.transcripts import READERS, Utterance, read_transcript
+from pixit.formats.transcripts import READERS, Utterance, read_sessions
 from pixit.results import Separation
 from pixit.types import PixitError, Turn
 
@@ -22,27 +22,16 @@ UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 @dataclass(frozen=True)
 class Labelled:
-    """A recording and who spoke when in it.
-
-    Parameters
-    ----------
-    uri
-        Name of the recording.
-    utterances
-        In order of time, in whole milliseconds; without words if there is only a diarization.
-    duration_s
-        Length of the recording, None where it is unknown.
-    audio
-        The recording itself, if it was named.
-    result
-        What it was read from, if that is a result of ``pixit separate``.
-    """
+    """A recording and who spoke when in it."""
 
     uri: str
     utterances: tuple[Utterance, ...]
+    """In order of time, in whole milliseconds; without words if there is only a diarization."""
     duration_s: float | None = None
     audio: Path | None = None
+    """The recording itself, if it was named."""
     result: Separation | None = None
+    """What it was read from, if that is a result of ``pixit separate``."""
 
     @property
     def end_s(self) -> float:
@@ -50,13 +39,7 @@ class Labelled:
         return max([self.duration_s or 0.0, *(utterance.end_s for utterance in self.utterances)])
 
     def media(self) -> list[Path]:
-        """Return the files to listen to: the recording if it is at hand, and the separated tracks.
-
-        Raises
-        ------
-        PixitError
-            As `find_recording`.
-        """
+        """Return the files to listen to: the recording, if `find_recording` finds it, and the tracks."""
         if self.result is None:
             return [self.audio] if self.audio is not None else []
         found = find_recording(self.result, self.audio)
@@ -65,11 +48,11 @@ class Labelled:
 
 
 def read_labelled(paths: Iterable[Path | str]) -> list[Labelled]:
-    """Read the recordings of RTTM files, result folders, transcripts (as `read_transcript`) and folders of these.
+    """Read the recordings of RTTM, result folders, transcripts (as `read_transcript`) and folders of these.
 
-    Times are rounded to milliseconds: turns that become empty are left out, utterances keep one millisecond. A
-    file without any turn is one recording of its name, in which nobody speaks. A folder that holds no RTTM is
-    read as one of transcripts.
+    Times are rounded to milliseconds: turns that become empty are left out, utterances keep one millisecond.
+    A file without any turn is one recording of its name, in which nobody speaks. A folder that holds no RTTM
+    is read as one of transcripts.
 
     Raises
     ------
@@ -91,17 +74,9 @@ def read_labelled(paths: Iterable[Path | str]) -> list[Labelled]:
 
 
 def attach_audio(recordings: list[Labelled], audio: Path) -> tuple[list[Labelled], list[str]]:
-    """Add the audio file of each recording, and its length.
+    """Add the audio file of each recording, and its length; return the notes of `match_names` too.
 
-    Parameters
-    ----------
-    audio
-        The file of the only recording, or a folder with a file for each, named as `match_names` has it.
-
-    Returns
-    -------
-    recordings, notes
-        The notes are those of `match_names`.
+    `audio` is the file of the only recording, or a folder with a file for each.
 
     Raises
     ------
@@ -109,37 +84,27 @@ def attach_audio(recordings: list[Labelled], audio: Path) -> tuple[list[Labelled
         If a recording has no file, or the file is not audio.
     """
     files, notes = find_files(audio, [recording.uri for recording in recordings])
-    attached = []
-    for recording in recordings:
-        file = files[recording.uri]
-        attached.append(replace(recording, audio=file, duration_s=open_audio(file).duration_s))
-    return attached, notes
+    return [
+        replace(r, audio=files[r.uri], duration_s=open_audio(files[r.uri]).duration_s) for r in recordings
+    ], notes
 
 
 def _read(path: Path) -> Iterator[tuple[Path, Labelled]]:
     """Yield where a recording stands, and the recording."""
     if is_result(path):
-        yield path, _from_result(path)
-    elif path.is_dir():
-        rttms = list_files(path, [".rttm"])
+        result = Separation.load(path)
+        yield (
+            path,
+            Labelled(result.uri, _wordless(result.uri, result.turns), result.duration_s, result=result),
+        )
+    elif path.is_dir() and (rttms := list_files(path, [".rttm"])):
         for rttm in rttms:
-            yield from _read(rttm.parent) if is_result(rttm.parent) else _from_rttm(rttm)
-        if not rttms:
-            yield from _from_transcripts(path)
-    elif path.suffix.lower() == ".rttm":
-        yield from _from_rttm(path)
+            yield from _read(rttm.parent if is_result(rttm.parent) else rttm)
+    elif path.suffix.lower() == ".rttm" and not path.is_dir():
+        for uri, turns in read_rttm(path).items():
+            yield path, Labelled(uri, _wordless(uri, turns))
     else:
         yield from _from_transcripts(path)
-
-
-def _from_result(folder: Path) -> Labelled:
-    result = Separation.load(folder)
-    return Labelled(result.uri, _wordless(result.uri, result.turns), result.duration_s, result=result)
-
-
-def _from_rttm(path: Path) -> Iterator[tuple[Path, Labelled]]:
-    for uri, turns in read_rttm(path).items():
-        yield path, Labelled(uri, _wordless(uri, turns))
 
 
 def _wordless(uri: str, turns: Iterable[Turn]) -> tuple[Utterance, ...]:
@@ -153,11 +118,8 @@ def _from_transcripts(path: Path) -> Iterator[tuple[Path, Labelled]]:
         raise PixitError(
             f"{path}: is nothing to export; expected .rttm, the folder of a result, or a transcript ({kinds})"
         )
-    sessions: dict[str, list[Utterance]] = {}
-    for utterance in read_transcript(path):
-        sessions.setdefault(utterance.session, []).append(utterance)
     name = path.name if path.is_dir() else re.sub(r"(\.seglst)?\.\w+$", "", path.name)
-    for session, utterances in (sessions or {name: []}).items():
+    for session, utterances in (read_sessions(path) or {name: []}).items():
         yield path, Labelled(session, tuple(utterances))
 
 

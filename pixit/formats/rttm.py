@@ -1,7 +1,7 @@
 """Who spoke when, as the field's text files have it: RTTM and UEM.
 
-RTTM (NIST, The Rich Transcription Spring 2006 Evaluation Plan, appendix A) and UEM separate their fields by white
-space, so no name in them can hold any.
+RTTM (NIST, The Rich Transcription Spring 2006 Evaluation Plan, appendix A) and UEM separate their fields by
+white space, so no name in them can hold any.
 """
 
 from __future__ import annotations
@@ -28,18 +28,14 @@ Paths = Path | str | Iterable[Path | str]
 def read_rttm(paths: Paths) -> dict[str, list[Turn]]:
     """Read RTTM: recording -> turns, in the order of the file; lines but of SPEAKER are skipped.
 
-    A file may hold several recordings. RTTM has no line for silence: a file without turns stands for the
-    recording of its name, without speech.
-
-    Parameters
-    ----------
-    paths
-        A file; a folder, of which all ``*.rttm`` at any depth are read but for hidden ones; or several of these.
+    The paths are a file; a folder, of which all ``*.rttm`` at any depth are read but for hidden ones; or
+    several of these. A file may hold several recordings. RTTM has no line for silence: a file without turns
+    stands for the recording of its name, without speech.
 
     Raises
     ------
     PixitError
-        If a file cannot be read, a line is no RTTM, a folder holds no RTTM, or two files hold the same recording.
+        If a file cannot be read, a line is no RTTM, a folder holds none, or two files hold the same recording.
     """
     return _read_files(paths, ".rttm", lambda path: _read_turns(path) or {path.stem: []})
 
@@ -47,15 +43,7 @@ def read_rttm(paths: Paths) -> dict[str, list[Turn]]:
 def read_uem(paths: Paths) -> dict[str, list[Region]]:
     """Read UEM: recording -> regions (start_s, end_s) to score, in the order of the file.
 
-    Parameters
-    ----------
-    paths
-        As of `read_rttm`, with ``*.uem``.
-
-    Raises
-    ------
-    PixitError
-        If a file cannot be read, a line is no UEM, a folder holds no UEM, or two files hold the same recording.
+    Paths and errors are as of `read_rttm`, with ``*.uem``.
     """
     return _read_files(paths, ".uem", _read_regions)
 

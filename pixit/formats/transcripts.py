@@ -20,18 +20,9 @@ STM_LABEL = re.compile(r"<(?:na|o|f\d_\w+|[^<>\s]*,[^<>\s]*)>(?:\s+|$)", re.IGNO
 
 @dataclass(frozen=True)
 class Utterance:
-    """What one speaker said in one stretch of a recording.
+    """What one speaker said in one stretch of a recording, the session: words divided by spaces, maybe none.
 
-    Parameters
-    ----------
-    session
-        Name of the recording.
-    speaker
-        Name of the speaker.
-    start_s, end_s
-        Where it lies in the recording; both NaN where a file does not say (see `read_transcript`).
-    words
-        The text, words divided by spaces; may be empty.
+    The times are both NaN where a file does not say (see `read_transcript`).
     """
 
     session: str
@@ -44,11 +35,11 @@ class Utterance:
 def read_transcript(path: Path | str, need_times: bool = True) -> list[Utterance]:
     """Read a transcript, or all transcripts of a folder and its subfolders, which must be of one kind.
 
-    The ending says the kind: SegLST (``.json``, ``.seglst.json``; plain ``.json`` is passed over in a folder that
-    holds any other kind, for much else is JSON), STM (``.stm``; an optional label such as ``<o,f0,male>`` is no
-    word), CTM (``.ctm``; the format knows no speakers: as in MeetEval, each file is one, named by the file, and
-    the channel is ignored), SRT (``.srt``; ``[speaker]: text``), WebVTT (``.vtt``; ``<v speaker>text``). The
-    session of subtitles is the name of the file.
+    The ending says the kind: SegLST (``.json``, ``.seglst.json``; plain ``.json`` is passed over in a folder
+    that holds any other kind, for much else is JSON), STM (``.stm``; an optional label such as
+    ``<o,f0,male>`` is no word), CTM (``.ctm``; the format knows no speakers: as in MeetEval, each file is
+    one, named by the file, and the channel is ignored), SRT (``.srt``; ``[speaker]: text``), WebVTT
+    (``.vtt``; ``<v speaker>text``). The session of subtitles is the name of the file.
 
     Parameters
     ----------
@@ -56,11 +47,6 @@ def read_transcript(path: Path | str, need_times: bool = True) -> list[Utterance
         File or folder.
     need_times
         Whether a SegLST without times is an error, or its times are NaN.
-
-    Returns
-    -------
-    list of Utterance
-        In the order of the files.
 
     Raises
     ------
@@ -81,16 +67,22 @@ def read_transcript(path: Path | str, need_times: bool = True) -> list[Utterance
     return [utterance for file in files for utterance in _read_file(file, need_times)]
 
 
+def read_sessions(path: Path | str) -> dict[str, list[Utterance]]:
+    """Read a transcript, or a folder of them, as `read_transcript`: recording -> what is said in it."""
+    sessions: dict[str, list[Utterance]] = {}
+    for utterance in read_transcript(path):
+        sessions.setdefault(utterance.session, []).append(utterance)
+    return sessions
+
+
 def match_sessions(
     recordings: Collection[str], path: Path | str
 ) -> tuple[dict[str, list[Utterance]], list[str]]:
     """Read a transcript and return what is said in each recording, by `match_items`, and its notes.
 
-    A transcript of one session is that of a single recording whatever its name: subtitles are named as the file.
+    A transcript of one session is that of a single recording whatever its name, as subtitles have the file's.
     """
-    sessions: dict[str, list[Utterance]] = {}
-    for utterance in read_transcript(path):
-        sessions.setdefault(utterance.session, []).append(utterance)
+    sessions = read_sessions(path)
     if len(sessions) == len(recordings) == 1:
         return dict(zip(recordings, sessions.values(), strict=True)), []
     return match_items(recordings, sessions, str(path))
@@ -109,8 +101,7 @@ def write_transcript(path: Path | str, utterances: Iterable[Utterance]) -> None:
         one recording, and only SegLST holds utterances without times.
     """
     path = Path(path)
-    kind = _kind(path)
-    if kind not in WRITERS:
+    if (kind := _kind(path)) not in WRITERS:
         raise PixitError(f"{path}: cannot write this kind of transcript; expected {', '.join(WRITERS)}")
     write_text(path, WRITERS[kind](path, list(utterances)))
 
@@ -125,8 +116,7 @@ def _stem(path: Path) -> str:
 
 
 def _read_file(path: Path, need_times: bool) -> list[Utterance]:
-    kind = _kind(path)
-    if kind is None:
+    if (kind := _kind(path)) is None:
         raise PixitError(f"{path}: unknown kind of transcript; expected a file named {', '.join(READERS)}")
     utterances = READERS[kind](path, read_text(path, f"a {kind} transcript"))
     if need_times and (missing := [u for u in utterances if math.isnan(u.start_s)]):
@@ -140,9 +130,6 @@ def _read_file(path: Path, need_times: bool) -> list[Utterance]:
 def _check_times(start_s: float, end_s: float) -> None:
     if not (math.isfinite(start_s) and start_s <= end_s < math.inf):
         raise ValueError
-
-
-# --- SegLST ---------------------------------------------------------------------------------------------
 
 
 def _read_seglst(path: Path, text: str) -> list[Utterance]:
@@ -160,12 +147,11 @@ def _read_seglst(path: Path, text: str) -> list[Utterance]:
 def _seglst_utterance(path: Path, number: int, segment: Any) -> Utterance:
     try:
         session, speaker, words = (segment[key] for key in ("session_id", "speaker", "words"))
-        times = segment.get("start_time"), segment.get("end_time")
         named = all(isinstance(name, str | int) and not isinstance(name, bool) for name in (session, speaker))
         if not (named and isinstance(words, str)):
             raise TypeError
         start_s, end_s = math.nan, math.nan
-        if times != (None, None):
+        if (times := (segment.get("start_time"), segment.get("end_time"))) != (None, None):
             start_s, end_s = map(float, times)
             _check_times(start_s, end_s)
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -186,11 +172,13 @@ def _write_seglst(path: Path, utterances: list[Utterance]) -> str:
     return json.dumps(segments, indent=2, ensure_ascii=False) + "\n"
 
 
-# --- STM and CTM ----------------------------------------------------------------------------------------
-
-
 def _read_stm(path: Path, text: str) -> list[Utterance]:
-    return _read_lines(path, text, _stm_utterance, "session channel speaker start end words")
+    def utterance(line: str) -> Utterance:
+        session, _, speaker, start, end, *rest = line.split(maxsplit=5)
+        words = STM_LABEL.sub("", rest[0], count=1) if rest and STM_LABEL.match(rest[0]) else "".join(rest)
+        return Utterance(session, speaker, float(start), float(end), words.strip())
+
+    return _read_lines(path, text, utterance, "session channel speaker start end words")
 
 
 def _read_ctm(path: Path, text: str) -> list[Utterance]:
@@ -204,25 +192,18 @@ def _read_ctm(path: Path, text: str) -> list[Utterance]:
     return _read_lines(path, text, utterance, "session channel start duration word [confidence]")
 
 
-def _stm_utterance(line: str) -> Utterance:
-    session, _, speaker, start, end, *rest = line.split(maxsplit=5)
-    words = STM_LABEL.sub("", rest[0], count=1) if rest and STM_LABEL.match(rest[0]) else "".join(rest)
-    return Utterance(session, speaker, float(start), float(end), words.strip())
-
-
 def _read_lines(path: Path, text: str, read: Callable[[str], Utterance], expected: str) -> list[Utterance]:
     utterances = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith(";"):
             continue
         try:
-            utterance = read(line)
+            utterances.append(utterance := read(line))
             _check_times(utterance.start_s, utterance.end_s)
         except ValueError:
             raise PixitError(
                 f"{path}:{number}: expected '{expected}', found {line.strip()[:200]!r}"
             ) from None
-        utterances.append(utterance)
     return utterances
 
 
@@ -230,7 +211,7 @@ def _write_stm(path: Path, utterances: list[Utterance]) -> str:
     lines = []
     for utterance in utterances:
         for name in (utterance.session, utterance.speaker):
-            if len(name.split()) != 1 or name.split() != [name]:
+            if name.split() != [name]:
                 raise PixitError(f"{path}: STM cannot hold the name {name!r} (spaces or empty); write .json")
         _need_times(path, utterance)
         times = f"{utterance.start_s:.3f} {utterance.end_s:.3f}"
@@ -244,9 +225,6 @@ def _need_times(path: Path, utterance: Utterance) -> None:
         raise PixitError(
             f"{path}: an utterance of {utterance.speaker!r} has no times, which only SegLST can hold; write .json"
         )
-
-
-# --- subtitles ------------------------------------------------------------------------------------------
 
 
 def _from_cues(parse: Callable[[Path, str], list[Cue]]) -> Callable[[Path, str], list[Utterance]]:

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pixit.formats.names import match_items
-from pixit.formats.results_folder import find_results
+from pixit.formats.names import find_results, match_items
 from pixit.formats.rttm import read_rttm
 from pixit.formats.transcripts import match_sessions
 from pixit.report.page import write_report

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixit.audio import Audio, Samples, open_audio
-from pixit.formats.results_folder import find_recording
+from pixit.formats.names import find_recording
 from pixit.results import Separation
 
 CLIP_S = 10

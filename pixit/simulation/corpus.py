@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from pixit.audio import TrackWriter
-from pixit.data.protocol import write_database
+from pixit.audio import Samples, TrackWriter
+from pixit.data.database import SUBSETS
+from pixit.data.protocol import subset_entry, write_database
+from pixit.files import whole_folder
 from pixit.formats.rttm import rttm_line
-from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.simulate import Ingredients, MeetingSettings, SimulatedMeeting, simulate_meeting
-from pixit.simulation.voices import Signal
+from pixit.simulation.voices import SpeakerPool
 from pixit.types import Hook, PixitError
 
 DATABASE, PROTOCOL = "Simulated", "meetings"
-SUBSETS = ("train", "development", "test")
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,8 @@ def split_speakers(
 ) -> dict[str, Subset]:
     """Share the speakers among subsets, so that none is in two of them.
 
-    Parameters
-    ----------
-    num_meetings
-        Subset -> number of its meetings. Each gets `min_speakers`, and of the others a share that grows with
-        its number of meetings.
-    min_speakers
-        Most speakers of one meeting: what every subset needs.
-    rng
-        Where chance comes from, or its seed.
+    Each subset gets `min_speakers` (the most of one meeting), and of the others a share that grows with its
+    number of meetings.
 
     Raises
     ------
@@ -54,8 +46,7 @@ def split_speakers(
     """
     pool = ingredients.pool
     wanted = {name: number for name, number in num_meetings.items() if number > 0}
-    free = len(pool) - min_speakers * len(wanted)
-    if free < 0:
+    if (free := len(pool) - min_speakers * len(wanted)) < 0:
         raise PixitError(
             f"found {len(pool)} speakers, expected {min_speakers} for each of {', '.join(wanted)}; "
             "add speakers, or ask for smaller meetings or fewer subsets"
@@ -77,7 +68,7 @@ def write_corpus(
     seed: int = 0,
     hook: Hook | None = None,
 ) -> Path:
-    """Simulate meetings and write them as a corpus.
+    """Simulate meetings, write them as a corpus, and return the path of its ``database.yml``.
 
     Into `folder` go, for each meeting, ``audio/<uri>.flac``, ``references/<uri>/<speaker>.flac``,
     ``rttm/<uri>.rttm`` and ``uem/<uri>.uem``; for each subset, ``lists/<subset>.lst``; and ``references.map``
@@ -90,17 +81,10 @@ def write_corpus(
         Where to write; must not exist yet.
     subsets
         ``"train"``, ``"development"``, ``"test"`` or some of them. Give them different speakers.
-    settings
-        How the meetings are made.
-    seed
-        Seed of all meetings.
+    settings, seed
+        How the meetings are made, and the seed of all.
     hook
         Progress callback: ``hook("simulating", None, total=, completed=)``.
-
-    Returns
-    -------
-    database
-        Path of the ``database.yml``.
 
     Raises
     ------
@@ -109,80 +93,53 @@ def write_corpus(
         cannot be made (see `simulate_meeting`).
     """
     folder = Path(folder)
-    unknown = sorted(set(subsets) - set(SUBSETS))
-    if unknown:
+    if unknown := sorted(set(subsets) - set(SUBSETS)):
         raise PixitError(f"subset {unknown[0]!r}: expected one of {', '.join(SUBSETS)}")
     total = sum(subset.num_meetings for subset in subsets.values())
     if total == 0 or min(subset.num_meetings for subset in subsets.values()) < 0:
         raise PixitError(f"{folder}: no meetings to write; ask for one at least")
     if folder.exists():
         raise PixitError(f"{folder}: exists already; name another folder or remove this one")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            corpus = Path(temporary) / "corpus"
-            _write_subsets(corpus, subsets, settings, seed, total, hook)
-            _write_database(corpus, [name for name in SUBSETS if name in subsets])
-            corpus.rename(folder)
-    except OSError as error:
-        raise PixitError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    with whole_folder(folder) as corpus:
+        _write_subsets(corpus, subsets, settings, seed, hook)
     return folder / "database.yml"
 
 
 def _write_subsets(
-    corpus: Path,
-    subsets: Mapping[str, Subset],
-    settings: MeetingSettings,
-    seed: int,
-    total: int,
-    hook: Hook | None,
+    corpus: Path, subsets: Mapping[str, Subset], settings: MeetingSettings, seed: int, hook: Hook | None
 ) -> None:
-    for name in ("audio", "references", "rttm", "uem", "lists"):
-        (corpus / name).mkdir(parents=True)
-    completed = 0
-    for name, subset in subsets.items():
-        uris = [f"{name}_{number:04d}" for number in range(subset.num_meetings)]
-        for number, uri in enumerate(uris):
-            rng = np.random.default_rng([seed, SUBSETS.index(name), number])
-            _write_meeting(corpus, uri, simulate_meeting(subset.ingredients, settings, rng))
-            completed += 1
-            if hook is not None:
-                hook("simulating", None, total=total, completed=completed)
-        _write_lines(corpus / "lists" / f"{name}.lst", uris)
+    numbers = [(name, number) for name, subset in subsets.items() for number in range(subset.num_meetings)]
+    meetings = [(name, number, f"{name}_{number:04d}") for name, number in numbers]
+    for completed, (name, number, uri) in enumerate(meetings, start=1):
+        rng = np.random.default_rng([seed, SUBSETS.index(name), number])
+        _write_meeting(corpus, uri, simulate_meeting(subsets[name].ingredients, settings, rng))
+        if hook is not None:
+            hook("simulating", None, total=len(meetings), completed=completed)
+    for name in subsets:
+        _write_lines(corpus / "lists" / f"{name}.lst", (uri for of, _, uri in meetings if of == name))
+    _write_lines(corpus / "references.map", sorted(f"{uri} references/{uri}" for *_, uri in meetings))
+    more = {"references": "references.map"}
+    entries = {name: subset_entry(name) | more for name in SUBSETS if name in subsets}
+    protocols = {f"{DATABASE}.SpeakerDiarization.{PROTOCOL}": entries}
+    write_database(corpus / "database.yml", {DATABASE: "audio/{uri}.flac"}, protocols, scope="database")
 
 
 def _write_meeting(corpus: Path, uri: str, meeting: SimulatedMeeting) -> None:
     rate_hz = meeting.sample_rate_hz
     _write_flac(corpus / "audio" / f"{uri}.flac", meeting.mixture, rate_hz)
-    references = corpus / "references" / uri
-    references.mkdir()
     for speaker, reference in zip(meeting.speakers, meeting.references, strict=True):
-        _write_flac(references / f"{speaker}.flac", reference, rate_hz)
+        _write_flac(corpus / "references" / uri / f"{speaker}.flac", reference, rate_hz)
     _write_lines(corpus / "rttm" / f"{uri}.rttm", (rttm_line(uri, turn) for turn in meeting.turns))
     duration_s = len(meeting.mixture) / rate_hz
     _write_lines(corpus / "uem" / f"{uri}.uem", [f"{uri} NA 0.000 {duration_s:.3f}"])
 
 
-def _write_flac(path: Path, signal: Signal, sample_rate_hz: int) -> None:
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _write_flac(path: Path, signal: Samples, sample_rate_hz: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with TrackWriter(path, sample_rate_hz, format="flac") as writer:
         writer.write(signal)
-
-
-def _write_database(corpus: Path, names: list[str]) -> None:
-    uris = sorted(path.name for path in (corpus / "references").iterdir())
-    _write_lines(corpus / "references.map", (f"{uri} references/{uri}" for uri in uris))
-    protocol = {
-        name: {
-            "uri": f"lists/{name}.lst",
-            "annotation": "rttm/{uri}.rttm",
-            "annotated": "uem/{uri}.uem",
-            "references": "references.map",
-        }
-        for name in names
-    }
-    protocols = {f"{DATABASE}.SpeakerDiarization.{PROTOCOL}": protocol}
-    write_database(corpus / "database.yml", {DATABASE: "audio/{uri}.flac"}, protocols, scope="database")
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
-from pixit.data.dataset import ChunkShape, Item
+from pixit.data.pairs import ChunkShape, EpochDataset, Item
 from pixit.simulation.simulate import (
     Ingredients,
     Positive,
@@ -16,23 +14,19 @@ from pixit.simulation.simulate import (
     SceneSettings,
     draw_gain,
     perform,
-    to_samples,
+    to_integers,
 )
 from pixit.simulation.voices import Intervals
 from pixit.types import PixitError
 from pixit.windows import frames_from_intervals
 
+Counts = tuple[tuple[int, int, float], ...]
+
 
 class PairSettings(SceneSettings):
     """Two simulated chunks of one meeting, in the same room."""
 
-    speaker_counts: tuple[tuple[int, int, float], ...] = (
-        (1, 1, 0.35),
-        (2, 1, 0.3),
-        (2, 0, 0.15),
-        (1, 0, 0.1),
-        (3, 0, 0.1),
-    )
+    speaker_counts: Counts = ((1, 1, 0.35), (2, 1, 0.3), (2, 0, 0.15), (1, 0, 0.1), (3, 0, 0.1))
     """Speakers of the one and of the other chunk, and how often; which of the two comes first is drawn."""
     full_overlap_probability: Probability = 0.15
     """How often all speakers of a chunk talk all the time, instead of taking turns as in a real meeting."""
@@ -40,13 +34,11 @@ class PairSettings(SceneSettings):
     """Each speaker of a chunk talks at least so long."""
 
 
-class SimulatedPairs(Dataset[Item]):
+class SimulatedPairs(EpochDataset):
     """Simulated pairs of chunks without a common speaker, at most K speakers together.
 
-    The items are as those of `pixit.data.dataset.PairDataset`, with reference sources: item `index` depends on
-    the seed, the epoch and `index` only, and holds ``mixtures`` (2, T), the two chunks; ``activities``
-    (2, K, F), the speakers of the chunk in the first rows, then zeros; ``references`` (2, K, T) in the same
-    rows; and ``has_references`` (), which is true.
+    Items are as `EpochDataset` has them, with reference sources: the speakers of a chunk are the first rows
+    of its activities and references, the others are zeros.
 
     Parameters
     ----------
@@ -54,12 +46,8 @@ class SimulatedPairs(Dataset[Item]):
         Speech, turn-taking, rooms and noises.
     settings
         How the pairs are made.
-    shape
-        T, K, F and how they relate.
-    items_per_epoch
-        Number of items.
-    seed
-        Seed of all that is random here.
+    shape, items_per_epoch, seed
+        As of `pixit.data.pairs.PairDataset`.
 
     Raises
     ------
@@ -82,26 +70,15 @@ class SimulatedPairs(Dataset[Item]):
                 f"simulated pairs: found speech at {pool.sample_rate_hz} Hz, expected {shape.sample_rate_hz} Hz"
             )
         _check_counts(settings.speaker_counts, shape.max_speakers, len(pool))
-        self.ingredients, self.settings, self.shape, self.seed = ingredients, settings, shape, seed
-        self._items_per_epoch = items_per_epoch
+        super().__init__(shape, items_per_epoch, seed)
+        self.ingredients, self.settings = ingredients, settings
         weights = np.array([weight for *_, weight in settings.speaker_counts])
         self._cumulative = np.cumsum(weights / weights.sum())
-        # Shared memory: workers that outlive an epoch see the next one.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         if ingredients.rooms is not None and settings.reverb_probability > 0:
             ingredients.rooms.prepare()  # once, here, and not again in each worker
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; another epoch gives other pairs."""
-        self._epoch.fill_(epoch)
-
-    def __len__(self) -> int:
-        return self._items_per_epoch
-
-    def __getitem__(self, index: int) -> Item:
-        if not 0 <= index < self._items_per_epoch:
-            raise IndexError(f"item {index} of {self._items_per_epoch}")
-        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+    def draw(self, rng: np.random.Generator) -> Item:
+        """Simulate two chunks."""
         shape = self.shape
         counts = self._draw_counts(rng)
         voices = iter(self.ingredients.pool.draw(sum(counts), rng))
@@ -114,7 +91,10 @@ class SimulatedPairs(Dataset[Item]):
                 references[chunk, row], speech = perform(
                     next(voices), turns, shape.num_samples, next(parts), shape.sample_rate_hz, rng
                 )
-                activities[chunk, row] = self._to_frames(speech)
+                speech_s = (speech / shape.sample_rate_hz).tolist()
+                activities[chunk, row] = frames_from_intervals(
+                    speech_s, shape.frame_grid, shape.num_frames, shape.sample_rate_hz
+                )
         mixtures = references.sum(axis=1) + scene.draw_noise(2, shape.num_samples, rng)
         gain = draw_gain(float(np.abs(mixtures.sum(axis=0)).max()), self.settings, rng)
         return {
@@ -136,16 +116,10 @@ class SimulatedPairs(Dataset[Item]):
         rate_hz = self.shape.sample_rate_hz
         duration_s = self.shape.num_samples / rate_hz
         excerpt = self.ingredients.turn_taking.excerpt(count, duration_s, rng, self.settings.min_talk_s)
-        return [to_samples(turns, rate_hz) for turns in excerpt]
-
-    def _to_frames(self, speech: Intervals) -> NDArray[np.bool_]:
-        rate_hz = self.shape.sample_rate_hz
-        return frames_from_intervals(
-            (speech / rate_hz).tolist(), self.shape.frame_grid, self.shape.num_frames, rate_hz
-        )
+        return [to_integers(turns * rate_hz) for turns in excerpt]
 
 
-def _check_counts(counts: tuple[tuple[int, int, float], ...], max_speakers: int, pool_size: int) -> None:
+def _check_counts(counts: Counts, max_speakers: int, pool_size: int) -> None:
     for first, second, weight in counts:
         if min(first, second) < 0 or not 1 <= first + second <= max_speakers or weight < 0:
             raise PixitError(

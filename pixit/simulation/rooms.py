@@ -1,7 +1,7 @@
-"""Rooms: impulse responses from speakers to a microphone, simulated and measured.
+"""What changes the sound of speakers: rooms (simulated and measured), channels, speed; and noise beside them.
 
-A room is linear and the same for all sources of a meeting, so a mixture stays the sum of its reference sources and
-its noise.
+All but the change of speed is linear and the same for all sources of a meeting, so a mixture stays the sum of
+its reference sources and its noise.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import scipy.signal
+import soxr
 from numpy.typing import NDArray
 
-from pixit.audio import open_audio
+from pixit.audio import Samples, open_audio
 from pixit.files import whole_file
-from pixit.simulation.pool import find_audio
+from pixit.simulation.voices import find_audio
 from pixit.types import PixitError
-
-Signal = NDArray[np.float32]
 
 SPEED_OF_SOUND_M_S = 343.0
 EARLY_S = 0.05  # direct sound and first reflections, which the ear takes as one
@@ -31,31 +30,20 @@ WALL_DISTANCE_M = 0.4
 TAIL_S = 0.06  # from here on reflections are so dense that noise stands for them
 MAX_IMAGE_ORDER = 12  # all images that arrive before TAIL_S, even in the lowest room (12 × 2.4 m is 84 ms)
 LONGEST_RESPONSE_S = 1.0  # of a measured one: the rest of a hall's tail is left out
-CHANNEL_SUFFIX = re.compile(r"_c\d+$")
-
-
-def convolve(signal: Signal, response: Signal, lead_samples: int) -> Signal:
-    """Filter `signal` (T,) with `response` and keep it aligned: (T,).
-
-    Parameters
-    ----------
-    lead_samples
-        Place of the direct sound in `response`; this delay is taken off again.
-    """
-    filtered = scipy.signal.oaconvolve(signal, response)
-    return filtered[lead_samples : lead_samples + len(signal)].astype(np.float32, copy=False)
+NUM_CHANNEL_TAPS = 255
 
 
 @dataclass(frozen=True)
 class Filter:
     """A finite impulse response whose direct sound lies at sample `lead_samples`."""
 
-    response: Signal
+    response: Samples
     lead_samples: int
 
-    def __call__(self, signal: Signal) -> Signal:
+    def __call__(self, signal: Samples) -> Samples:
         """Filter `signal` (T,) -> (T,), aligned with it."""
-        return convolve(signal, self.response, self.lead_samples)
+        filtered = scipy.signal.oaconvolve(signal, self.response)
+        return filtered[self.lead_samples : self.lead_samples + len(signal)].astype(np.float32, copy=False)
 
     def then(self, other: Filter | None) -> Filter:
         """Return the filter that does this one and then `other`."""
@@ -74,16 +62,12 @@ class RoomBank:
 
     Parameters
     ----------
-    num_rooms
-        Rooms of the bank.
-    positions_per_room
-        Places of speakers in each.
+    num_rooms, positions_per_room
+        Rooms of the bank, and places of speakers in each.
     seed
         Seed of all that is random here.
-    sample_rate_hz
-        Rate of the responses.
-    rt60_s
-        Range of reverberation times.
+    sample_rate_hz, rt60_s
+        Rate of the responses, and range of their reverberation times.
     cache
         ``.npz`` file that keeps the responses from one run to the next; none to keep nothing.
     measured
@@ -113,7 +97,17 @@ class RoomBank:
     def prepare(self) -> list[list[Filter]]:
         """Compute the filters of all rooms, or read them from the cache, unless done: one list a room."""
         if self._rooms is None:
-            simulated = self._read() if self.cache and self.cache.exists() else self._compute()
+            if self.cache and self.cache.exists():
+                simulated = self._read(self.cache)
+            else:
+                rng = np.random.default_rng(self.seed)
+                simulated = [self._compute_room(rng) for _ in range(self.num_rooms)]
+                if self.cache:
+                    arrays: dict[str, Any] = {"key": np.array(self._key())}
+                    for i, room in enumerate(simulated):
+                        arrays |= {f"{i}-{j}": place.response for j, place in enumerate(room)}
+                    with whole_file(self.cache) as new, new.open("wb") as file:
+                        np.savez(file, **arrays)
             self._rooms = simulated + self.measured
         return self._rooms
 
@@ -124,13 +118,6 @@ class RoomBank:
         places = rng.choice(len(room), num_speakers, replace=num_speakers > len(room))
         return [room[place] for place in places]
 
-    def _compute(self) -> list[list[Filter]]:
-        rng = np.random.default_rng(self.seed)
-        rooms = [self._compute_room(rng) for _ in range(self.num_rooms)]
-        if self.cache:
-            self._write(self.cache, rooms)
-        return rooms
-
     def _compute_room(self, rng: np.random.Generator) -> list[Filter]:
         try:
             import pyroomacoustics
@@ -140,29 +127,24 @@ class RoomBank:
                 "pip install 'pixit-audio[train]', or set reverb_probability to 0"
             ) from None
         size_m = rng.uniform([3.0, 3.0, 2.4], [9.0, 7.0, 3.5])
-        # Sabine's formula has no solution for a dry large room: full absorption is the driest there is.
-        volume_m3 = size_m.prod()
-        surface_m2 = 2 * (size_m[0] * size_m[1] + size_m[1] * size_m[2] + size_m[0] * size_m[2])
         rt60_s = rng.uniform(*self.rt60_s)
-        absorption = min(0.161 * volume_m3 / (surface_m2 * rt60_s), 0.95)
+        # Sabine's formula has no solution for a dry large room: full absorption is the driest there is.
+        surface_m2 = 2 * (size_m[0] * size_m[1] + size_m[1] * size_m[2] + size_m[0] * size_m[2])
+        absorption = min(0.161 * size_m.prod() / (surface_m2 * rt60_s), 0.95)
+        walls = pyroomacoustics.Material(absorption)
         room = pyroomacoustics.ShoeBox(
-            size_m,
-            fs=self.sample_rate_hz,
-            materials=pyroomacoustics.Material(absorption),
-            max_order=MAX_IMAGE_ORDER,
+            size_m, fs=self.sample_rate_hz, materials=walls, max_order=MAX_IMAGE_ORDER
         )
-        margin_m = np.full(3, WALL_DISTANCE_M)
-        microphone_m = rng.uniform(margin_m, [*(size_m[:2] - WALL_DISTANCE_M), 1.2])
+        near_m, far_m = [WALL_DISTANCE_M] * 2, size_m[:2] - WALL_DISTANCE_M
+        microphone_m = rng.uniform([*near_m, WALL_DISTANCE_M], [*far_m, 1.2])
         room.add_microphone(microphone_m)
-        low_m, high_m = [*margin_m[:2], 1.0], [*(size_m[:2] - WALL_DISTANCE_M), 1.8]
-        places_m = [rng.uniform(low_m, high_m) for _ in range(self.positions_per_room)]
+        places_m = [rng.uniform([*near_m, 1.0], [*far_m, 1.8]) for _ in range(self.positions_per_room)]
         for place_m in places_m:
             room.add_source(place_m)
         room.compute_rir()
-        distances_m = [float(np.linalg.norm(place_m - microphone_m)) for place_m in places_m]
         return [
-            self._finish(response, distance_m, rt60_s, rng)
-            for response, distance_m in zip(room.rir[0], distances_m, strict=True)
+            self._finish(response, float(np.linalg.norm(place_m - microphone_m)), rt60_s, rng)
+            for response, place_m in zip(room.rir[0], places_m, strict=True)
         ]
 
     def _finish(
@@ -183,21 +165,15 @@ class RoomBank:
         aligned[start:] = rng.standard_normal(num_samples - start) * decay[start:] * level
         return _with_early_energy_of_one(aligned, LEAD_SAMPLES, self.sample_rate_hz)
 
-    def _write(self, cache: Path, rooms: list[list[Filter]]) -> None:
-        arrays: dict[str, Any] = {"key": np.array(self._key())}
-        arrays |= {f"{i}-{j}": path.response for i, room in enumerate(rooms) for j, path in enumerate(room)}
-        with whole_file(cache) as new, new.open("wb") as file:
-            np.savez(file, **arrays)
-
     def _key(self) -> str:
         return repr((self.num_rooms, self.positions_per_room, self.seed, self.sample_rate_hz, self.rt60_s))
 
-    def _read(self) -> list[list[Filter]]:
+    def _read(self, cache: Path) -> list[list[Filter]]:
         try:
-            with np.load(self.cache) as arrays:  # type: ignore[arg-type]
+            with np.load(cache) as arrays:
                 if str(arrays["key"]) != self._key():
                     raise PixitError(
-                        f"{self.cache}: holds rooms of other settings {arrays['key']}; "
+                        f"{cache}: holds rooms of other settings {arrays['key']}; "
                         f"expected {self._key()}; delete it or name another file"
                     )
                 return [
@@ -206,16 +182,16 @@ class RoomBank:
                 ]
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise PixitError(
-                f"{self.cache}: is not a cache of rooms ({error}); delete it or name another file"
+                f"{cache}: is not a cache of rooms ({error}); delete it or name another file"
             ) from None
 
 
 def measured_rooms(places: Iterable[Path | str], sample_rate_hz: int) -> list[list[Filter]]:
     """Read measured room responses from files, or folders of them: the filters of each room.
 
-    A response stands in a file; several of one room (places of the speaker, or of the microphone) have the same
-    name but for an ending ``_c0``, ``_c1``, …. The direct sound is the highest peak; what comes after one second is
-    left out.
+    A response stands in a file; several of one room (places of the speaker, or of the microphone) have the
+    same name but for an ending ``_c0``, ``_c1``, …. The direct sound is the highest peak; what comes after
+    one second is left out.
 
     Raises
     ------
@@ -232,7 +208,7 @@ def measured_rooms(places: Iterable[Path | str], sample_rate_hz: int) -> list[li
         response = response[peak - lead : peak + round(LONGEST_RESPONSE_S * sample_rate_hz)]
         fade = response[len(response) * 9 // 10 :]
         fade *= np.linspace(1, 0, len(fade))  # a cut tail would click
-        name = str(path.with_name(CHANNEL_SUFFIX.sub("", path.stem)))
+        name = str(path.with_name(re.sub(r"_c\d+$", "", path.stem)))
         rooms.setdefault(name, []).append(_with_early_energy_of_one(response, lead, sample_rate_hz))
     return list(rooms.values())
 
@@ -243,3 +219,73 @@ def _with_early_energy_of_one(
     """Return a filter that leaves the level of speech about where it was."""
     early = response[: lead_samples + round(EARLY_S * sample_rate_hz)]
     return Filter((response / np.sqrt(np.sum(early**2))).astype(np.float32), lead_samples)
+
+
+def change_speed(signal: Samples, factor: float) -> Samples:
+    """Play `signal` (T,) `factor` times as fast: (about T / factor,), tempo and pitch change together."""
+    if factor == 1.0:
+        return signal
+    return soxr.resample(signal, factor, 1.0, quality="MQ").astype(np.float32, copy=False)
+
+
+def draw_channel(sample_rate_hz: int, rng: np.random.Generator) -> Filter:
+    """Draw a recording channel: telephone band, a low-pass, or a gentle equalisation (±6 dB)."""
+    nyquist_hz = sample_rate_hz / 2
+    kind = rng.choice(["telephone", "low-pass", "equaliser"])
+    if kind == "telephone":
+        low_hz, high_hz = rng.uniform(150, 350), min(rng.uniform(3200, 3600), 0.9 * nyquist_hz)
+        corners = [(0, 0.0), (0.6 * low_hz, 0.0), (low_hz, 1.0), (high_hz, 1.0), (1.08 * high_hz, 0.0)]
+    elif kind == "low-pass":
+        high_hz = rng.uniform(0.4, 0.9) * nyquist_hz
+        corners = [(0, 1.0), (high_hz, 1.0), (1.08 * high_hz, 0.0)]
+    else:
+        steps = 10 ** (rng.uniform(-6, 6, size=5) / 20)
+        places_hz = np.array([0, 0.05, 0.15, 0.4, 0.8]) * nyquist_hz
+        corners = list(zip(places_hz.tolist(), steps.tolist(), strict=True))
+    corners.append((nyquist_hz, corners[-1][1]))
+    frequencies_hz, gains = zip(*corners, strict=True)
+    taps = scipy.signal.firwin2(NUM_CHANNEL_TAPS, frequencies_hz, gains, fs=sample_rate_hz)
+    return Filter(taps.astype(np.float32), NUM_CHANNEL_TAPS // 2)
+
+
+class NoiseBank:
+    """Background noises at unit level: recorded ones, and coloured noise of random spectral tilt.
+
+    Parameters
+    ----------
+    recorded
+        Mono signals at the rate in use; silent ones are left out.
+    num_generated, seed
+        Generated noises; their power falls with frequency as f^-tilt, tilt between 0 (white) and 2 (brown).
+    """
+
+    def __init__(self, recorded: Iterable[Samples] = (), num_generated: int = 12, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        noises = [np.asarray(noise, dtype=np.float32) for noise in recorded]
+        noises += [coloured_noise(1 << 19, rng.uniform(0, 2), rng) for _ in range(num_generated)]
+        levels = [float(np.sqrt(np.mean(np.square(noise, dtype=np.float64)))) for noise in noises]
+        self.noises = [noise / level for noise, level in zip(noises, levels, strict=True) if level > 0]
+        if not self.noises:
+            raise PixitError(
+                "no noise to add: expected recorded noises that are not silent or num_generated > 0"
+            )
+
+    def draw(self, lengths: Sequence[int], rng: np.random.Generator) -> list[Samples]:
+        """Cut stretches of `lengths` samples out of one random noise, from random places, wrapping around."""
+        noise = self.noises[rng.integers(len(self.noises))]
+        stretches = []
+        for length in lengths:
+            start = int(rng.integers(len(noise)))
+            wraps = start + length > len(noise)
+            places = np.arange(start, start + length) % len(noise) if wraps else slice(start, start + length)
+            stretches.append(noise[places])
+        return stretches
+
+
+def coloured_noise(num_samples: int, tilt: float, rng: np.random.Generator) -> Samples:
+    """Return noise (T,) whose power falls as f^-tilt (0 white, 1 pink, 2 brown) above 1/400 of its rate."""
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+    frequencies = np.fft.rfftfreq(num_samples)  # cycles a sample: 1/400 is 40 Hz at 16 kHz
+    spectrum *= np.maximum(frequencies, 1 / 400) ** (-tilt / 2)
+    spectrum[0] = 0
+    return np.fft.irfft(spectrum, num_samples).astype(np.float32)

@@ -15,13 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from pixit.audio import open_audio
+from pixit.audio import Samples, open_audio
 from pixit.config import Settings
-from pixit.simulation.noise import NoiseBank, change_speed, draw_channel
-from pixit.simulation.pool import SpeakerPool, find_audio
-from pixit.simulation.rooms import Filter, RoomBank, measured_rooms
+from pixit.simulation.rooms import Filter, NoiseBank, RoomBank, change_speed, draw_channel, measured_rooms
 from pixit.simulation.turntaking import TurnTaking
-from pixit.simulation.voices import SPEECH_DBFS, Intervals, Signal, Voice, clip_intervals, talk
+from pixit.simulation.voices import (
+    SPEECH_DBFS,
+    Intervals,
+    SpeakerPool,
+    Voice,
+    clip_intervals,
+    find_audio,
+    talk,
+)
 from pixit.types import PixitError, Turn
 
 
@@ -33,6 +39,7 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotPositive = Annotated[float, Field(le=0)]
 Count = Annotated[int, Field(ge=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
@@ -50,10 +57,7 @@ class SceneSettings(Settings):
     speed: Annotated[tuple[Positive, Positive], AfterValidator(_ordered)] = (0.9, 1.1)
     channel_probability: Probability = 0.2
     """How often a telephone band, a low-pass or an equaliser stands between microphone and recording."""
-    peak_dbfs: Annotated[tuple[float, Annotated[float, Field(le=0)]], AfterValidator(_ordered)] = (
-        -30.0,
-        -1.0,
-    )
+    peak_dbfs: Annotated[tuple[float, NotPositive], AfterValidator(_ordered)] = (-30.0, -1.0)
     """Peak of the finished mixture."""
 
 
@@ -90,20 +94,21 @@ class Ingredients:
         seed: int = 0,
         cache: Path | None = None,
     ) -> Ingredients:
-        """Read folders of utterances per speaker, RTTM, noises and room responses; each a file or a folder of them.
+        """Read folders of utterances per speaker, RTTM, noises and room responses; files, or folders of them.
 
-        To the measured `rooms` come `num_rooms` simulated ones; see `measured_rooms` for their names. The folder
-        `cache` keeps decoded speech and simulated rooms from one run to the next.
+        To the measured `rooms` come `num_rooms` simulated ones; see `measured_rooms` for their names. The
+        folder `cache` keeps decoded speech and simulated rooms from one run to the next.
 
         Raises
         ------
         PixitError
             If one of them is missing, unreadable or empty.
         """
-        files = {place: find_audio(Path(place)) for place in noises}
-        if empty := [place for place, found in files.items() if not found]:
-            raise PixitError(f"{empty[0]}: holds no recordings of noise; expected .flac, .wav or .mp3 files")
-        recorded = [open_audio(path, sample_rate_hz).read() for found in files.values() for path in found]
+        recorded = []
+        for place in noises:
+            if not (files := find_audio(Path(place))):
+                raise PixitError(f"{place}: holds no recordings of noise; expected .flac, .wav or .mp3 files")
+            recorded += [open_audio(path, sample_rate_hz).read() for path in files]
         return cls(
             pool=SpeakerPool.from_folders(speech, sample_rate_hz, unlabelled_speech, cache),
             turn_taking=TurnTaking.from_rttms(turns),
@@ -120,7 +125,7 @@ class Ingredients:
 
 @dataclass(frozen=True)
 class Part:
-    """How one speaker sounds in a scene: speed, gain, and the way to the microphone (None where it is dry)."""
+    """How one speaker sounds in a scene: speed, gain, and the way to the microphone (None if it is dry)."""
 
     speed: float
     gain: float
@@ -155,7 +160,7 @@ class Scene:
         noise_gain = 10 ** ((SPEECH_DBFS - rng.uniform(*settings.snr_db)) / 20)
         return cls(parts, channel, noise_gain, ingredients.noises if noisy else None)
 
-    def draw_noise(self, count: int, num_samples: int, rng: np.random.Generator) -> Signal:
+    def draw_noise(self, count: int, num_samples: int, rng: np.random.Generator) -> Samples:
         """Draw `count` stretches of the scene's noise, (count, T); zero in a scene without noise."""
         if self.noises is None:
             return np.zeros((count, num_samples), dtype=np.float32)
@@ -172,7 +177,7 @@ def perform(
     part: Part,
     sample_rate_hz: int,
     rng: np.random.Generator,
-) -> tuple[Signal, Intervals]:
+) -> tuple[Samples, Intervals]:
     """Let a voice talk in its turns as its part of the scene says.
 
     Returns
@@ -180,14 +185,19 @@ def perform(
     image, speech
         The speaker as the microphone hears him, (T,), and the samples (n, 2) where the dry speech is active.
     """
-    dry_turns = np.round(turns * part.speed).astype(np.int64)
+    dry_turns = to_integers(turns * part.speed)
     dry, speech = talk(voice, dry_turns, round(num_samples * part.speed), sample_rate_hz, rng)
     signal = np.zeros(num_samples, dtype=np.float32)
     changed = change_speed(dry, part.speed)[:num_samples]
     signal[: len(changed)] = changed * np.float32(part.gain)
     if part.path is not None:
         signal = part.path(signal)
-    return signal, clip_intervals(np.round(speech / part.speed).astype(np.int64), 0, num_samples)
+    return signal, clip_intervals(to_integers(speech / part.speed), 0, num_samples)
+
+
+def to_integers(places: NDArray[np.floating]) -> Intervals:
+    """Round places in samples."""
+    return np.round(places).astype(np.int64)
 
 
 def draw_gain(loudest: float, settings: SceneSettings, rng: np.random.Generator) -> np.float32:
@@ -202,23 +212,17 @@ class SimulatedMeeting:
 
     Parameters
     ----------
-    mixture
-        What the microphone hears, (T,).
-    references
-        Each speaker as the microphone hears him, (N, T).
-    noise
-        The noise alone, (T,).
+    mixture, noise
+        What the microphone hears, and the noise in it, (T,).
+    references, speakers
+        Each speaker as the microphone hears him, (N, T), and the names.
     turns
         Who spoke when, ordered by start: where the dry speech is active, pauses under 0.3 s bridged.
-    speakers
-        Names, in the order of `references`.
-    sample_rate_hz
-        Rate of the signals.
     """
 
-    mixture: Signal
-    references: Signal
-    noise: Signal
+    mixture: Samples
+    references: Samples
+    noise: Samples
     turns: tuple[Turn, ...]
     speakers: tuple[str, ...]
     sample_rate_hz: int
@@ -243,7 +247,7 @@ def simulate_meeting(
     references = np.zeros((num_speakers, num_samples), dtype=np.float32)
     turns: list[Turn] = []
     for row, voice, part, seconds in zip(references, voices, scene.parts, excerpt, strict=True):
-        row[:], speech = perform(voice, to_samples(seconds, rate_hz), num_samples, part, rate_hz, rng)
+        row[:], speech = perform(voice, to_integers(seconds * rate_hz), num_samples, part, rate_hz, rng)
         # The end of the meeting may leave a sliver of speech that RTTM would round to nothing.
         long_enough = speech[speech[:, 1] - speech[:, 0] > 0.01 * rate_hz]
         turns += [Turn(start / rate_hz, end / rate_hz, voice.speaker) for start, end in long_enough.tolist()]
@@ -259,8 +263,3 @@ def simulate_meeting(
         speakers=tuple(voice.speaker for voice in voices),
         sample_rate_hz=rate_hz,
     )
-
-
-def to_samples(turns: NDArray[np.float64], sample_rate_hz: int) -> Intervals:
-    """Round turns (n, 2) in seconds to samples."""
-    return np.round(turns * sample_rate_hz).astype(np.int64)

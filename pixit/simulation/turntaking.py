@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,32 +17,22 @@ Seconds = NDArray[np.float64]
 NUM_TRIES = 200
 
 
-@dataclass(frozen=True)
 class _Meeting:
     """Turns of one recording, ordered by start; `speakers` numbers their speakers from 0."""
 
-    starts_s: Seconds
-    ends_s: Seconds
-    speakers: NDArray[np.int64]
-    longest_s: float
-    end_s: float
-
-    @classmethod
-    def from_turns(cls, turns: Sequence[Turn]) -> _Meeting:
+    def __init__(self, turns: Sequence[Turn]) -> None:
         ordered = sorted(turns, key=lambda turn: turn.start_s)
         names = sorted({turn.speaker for turn in ordered})
-        starts_s = np.array([turn.start_s for turn in ordered])
-        ends_s = np.array([turn.end_s for turn in ordered])
-        speakers = np.array([names.index(turn.speaker) for turn in ordered])
-        return cls(starts_s, ends_s, speakers, float((ends_s - starts_s).max()), float(ends_s.max()))
+        self.turns_s = np.array([(turn.start_s, turn.end_s) for turn in ordered])
+        self.speakers = np.array([names.index(turn.speaker) for turn in ordered])
+        self.longest_s = float(np.diff(self.turns_s).max())
+        self.end_s = float(self.turns_s[:, 1].max())
 
     def excerpt(self, start_s: float, duration_s: float) -> list[Seconds]:
-        """Return the turns of each speaker within the excerpt, in its time; those who talk most come first."""
+        """Return the turns of each speaker within the excerpt, in its time; who talks most comes first."""
         end_s = start_s + duration_s
-        first = np.searchsorted(self.starts_s, start_s - self.longest_s)
-        last = np.searchsorted(self.starts_s, end_s)
-        turns = np.stack([self.starts_s[first:last], self.ends_s[first:last]], axis=1)
-        turns = np.clip(turns, start_s, end_s) - start_s
+        first, last = np.searchsorted(self.turns_s[:, 0], [start_s - self.longest_s, end_s])
+        turns = np.clip(self.turns_s[first:last], start_s, end_s) - start_s
         speakers = self.speakers[first:last]
         lengths = turns[:, 1] - turns[:, 0]
         totals = np.bincount(speakers, lengths, minlength=1)
@@ -52,12 +41,7 @@ class _Meeting:
 
 
 class TurnTaking:
-    """Real turn-taking to draw excerpts from.
-
-    Parameters
-    ----------
-    recordings
-        Recording -> its turns.
+    """Real turn-taking to draw excerpts from: recording -> its turns.
 
     Raises
     ------
@@ -66,7 +50,7 @@ class TurnTaking:
     """
 
     def __init__(self, recordings: Mapping[str, Sequence[Turn]]) -> None:
-        self.meetings = [_Meeting.from_turns(turns) for turns in recordings.values() if turns]
+        self.meetings = [_Meeting(turns) for turns in recordings.values() if turns]
         if not self.meetings:
             raise PixitError("no turns to take turn-taking from; expected RTTM files with SPEAKER lines")
         lengths_s = np.array([meeting.end_s for meeting in self.meetings])
@@ -83,27 +67,21 @@ class TurnTaking:
         """Draw an excerpt and keep the `num_speakers` who talk most in it.
 
         An excerpt where fewer talk for `min_talk_s` is passed over. Where that goes on, the missing speakers
-        come from further excerpts, laid over the first.
-
-        Returns
-        -------
-        turns
-            Turns of each speaker (n, 2), seconds from the start of the excerpt; disjoint unless the RTTM lets
-            a speaker overlap with himself.
+        come from further excerpts, laid over the first. The turns of each speaker are (n, 2), in seconds from
+        the start of the excerpt, and disjoint unless the RTTM lets a speaker overlap with himself.
 
         Raises
         ------
         PixitError
-            If no meeting is as long as `duration_s`, or no speaker talks for `min_talk_s` in any excerpt tried.
+            If no meeting is as long as `duration_s`, or nobody talks for `min_talk_s` in any excerpt tried.
         """
         if num_speakers == 0:
             return []
         best: list[Seconds] = []
         for _ in range(NUM_TRIES):
-            found = self._draw(duration_s, min_talk_s, rng)
-            if len(found) >= num_speakers:
-                return found[:num_speakers]
-            best = max(best, found, key=len)
+            best = max(best, self._draw(duration_s, min_talk_s, rng), key=len)
+            if len(best) >= num_speakers:
+                return best[:num_speakers]
         for _ in range(NUM_TRIES):
             if len(best) >= num_speakers:
                 return best[:num_speakers]
@@ -117,8 +95,7 @@ class TurnTaking:
     def _draw(self, duration_s: float, min_talk_s: float, rng: np.random.Generator) -> list[Seconds]:
         index = min(int(np.searchsorted(self._weights, rng.random())), len(self.meetings) - 1)
         meeting = self.meetings[index]
-        latest_s = meeting.end_s - duration_s
-        if latest_s < 0:
+        if (latest_s := meeting.end_s - duration_s) < 0:
             return []
         turns = meeting.excerpt(rng.uniform(0, latest_s) if latest_s > 0 else 0.0, duration_s)
         return [turn for turn in turns if (turn[:, 1] - turn[:, 0]).sum() >= min_talk_s]

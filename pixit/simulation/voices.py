@@ -1,22 +1,32 @@
-"""A speaker and the dry speech of one: utterances with their pauses found, and talk made of them."""
+"""The voices that meetings are made of: utterances with their pauses found, and talk made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-Signal = NDArray[np.float32]
+from pixit.audio import Samples, open_audio
+from pixit.files import whole_folder
+from pixit.types import PixitError
+
 Intervals = NDArray[np.int64]
 """Stretches (n, 2) of samples, ``[start, end)``, ordered and disjoint."""
+
+NOWHERE: Intervals = np.empty((0, 2), dtype=np.int64)
 
 SPEECH_DBFS = -26.0  # level of active speech that every voice is brought to (ITU-T P.56 practice)
 FRAME_S = 0.01
 MAX_PAUSE_S = 0.3  # shorter pauses belong to the speech around them
 MIN_SPEECH_S = 0.06
 PADDING_S = 0.03  # onsets and releases are weaker than the threshold
+SUFFIXES = {".flac", ".wav", ".opus", ".ogg", ".mp3"}
+"""Endings of the recordings that are taken from a folder."""
 
 
 def merge_close(intervals: Intervals, max_gap: int) -> Intervals:
@@ -36,7 +46,7 @@ def clip_intervals(intervals: Intervals, start: int, end: int) -> Intervals:
     return inside[inside[:, 1] > inside[:, 0]]
 
 
-def detect_speech(signal: Signal, sample_rate_hz: int) -> Intervals:
+def detect_speech(signal: Samples, sample_rate_hz: int) -> Intervals:
     """Find the speech in a clean recording (T,) by its energy; pauses are kept, of whatever length.
 
     A frame of 10 ms is speech where it is within 32 dB of the loud frames and clear of the noise floor.
@@ -44,52 +54,42 @@ def detect_speech(signal: Signal, sample_rate_hz: int) -> Intervals:
     frame_samples = round(FRAME_S * sample_rate_hz)
     num_frames = len(signal) // frame_samples
     if num_frames == 0:
-        return np.empty((0, 2), dtype=np.int64)
+        return NOWHERE
     frames = signal[: num_frames * frame_samples].reshape(num_frames, frame_samples)
     energy = np.mean(np.square(frames, dtype=np.float64), axis=1)
     smooth = np.convolve(energy, np.ones(3) / 3, mode="same")
     level_db = 10 * np.log10(smooth + 1e-12)
     loud_db, floor_db = np.percentile(level_db, [95, 5])
     if loud_db < -70:
-        return np.empty((0, 2), dtype=np.int64)
+        return NOWHERE
     threshold_db = min(max(loud_db - 32, floor_db + 8), loud_db - 12)
     edges = np.diff(np.concatenate([[0], level_db > threshold_db, [0]]).astype(np.int8))
     intervals = np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
     intervals = intervals[intervals[:, 1] - intervals[:, 0] >= round(MIN_SPEECH_S / FRAME_S)]
-    padding_frames = round(PADDING_S / FRAME_S)
-    padded = intervals + np.array([-padding_frames, padding_frames])
-    padded = np.clip(padded, 0, num_frames)
+    padded = np.clip(intervals + np.array([-1, 1]) * round(PADDING_S / FRAME_S), 0, num_frames)
     return merge_close(padded * frame_samples, 0)
 
 
 @dataclass(frozen=True)
 class Voice:
-    """All utterances of one speaker, one after the other, at one level.
-
-    Parameters
-    ----------
-    speaker
-        Name.
-    samples
-        Dry speech (L,), 16 bits to save memory; its active parts have the level `SPEECH_DBFS`.
-    speech
-        Where it is speech, pauses under 0.3 s included.
-    onsets
-        Samples at which speech sets in after a pause of any length; talk can begin there.
-    """
+    """All utterances of one speaker, one after the other, at one level."""
 
     speaker: str
     samples: NDArray[np.int16]
+    """Dry speech (L,), 16 bits to save memory; its active parts have the level `SPEECH_DBFS`."""
     speech: Intervals
+    """Where it is speech, pauses under 0.3 s included."""
     onsets: NDArray[np.int64]
+    """Samples at which speech sets in after a pause of any length; talk can begin there."""
 
     @classmethod
-    def from_utterances(cls, speaker: str, utterances: Sequence[Signal], sample_rate_hz: int) -> Voice | None:
+    def from_utterances(
+        cls, speaker: str, utterances: Sequence[Samples], sample_rate_hz: int
+    ) -> Voice | None:
         """Trim the utterances, bring them to one level and join them; None where none holds speech."""
         pieces, stretches, offset = [], [], 0
         for utterance in utterances:
-            found = detect_speech(utterance, sample_rate_hz)
-            if len(found) == 0:
+            if len(found := detect_speech(utterance, sample_rate_hz)) == 0:
                 continue
             start, end = found[0, 0], found[-1, 1]
             active = np.concatenate([utterance[a:b] for a, b in found])
@@ -120,7 +120,7 @@ class Voice:
             laps, index = laps + 1, 0
         return laps * len(self.samples) + int(self.onsets[index])
 
-    def cut(self, cursor: int, num_samples: int) -> tuple[Signal, Intervals]:
+    def cut(self, cursor: int, num_samples: int) -> tuple[Samples, Intervals]:
         """Return `num_samples` from `cursor` on, around the end if need be, and where they are speech."""
         total = len(self.samples)
         signals, stretches, done, place = [], [], 0, cursor % total
@@ -135,16 +135,12 @@ class Voice:
 
 def talk(
     voice: Voice, turns: Intervals, num_samples: int, sample_rate_hz: int, rng: np.random.Generator
-) -> tuple[Signal, Intervals]:
+) -> tuple[Samples, Intervals]:
     """Fill turns with the speech of a voice.
 
     The first turn begins at a random onset (amid speech where the turn begins at sample 0: it is taken to go
-    on from before), each further turn at the next onset after the speech used so far.
-
-    Parameters
-    ----------
-    turns
-        Where the speaker is to talk, samples within ``[0, num_samples)``.
+    on from before), each further turn at the next onset after the speech used so far. Turns are samples
+    within ``[0, num_samples)``.
 
     Returns
     -------
@@ -152,7 +148,7 @@ def talk(
         Dry signal (T,), silent outside the turns, and where it truly is speech, pauses under 0.3 s bridged.
     """
     signal = np.zeros(num_samples, dtype=np.float32)
-    stretches = [np.empty((0, 2), dtype=np.int64)]
+    stretches = [NOWHERE]
     fade = np.linspace(0, 1, max(1, round(0.005 * sample_rate_hz)), dtype=np.float32)  # no clicks at cuts
     begins_before = len(turns) > 0 and turns[0, 0] == 0
     cursor = voice.draw_middle(rng) if begins_before else voice.draw_onset(rng)
@@ -169,3 +165,132 @@ def talk(
         stretches.append(speech + start)
         cursor += int(end - start)
     return signal, merge_close(np.concatenate(stretches), round(MAX_PAUSE_S * sample_rate_hz))
+
+
+class SpeakerPool:
+    """Voices, one a speaker, held in memory (115 MB an hour at 16 kHz), or on disk with a cache.
+
+    Raises
+    ------
+    PixitError
+        If there are none.
+    """
+
+    def __init__(self, voices: Sequence[Voice], sample_rate_hz: int) -> None:
+        if not voices:
+            raise PixitError("found no speech in the utterances of any speaker; expected recorded speech")
+        self.voices = list(voices)
+        self.sample_rate_hz = sample_rate_hz
+
+    @classmethod
+    def from_utterances(cls, speech: Mapping[str, Sequence[Samples]], sample_rate_hz: int) -> SpeakerPool:
+        """Take speaker -> mono utterances (T,); speakers whose utterances hold no speech are left out."""
+        found = (Voice.from_utterances(name, speech[name], sample_rate_hz) for name in sorted(speech))
+        return cls([voice for voice in found if voice is not None], sample_rate_hz)
+
+    @classmethod
+    def from_folders(
+        cls,
+        folders: Sequence[Path | str],
+        sample_rate_hz: int,
+        unlabelled: Sequence[Path | str] = (),
+        cache: Path | None = None,
+    ) -> SpeakerPool:
+        """Read ``<folder>/<speaker>/**`` of all folders; each recording of `unlabelled` is one speaker more.
+
+        With several folders a speaker's name begins with that of the folder. In the folder `cache` the
+        decoded speech is kept from one run to the next, as a memory map that processes share, and made anew
+        if a recording changes.
+
+        Raises
+        ------
+        PixitError
+            If a folder holds no recordings, one cannot be read, or there is no speech in any.
+        """
+        speakers = find_speakers(folders, unlabelled)
+        if cache is None:
+            return cls(_read_voices(speakers, sample_rate_hz), sample_rate_hz)
+        place = cache / f"speech-{_key(speakers, sample_rate_hz)}"
+        if not place.exists():
+            _write_cache(place, cls(_read_voices(speakers, sample_rate_hz), sample_rate_hz).voices)
+        return cls(_read_cache(place), sample_rate_hz)
+
+    def __len__(self) -> int:
+        return len(self.voices)
+
+    def draw(self, num_speakers: int, rng: np.random.Generator) -> list[Voice]:
+        """Draw `num_speakers` different voices."""
+        if num_speakers > len(self):
+            raise PixitError(f"{num_speakers} speakers asked for, but the pool has {len(self)}; add speakers")
+        return [self.voices[i] for i in rng.choice(len(self), num_speakers, replace=False)]
+
+
+def find_audio(place: Path) -> list[Path]:
+    """Return the recordings of a folder at any depth, in order; a file stands for itself."""
+    if not place.is_dir():
+        return [place]
+    return sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def find_speakers(folders: Sequence[Path | str], unlabelled: Sequence[Path | str]) -> dict[str, list[Path]]:
+    """Return speaker -> recordings; see `SpeakerPool.from_folders`."""
+    speakers: dict[str, list[Path]] = {}
+    several = len(folders) + len(unlabelled) > 1
+    for folder in map(Path, folders):
+        prefix = f"{folder.name}-" if several else ""
+        found = {prefix + p.name: find_audio(p) for p in sorted(folder.glob("*")) if p.is_dir()}
+        if not any(found.values()):
+            raise PixitError(
+                f"{folder}: found no utterances; expected <speaker>/*.flac or <speaker>/*.wav in it"
+            )
+        speakers |= found
+    for folder in map(Path, unlabelled):
+        if not (files := find_audio(folder)):
+            raise PixitError(f"{folder}: found no recordings in it; expected .flac, .wav or .opus files")
+        speakers |= {f"{folder.name}-{number}": [path] for number, path in enumerate(files)}
+    for name in speakers:
+        if len(name.split()) != 1:
+            raise PixitError(f"{name}: a speaker's name with spaces does not fit in RTTM; rename the folder")
+    return speakers
+
+
+def _read_voices(speakers: Mapping[str, Sequence[Path]], sample_rate_hz: int) -> list[Voice]:
+    voices = []
+    for name, paths in speakers.items():
+        utterances = [open_audio(path, sample_rate_hz).read() for path in paths]
+        voices.append(Voice.from_utterances(name, utterances, sample_rate_hz))
+    return [voice for voice in voices if voice is not None]
+
+
+def _key(speakers: Mapping[str, Sequence[Path]], sample_rate_hz: int) -> str:
+    """Return what tells one collection of recordings from another, by names, sizes and times of change."""
+    files = {
+        name: [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+        for name, paths in speakers.items()
+    }
+    return hashlib.sha256(json.dumps([sample_rate_hz, files]).encode()).hexdigest()[:16]
+
+
+def _write_cache(place: Path, voices: Sequence[Voice]) -> None:
+    with whole_folder(place) as new:
+        np.save(new / "samples.npy", np.concatenate([voice.samples for voice in voices]))
+        index = [
+            {"speaker": v.speaker, "num_samples": len(v.samples)}
+            | {"speech": v.speech.tolist(), "onsets": v.onsets.tolist()}
+            for v in voices
+        ]
+        (new / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _read_cache(place: Path) -> list[Voice]:
+    try:
+        samples = np.load(place / "samples.npy", mmap_mode="r")
+        voices, start = [], 0
+        for entry in json.loads((place / "index.json").read_text(encoding="utf-8")):
+            end = start + entry["num_samples"]
+            speech, onsets = (np.array(entry[name], dtype=np.int64) for name in ("speech", "onsets"))
+            voices.append(Voice(entry["speaker"], samples[start:end], speech, onsets))
+            start = end
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise PixitError(f"{place}: is not a cache of speech ({error}); delete it") from None
+    return voices

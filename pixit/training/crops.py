@@ -13,10 +13,8 @@ from torch import Tensor
 
 from pixit.config import Settings
 from pixit.models.embedders.resnet import STEP_S
-from pixit.simulation.noise import NoiseBank, change_speed, draw_channel
-from pixit.simulation.pool import SpeakerPool
-from pixit.simulation.rooms import RoomBank
-from pixit.simulation.voices import Voice
+from pixit.simulation.rooms import NoiseBank, RoomBank, change_speed, draw_channel
+from pixit.simulation.voices import SpeakerPool, Voice
 from pixit.types import PixitError
 
 Signal = NDArray[np.float32]

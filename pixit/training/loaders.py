@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pixit.config import Settings
 from pixit.data.database import load_recordings
-from pixit.data.dataset import ChunkShape, Item, PairDataset
-from pixit.data.pairs import PairSampler
+from pixit.data.pairs import ChunkShape, Item, PairDataset, PairSampler
 from pixit.simulation.pairs import PairSettings, SimulatedPairs
 from pixit.simulation.simulate import Ingredients
 from pixit.types import LocalModel, PixitError

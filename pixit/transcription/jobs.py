@@ -12,51 +12,41 @@ from typing import Any
 
 from pixit.audio import AudioFile
 from pixit.files import file_hash, file_name, writable
-from pixit.formats.names import match_items
-from pixit.formats.results_folder import find_recording, find_results
+from pixit.formats.names import find_recording, find_results, match_items
 from pixit.formats.rttm import read_rttm, rttm_line
 from pixit.formats.transcripts import Utterance, write_transcript
 from pixit.results import Separation
 from pixit.transcription import recognizers
-from pixit.transcription.journal import Journal
 from pixit.transcription.recognizers import Recognizer
+from pixit.transcription.stretches import Journal
 from pixit.transcription.transcribe import Intervals, Transcriber, TranscriptionSettings
 from pixit.types import Hook, PixitError
 
 ATTRIBUTIONS = ("separation", "diarization")
+"""The separated tracks are recognised, or the recording as the diarization cuts it up."""
+
 FORMATS = ("seglst", "stm", "srt", "vtt")
 ENDINGS = {"seglst": ".seglst.json"}  # of the others, their names
 
 
 @dataclass(frozen=True)
 class Job:
-    """One transcript to make: of a result of ``pixit separate`` or a recording at `path`.
-
-    Parameters
-    ----------
-    path
-        Folder of a result, or recording.
-    output
-        Where the transcript goes.
-    attribution
-        One of `ATTRIBUTIONS`; None for a recording of which nothing is known.
-    audio
-        Recording of a result, or folder that holds it; None for the one that the result names.
-    rttm
-        Diarization of a recording, a file or a folder.
-    within
-        Stretches ``(start_s, end_s)`` to transcribe; None for all.
-    session
-        Name of the recording in the utterances; None for `name`.
-    """
+    """One transcript to make, of a result of ``pixit separate`` or a recording."""
 
     path: Path
+    """Folder of the result, or the recording."""
     output: Path
+    """Folder of the transcript."""
     attribution: str | None
+    """One of `ATTRIBUTIONS`; None for a recording of which nothing is known."""
     audio: Path | None = None
+    """Recording of a result, or folder that holds it; None for the one that the result names."""
     rttm: Path | None = None
+    """Diarization of a recording, a file or a folder."""
     within: Intervals | None = None
+    """Stretches ``(start_s, end_s)`` to transcribe; None for all."""
     session: str | None = None
+    """Name of the recording in the utterances; None for `name`."""
 
     @property
     def name(self) -> str:
@@ -66,24 +56,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """What became of a job: its transcripts, one each format, and what was said; or the error it failed with.
 
-    Parameters
-    ----------
-    job
-        What was asked.
-    files
-        The transcripts, one each format.
-    utterances
-        What was said; None if the job failed.
-    is_new
-        Whether anything was recognised or written, rather than there already.
-    notes
-        What the user should know.
-    error
-        Why the job failed.
-    elapsed_s
-        How long it took.
+    `is_new` says whether anything was recognised or written, rather than there already; `notes`, what the
+    user should know.
     """
 
     job: Job
@@ -119,41 +95,28 @@ def transcribe_all(
     ----------
     inputs
         Folders that ``pixit separate`` wrote, folders of them, or recordings.
-    recognizer
-        A function as `Transcriber` takes it, or a name, for which `language` and `device` go to `load_recognizer`.
+    recognizer, language, device
+        A function as `Transcriber` takes it, or a name, with which all three go to `load_recognizer`.
     output
         Folder of the transcripts; that of the result's folder or of the recording by default.
-    attribution
-        Whether the separated tracks are recognised (``"separation"``, the default for results), or the recording
-        as the diarization cuts it up (``"diarization"``).
-    audio
-        Recording of a result, or folder that holds it; the one that the result names by default.
-    rttm
-        Who spoke when in a recording, file or folder; without it there is one unknown speaker.
-    formats
-        Some of `FORMATS`.
-    overwrite
-        Do again what is done or begun.
-    settings
-        As for `Transcriber`.
-    hook
-        Progress callback, as in pyannote.audio; its ``file`` is the name of the recording.
+    attribution, audio, rttm
+        As of `Job`; of a result the separated tracks are recognised by default, a recording without `rttm`
+        has one unknown speaker.
+    formats, overwrite
+        Some of `FORMATS`, and whether to do again what is done or begun.
+    settings, hook
+        As for `Transcriber`; the hook's ``file`` is the name of the recording.
 
     Yields
     ------
     Outcome
-        One each transcript, as soon as it is known.
+        Of each transcript, as soon as it is known.
 
     Raises
     ------
     PixitError
-        At once, if an input holds nothing to transcribe, an option does not fit it, two transcripts would have
-        the same name, or the recogniser cannot be loaded.
-
-    Examples
-    --------
-    >>> for done in transcribe_all(["separated"], "whisper:small.en"):              # doctest: +SKIP
-    ...     print(done.job.name, done.error or done.files)
+        At once, if an input holds nothing to transcribe, an option does not fit it, two transcripts would
+        have the same name, or the recogniser cannot be loaded.
     """
     places = [None if place is None else Path(place) for place in (output, audio, rttm)]
     jobs = find_jobs(inputs, places[0], attribution, *places[1:])

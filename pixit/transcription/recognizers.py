@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -29,16 +29,8 @@ class Word:
     end_s: float
 
 
-class Recognizer(Protocol):
-    """Anything that turns speech into text; a plain function will do.
-
-    It is given one active stretch of one speaker, float32 (T,) at `SAMPLE_RATE_HZ`, and returns its text, or
-    its words with their times.
-    """
-
-    def __call__(self, samples: Samples, sample_rate_hz: int) -> str | Sequence[Word]:
-        """Recognise the speech in `samples`."""
-        ...
+Recognizer = Callable[[Samples, int], str | Sequence[Word]]
+"""Returns the text, or the words with times, of a stretch of one speaker: float32 (T,) at a rate in Hz."""
 
 
 def load_recognizer(name: str, language: str | None = None, device: str = "auto") -> NamedRecognizer:
@@ -72,15 +64,10 @@ def load_recognizer(name: str, language: str | None = None, device: str = "auto"
 
 
 class NamedRecognizer:
-    """Base of the recognisers that have names: takes care of the sample rate.
-
-    Attributes
-    ----------
-    description
-        Everything that determines the words, fit for JSON.
-    """
+    """Base of the recognisers that have names: takes care of the sample rate."""
 
     description: dict[str, Any]
+    """Everything that determines the words, fit for JSON."""
 
     def __call__(self, samples: Samples, sample_rate_hz: int) -> list[Word]:
         """Recognise speech (T,)."""
@@ -106,9 +93,9 @@ class PocketSphinx(NamedRecognizer):
 
     def recognize(self, samples: Samples) -> list[Word]:
         decoder, frame_s = self.decoder, 1 / self.decoder.config["frate"]
+        pcm = np.rint(np.clip(samples, -1, 1) * 32767).astype(np.int16)
         decoder.reinit_feat()  # forget the noise of what was heard before
         decoder.start_utt()
-        pcm = np.rint(np.clip(samples, -1, 1) * 32767).astype(np.int16)
         decoder.process_raw(pcm.tobytes(), full_utt=True)
         decoder.end_utt()
         return [
@@ -144,8 +131,8 @@ class Whisper(NamedRecognizer):
                 f"{name}: is not a checkpoint of openai-whisper (dims, model_state_dict)"
             ) from None
         _check_language(name, language, LANGUAGES if self.model.is_multilingual else ["en"])
-        self.language = language
         digest = None if is_named else file_hash(path)
+        self.language = language
         self.description = {"recognizer": name, "language": language, "sha256": digest}
 
     def recognize(self, samples: Samples) -> list[Word]:
@@ -192,8 +179,8 @@ class FasterWhisper(NamedRecognizer):
         except (OSError, RuntimeError, ValueError) as error:
             raise _unusable(name, kind, error) from None
         _check_language(name, language, self.model.supported_languages)
-        self.language = language
         digest = file_hash(Path(model) / "model.bin") if Path(model).is_dir() else None
+        self.language = language
         self.description = {"recognizer": name, "language": language, "sha256": digest}
 
     def recognize(self, samples: Samples) -> list[Word]:

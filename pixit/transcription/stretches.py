@@ -1,4 +1,4 @@
-"""Which stretches of a recording a recogniser is given: where someone speaks, neither too short nor too long.
+"""Which stretches of a recording a recogniser is given, neither too short nor too long, and what it said.
 
 A recogniser that is given the long silences of a separated track invents words; one that is given a single
 word without its surroundings misses it.
@@ -6,14 +6,20 @@ word without its surroundings misses it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pyannote.core import Segment, Timeline
 
 from pixit.audio import Audio
-from pixit.types import Turn
+from pixit.files import write_text
+from pixit.transcription.recognizers import Word
+from pixit.types import PixitError, Turn
 
 QUIET_S = 0.2  # a cut goes through the middle of the quietest stretch of this length
 
@@ -34,7 +40,7 @@ def active_intervals(
     padding_s: float,
     keep_apart: bool = False,
 ) -> list[Turn]:
-    """Merge the turns of each speaker over short gaps, pad them, and cut them to `within`.
+    """Merge the turns of each speaker over short gaps, pad them, cut them to `within`, and order by start.
 
     Parameters
     ----------
@@ -42,18 +48,11 @@ def active_intervals(
         In any order; they may overlap, and those of no length count for nothing.
     within
         Stretches ``(start_s, end_s)`` that nothing may leave: the recording, or what of it is annotated.
-    merge_gap_s
-        Turns of one speaker that are less than this apart become one.
-    padding_s
-        What is added before and after.
+    merge_gap_s, padding_s
+        Turns of one speaker that are less than the gap apart become one; the padding comes before and after.
     keep_apart
         For a mixture: neither gaps nor padding may reach where only others speak, whose words would be
         taken for the speaker's.
-
-    Returns
-    -------
-    list of Turn
-        Ordered by start; those of one speaker do not overlap.
     """
     scope = Timeline(Segment(*interval) for interval in within).support()
     spoken: dict[str, Timeline] = {}
@@ -79,14 +78,78 @@ def split(audio: Audio, start: int, stop: int, max_samples: int) -> list[tuple[i
     """
     parts = []
     while stop - start > max_samples:
-        cut = _quietest(audio, start + max_samples // 2, start + max_samples)
+        first = start + max_samples // 2
+        energy = np.cumsum(np.square(audio.read(first, start + max_samples), dtype=np.float64))
+        width = min(round(QUIET_S * audio.sample_rate_hz), len(energy) - 1)
+        cut = first + int(np.argmin(energy[width:] - energy[: len(energy) - width])) + width // 2 + 1
         parts.append((start, cut))
         start = cut
     return [*parts, (start, stop)]
 
 
-def _quietest(audio: Audio, start: int, stop: int) -> int:
-    """Return the sample in [start, stop) around which there is least energy."""
-    energy = np.cumsum(np.square(audio.read(start, stop), dtype=np.float64))
-    width = min(round(QUIET_S * audio.sample_rate_hz), len(energy) - 1)
-    return start + int(np.argmin(energy[width:] - energy[: len(energy) - width])) + width // 2 + 1
+class Journal:
+    """What was recognised so far, on disk: a killed run goes on where it was, a finished one is not repeated.
+
+    JSON lines: first the request, then a line for each recognised stretch, on disk before the next begins. A
+    last line that a killed run left unfinished is dropped. The request is everything that determines the
+    words, fit for JSON; the file is made, with it, when the first stretch is added or by `begin`.
+
+    Raises
+    ------
+    PixitError
+        If the file cannot be read, is not a journal, or is that of another request.
+    """
+
+    def __init__(self, path: Path, request: Mapping[str, Any]) -> None:
+        self.path = path
+        self.request = json.loads(json.dumps(request))
+        self._words: dict[Stretch, list[Word]] = {}
+        self._is_begun = False
+        self.num_added = 0  # by this run
+        if path.exists():
+            self._read()
+
+    def get(self, stretch: Stretch) -> list[Word] | None:
+        """Return the words of a stretch, or None if it was not recognised yet."""
+        return self._words.get(stretch)
+
+    def add(self, stretch: Stretch, words: Sequence[Word]) -> None:
+        """Write down the words of a stretch."""
+        self.begin()
+        self._words[stretch] = list(words)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(stretch, words))
+            file.flush()
+            os.fsync(file.fileno())
+        self.num_added += 1
+
+    def begin(self) -> None:
+        """Write the file as far as it is known, whole or not at all."""
+        if not self._is_begun:
+            lines = [json.dumps({"request": self.request}, ensure_ascii=False) + "\n"]
+            lines += [_line(stretch, words) for stretch, words in self._words.items()]
+            write_text(self.path, "".join(lines))
+            self._is_begun = True
+
+    def _read(self) -> None:
+        try:
+            first, *lines = self.path.read_bytes().split(b"\n")[:-1] or [b""]
+            request = json.loads(first)["request"]
+            for line in lines:
+                entry = json.loads(line)
+                stretch = Stretch(entry["speaker"], entry["start"], entry["stop"])
+                self._words[stretch] = [Word(*word) for word in entry["words"]]
+        except OSError as error:
+            raise PixitError(f"{self.path}: cannot be read ({error.strerror})") from None
+        except (ValueError, KeyError, TypeError):
+            raise PixitError(f"{self.path}: is not the journal of a transcription; remove it") from None
+        if changed := [key for key in self.request if request.get(key) != self.request[key]]:
+            raise PixitError(
+                f"{self.path}: was begun with something else ({', '.join(changed)}); pass --overwrite to "
+                "start afresh, or choose another folder for the output"
+            )
+
+
+def _line(stretch: Stretch, words: Sequence[Word]) -> str:
+    rounded = [[word.text, round(word.start_s, 4), round(word.end_s, 4)] for word in words]
+    return json.dumps(asdict(stretch) | {"words": rounded}, ensure_ascii=False) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ from pixit.config import Settings
 from pixit.formats.subtitles import UNKNOWN
 from pixit.formats.transcripts import Utterance
 from pixit.results import Separation
-from pixit.transcription.journal import Journal
 from pixit.transcription.recognizers import SAMPLE_RATE_HZ, Recognizer, Word
-from pixit.transcription.stretches import Stretch, active_intervals, split
+from pixit.transcription.stretches import Journal, Stretch, active_intervals, split
 from pixit.types import Hook, PixitError, Turn
 
 OVERRUN_S = 0.5  # a diarization may begin a turn this much after the end of its recording (rounded times)
@@ -41,13 +40,8 @@ class TranscriptionSettings(Settings):
 class Transcriber:
     """Transcribes recordings with a recogniser.
 
-    Parameters
-    ----------
-    recognizer
-        One of `pixit.transcription.recognizers.load_recognizer`, or any function ``(samples, sample_rate_hz)``
-        that returns text or `Word` objects.
-    settings
-        What it is given, and what becomes of the words.
+    The recogniser is one of `load_recognizer`, or any function ``(samples, sample_rate_hz)`` that returns
+    text or `Word` objects; the settings say what it is given, and what becomes of the words.
 
     Examples
     --------
@@ -75,7 +69,7 @@ class Transcriber:
         journal: Journal | None = None,
         hook: Hook | None = None,
     ) -> list[Utterance]:
-        """Recognise each separated track where its speaker is active.
+        """Recognise each separated track where its speaker is active; utterances are ordered by start.
 
         Parameters
         ----------
@@ -90,19 +84,13 @@ class Transcriber:
         hook
             Progress callback, as in pyannote.audio.
 
-        Returns
-        -------
-        list of Utterance
-            Ordered by start.
-
         Raises
         ------
         PixitError
             If a track cannot be read, or the recogniser returns neither text nor words.
         """
         audio = {speaker: AudioFile(track.path, SAMPLE_RATE_HZ) for speaker, track in result.tracks.items()}
-        intervals = self._intervals(result.turns, result.duration_s, within, keep_apart=False)
-        stretches = [s for i in intervals for s in self._stretches(i, audio[i.speaker])]
+        stretches = self._stretches(result.turns, audio, result.duration_s, within, keep_apart=False)
         return self._recognize(stretches, audio, session or result.uri, journal, hook)
 
     def mixture(
@@ -125,12 +113,7 @@ class Transcriber:
         turns
             Who spoke when; None for one unknown speaker, and stretches cut where it is quietest.
         within, session, journal, hook
-            As for `separation`.
-
-        Returns
-        -------
-        list of Utterance
-            Ordered by start.
+            As for `separation`, and so is what is returned.
 
         Raises
         ------
@@ -138,35 +121,41 @@ class Transcriber:
             As `separation`, and if a turn begins after the end of the recording.
         """
         with seekable(open_audio(audio, SAMPLE_RATE_HZ)) as recording:
-            whole = [Turn(0.0, recording.duration_s, UNKNOWN)]
-            turns = whole if turns is None else list(turns)
-            _check_turns(turns, recording)
-            intervals = self._intervals(turns, recording.duration_s, within, keep_apart=True)
-            stretches = [
-                stretch for interval in intervals for stretch in self._stretches(interval, recording)
-            ]
-            tracks = {stretch.speaker: recording for stretch in stretches}
+            duration_s = recording.duration_s
+            turns = [Turn(0.0, duration_s, UNKNOWN)] if turns is None else list(turns)
+            if late := [turn for turn in turns if turn.start_s > duration_s + OVERRUN_S]:
+                raise PixitError(
+                    f"{recording.uri}: lasts {duration_s:.3f} s, but {late[0].speaker} begins to speak at "
+                    f"{late[0].start_s:.3f} s; does the diarization belong to it?"
+                )
+            tracks = dict.fromkeys((turn.speaker for turn in turns), recording)
+            stretches = self._stretches(turns, tracks, duration_s, within, keep_apart=True)
             return self._recognize(stretches, tracks, session or recording.uri, journal, hook)
 
-    def _intervals(
-        self, turns: Iterable[Turn], duration_s: float, within: Intervals | None, keep_apart: bool
-    ) -> list[Turn]:
-        within = [(0.0, math.inf)] if within is None else within
-        cut = [(max(0.0, start_s), min(end_s, duration_s)) for start_s, end_s in within]
+    def _stretches(
+        self,
+        turns: Iterable[Turn],
+        audio: Mapping[str, Audio],
+        duration_s: float,
+        within: Intervals | None,
+        keep_apart: bool,
+    ) -> list[Stretch]:
+        settings = self.settings
+        whole = [(0.0, duration_s)] if within is None else within
+        cut = [(max(0.0, start_s), min(end_s, duration_s)) for start_s, end_s in whole]
         scope = [(start_s, end_s) for start_s, end_s in cut if start_s < end_s]
-        gap_s, padding_s = self.settings.merge_gap_s, self.settings.padding_s
-        return active_intervals(turns, scope, gap_s, padding_s, keep_apart)
-
-    def _stretches(self, interval: Turn, audio: Audio) -> list[Stretch]:
-        start, stop = (round(time_s * SAMPLE_RATE_HZ) for time_s in (interval.start_s, interval.end_s))
-        max_samples = round(self.settings.max_stretch_s * SAMPLE_RATE_HZ)
-        parts = split(audio, start, min(stop, audio.num_samples), max_samples)
-        return [Stretch(interval.speaker, *part) for part in parts]
+        stretches = []
+        for turn in active_intervals(turns, scope, settings.merge_gap_s, settings.padding_s, keep_apart):
+            start, stop = (round(time_s * SAMPLE_RATE_HZ) for time_s in (turn.start_s, turn.end_s))
+            stop = min(stop, audio[turn.speaker].num_samples)
+            parts = split(audio[turn.speaker], start, stop, round(settings.max_stretch_s * SAMPLE_RATE_HZ))
+            stretches += [Stretch(turn.speaker, *part) for part in parts]
+        return stretches
 
     def _recognize(
         self,
         stretches: list[Stretch],
-        audio: dict[str, Any],
+        audio: Mapping[str, Audio],
         session: str,
         journal: Journal | None,
         hook: Hook | None,
@@ -193,26 +182,20 @@ class Transcriber:
         """Group the words of a stretch; a pause or the length ends an utterance."""
         groups: list[list[Word]] = []
         for word in words:
-            if groups and word.start_s - groups[-1][-1].end_s < self.settings.pause_s:
-                groups[-1].append(word)
-            else:
-                groups.append([word])
+            if not groups or word.start_s - groups[-1][-1].end_s >= self.settings.pause_s:
+                groups.append([])
+            groups[-1].append(word)
         offset_s = stretch.start / SAMPLE_RATE_HZ
-        return [
-            Utterance(
-                session,
-                stretch.speaker,
-                offset_s + part[0].start_s,
-                offset_s + part[-1].end_s,
-                " ".join(word.text for word in part),
-            )
-            for group in groups
-            for part in break_up(group, self.settings.max_utterance_s)
-        ]
+        utterances = []
+        for part in (part for group in groups for part in break_up(group, self.settings.max_utterance_s)):
+            start_s, end_s = offset_s + part[0].start_s, offset_s + part[-1].end_s
+            text = " ".join(word.text for word in part)
+            utterances.append(Utterance(session, stretch.speaker, start_s, end_s, text))
+        return utterances
 
 
 def break_up(words: list[Word], max_s: float) -> list[list[Word]]:
-    """Break words up until no part lasts longer: after a sentence, else at the widest gap, else in the middle."""
+    """Break words up until no part lasts longer: after a sentence, at the widest gap, or in the middle."""
     if len(words) < 2 or words[-1].end_s - words[0].start_s <= max_s:
         return [words]
 
@@ -261,12 +244,3 @@ def seekable(audio: Audio) -> Iterator[Audio]:
             for block in audio.blocks():
                 writer.write(block)
         yield AudioFile(path, uri=audio.uri)
-
-
-def _check_turns(turns: list[Turn], audio: Audio) -> None:
-    late = [turn for turn in turns if turn.start_s > audio.duration_s + OVERRUN_S]
-    if late:
-        raise PixitError(
-            f"{audio.uri}: lasts {audio.duration_s:.3f} s, but {late[0].speaker} begins to speak at "
-            f"{late[0].start_s:.3f} s; does the diarization belong to it?"
-        )

@@ -29,12 +29,12 @@ from pixit.data.ami import (
     rttm_line,
     uem_line,
 )
+from pixit.data.database import SUBSETS
 from pixit.data.protocol import write_database, write_lines
 from pixit.formats.transcripts import Utterance, write_transcript
 from pixit.types import PixitError
 
 LISTS = Path(__file__).resolve().parent / "lists"
-SUBSETS = ("train", "development", "test")
 LABELS = {"only_words": False, "word_and_vocalsounds": True}
 """Protocol -> whether vocal sounds count as speech."""
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from pixit.data.dataset import ChunkShape
+from pixit.data.pairs import ChunkShape
 from pixit.simulation.pairs import PairSettings, SimulatedPairs
 from pixit.simulation.simulate import Ingredients
 from pixit.types import FrameGrid, PixitError

@@ -250,8 +250,8 @@ def test_validation_shares_nothing_with_the_training(
     training, validation = (part.parts[0].ingredients for part in (data.training_set, data.validation_set))
     assert {v.speaker[0] for v in training.pool.voices} == {"t"}
     assert {v.speaker[0] for v in validation.pool.voices} == {"d"}
-    assert len(training.turn_taking.meetings[0].starts_s) == 5
-    assert len(validation.turn_taking.meetings[0].starts_s) == 1
+    assert len(training.turn_taking.meetings[0].turns_s) == 5
+    assert len(validation.turn_taking.meetings[0].turns_s) == 1
     spectra = [np.abs(np.fft.rfft(part.noises.noises[0])).argmax() for part in (training, validation)]
     assert spectra == [50, 3000]
     rooms = [part.rooms.prepare() for part in (training, validation)]

@@ -12,8 +12,8 @@ from pyannote.core import Annotation, Segment
 from pixit.audio import MemoryAudio, Samples
 from pixit.formats.transcripts import Utterance
 from pixit.results import Separation, Track
-from pixit.transcription.journal import Journal
 from pixit.transcription.recognizers import Word
+from pixit.transcription.stretches import Journal
 from pixit.transcription.transcribe import Transcriber, TranscriptionSettings, break_up, check_words
 from pixit.types import PixitError, Turn
 

@@ -17,8 +17,7 @@ from pixit.evaluation.separation.score import (
 from pixit.evaluation.separation.statistics import MixtureStatistics, measure_tracks
 from pixit.evaluation.tables import Column, Table
 from pixit.files import list_files
-from pixit.formats.names import match_items, some
-from pixit.formats.results_folder import find_files
+from pixit.formats.names import find_files, match_items, some
 from pixit.formats.rttm import read_rttm
 from pixit.types import Hook, PixitError, Turn
 
