@@ -24,7 +24,7 @@ import pixit
 from pixit.audio import Audio, Track, TrackWriter
 from pixit.checkpoints import save_model
 from pixit.cli import cli
-from pixit.cli.options import collect_overrides
+from pixit.cli.console import collect_overrides
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.provenance import WeightsHash, describe, make_request

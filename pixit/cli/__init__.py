@@ -9,12 +9,12 @@ import errno
 import os
 import signal
 import sys
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from pixit.cli.console import complain
-from pixit.cli.options import LazyGroup
 from pixit.types import PixitError
 
 COMMANDS = ["separate", "transcribe", "train", "simulate", "evaluate", "export", "data", "report"]
@@ -42,11 +42,23 @@ EXTRAS = {
 ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 """What a machine may refuse: no bug of ours."""
 
-NAMES = {"token_normalize_func": lambda name: name.replace("_", "-")}  # --num_speakers is --num-speakers
+CONTEXT = {
+    "token_normalize_func": lambda name: name.replace("_", "-"),  # --num_speakers is --num-speakers
+    "help_option_names": ["-h", "--help"],
+}
 
 
-class Commands(LazyGroup):
-    """The group of all commands; reports an error in one line."""
+class Commands(click.Group):
+    """All commands, each imported when it is asked for; reports an error in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return COMMANDS
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"pixit.cli.{cmd_name}"), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -74,12 +86,7 @@ def fail(ctx: click.Context, error: PixitError | str) -> NoReturn:
     ctx.exit(2)
 
 
-@click.group(
-    cls=Commands,
-    package="pixit.cli",
-    names=COMMANDS,
-    context_settings={**NAMES, "help_option_names": ["-h", "--help"]},
-)
+@click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(message="pixit %(version)s", package_name="pixit-audio")
 def cli() -> None:
     """One clean audio track per speaker of a real meeting, and who spoke when."""

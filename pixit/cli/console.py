@@ -1,15 +1,90 @@
-"""What the commands say and show."""
+"""What the commands have in common: options, the lines that they print, bars of progress."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_origin
 
 import click
 
+from pixit.evaluation.tables import FORMATS, Table, check_path
 from pixit.types import PixitError
+
+# --- options --------------------------------------------------------------------------------------------
+
+PATH = click.Path(path_type=Path)
+
+
+def check_outputs(ctx: click.Context, option: click.Parameter, outputs: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Raise a `PixitError`, before any work, if no table can be written to one of the files."""
+    for output in outputs:
+        check_path(output)
+    return outputs
+
+
+device_option = click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
+format_option = click.option(
+    "--format", type=click.Choice(list(FORMATS.values())), default="text", show_default=True
+)
+outputs_option = click.option(
+    *("-o", "--output", "outputs"),
+    multiple=True,
+    type=PATH,
+    callback=check_outputs,
+    help=f"write the table to a file: {', '.join(FORMATS)}; may be repeated",
+)
+quiet_option = click.option("--quiet", is_flag=True, help="print errors only")
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting, as section.key=value"
+)
+
+
+class SettingsCommand(click.Command):
+    """A command with options for fields of a settings class, which show its defaults and descriptions.
+
+    The class, ``"module.Class"``, is imported only when the command runs or shows its help: it takes a second.
+    `fields` names the option of each field; one that is not given is None, a pair of numbers is as ``2-4``.
+    """
+
+    def __init__(self, *args: Any, settings: str, fields: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.settings, self.fields = settings, fields
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        module, _, name = self.settings.rpartition(".")
+        model_fields = getattr(import_module(module), name).model_fields
+        options = []
+        for name, option in self.fields.items():
+            field = model_fields[name]
+            is_pair = get_origin(field.annotation) is tuple
+            default = "-".join(map(str, field.default)) if is_pair else str(field.default)
+            options.append(
+                click.Option(
+                    [option, name],
+                    type=str if is_pair else field.annotation,
+                    metavar="MIN-MAX" if is_pair else None,
+                    help=f"{field.description or name.replace('_', ' ')}  [default: {default}]",
+                )
+            )
+        *own, help_option = super().get_params(ctx)
+        return [*own, *options, help_option]
+
+
+def collect_overrides(overrides: Iterable[str], **options: Any) -> list[str]:
+    """Return options that were given, and those of ``--set`` after them, as ``key=value``."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if isinstance(value, str) and (pair := re.fullmatch(r"(\d+)(?:-(\d+))?", value)):
+            given[name] = [int(pair[1]), int(pair[2] or pair[1])]
+    return [*(f"{name}={value}" for name, value in given.items()), *overrides]
+
+
+# --- what is printed ------------------------------------------------------------------------------------
 
 
 def say(line: str, quiet: bool = False) -> None:
@@ -29,6 +104,13 @@ def warn(notes: Iterable[str]) -> None:
         click.echo(f"pixit: warning: {' '.join(note.split())}", err=True)
 
 
+def show_table(table: Table, format: str, outputs: Iterable[Path], quiet: bool = False) -> None:
+    """Print a table, and write it to files."""
+    for output in outputs:
+        table.save(output)
+    say(table.render(format).rstrip("\n"), quiet)
+
+
 def run(command: Callable[[], Any]) -> None:
     """Run the command of a script; bad input ends it with one line and status 2, as `pixit` itself."""
     try:
@@ -41,15 +123,12 @@ def run(command: Callable[[], Any]) -> None:
 class Bars:
     """Bars for the steps of work, as a hook in pyannote.audio's form; they vanish when the work is done.
 
-    Parameters
-    ----------
-    name
-        What is worked on; None for the name of the file that the hook is given.
-    is_shown
-        Whether to show them at all; where nobody looks they are not shown anyway.
+    Without a `name` of what is worked on, they have that of the file that the hook is given. Where nobody looks
+    they are not shown.
     """
 
     def __init__(self, name: str | None, is_shown: bool) -> None:
+        self.has_complained = False
         self._name, self._is_shown = name, is_shown
         self._progress: Any = None
         self._bars: dict[str, Any] = {}
@@ -95,12 +174,20 @@ class Bars:
         self.clear()
         say(line, not self._is_shown)
 
+    def complain(self, error: PixitError | str) -> None:
+        """Print an error where the bars were; the work goes on, and `progress` ends with status 2."""
+        self.clear()
+        complain(error)
+        self.has_complained = True
+
 
 @contextmanager
 def progress(name: str | None, quiet: bool) -> Iterator[Bars]:
-    """Show bars while something is worked on."""
+    """Show bars while something is worked on; end the program with status 2 if there were complaints."""
     bars = Bars(name, not quiet)
     try:
         yield bars
     finally:
         bars.clear()
+    if bars.has_complained:
+        raise click.exceptions.Exit(2)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import progress, say
+from pixit.cli.console import PATH, progress, say
+from pixit.evaluation.tables import Column, Table
 
 if TYPE_CHECKING:
-    from pixit.data.check import DatabaseReport, SubsetReport
-    from pixit.data.check_file import Finding
+    from pixit.data.check import SubsetReport
+
+FINDINGS = [
+    Column(key, "recording" if key == "uri" else key)
+    for key in ("severity", "protocol", "subset", "uri", "message")
+]
+SUMMARY = [
+    Column("subset", "subset"),
+    Column("files", "recordings"),
+    Column("audio", "audio (h)"),
+    Column("annotated", "annotated (h)"),
+    Column("speech", "speech (h)"),
+    Column("overlap", "overlap (% of speech)", 1),
+    Column("speakers", "speakers"),
+]
 
 
 @click.group()
@@ -21,7 +35,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("database", required=False, type=click.Path(path_type=Path))
+@click.argument("database", required=False, type=PATH)
 @click.option(
     "--protocol", help="name of its protocol, as AMI-SDM.SpeakerDiarization.only_words  [default: all]"
 )
@@ -32,12 +46,7 @@ def data() -> None:
     help="rate that all audio should have, in Hz  [default: most files']",
 )
 @click.option("--full", is_flag=True, help="decode all audio, not only its ends")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="write the findings to a .csv, .json, .md or .txt file",
-)
+@click.option("-o", "--output", type=PATH, help="write the findings to a .csv, .json, .md or .txt file")
 @click.option("--quiet", is_flag=True, help="print errors and warnings only")
 @click.pass_context
 def check(
@@ -57,25 +66,24 @@ def check(
     errors; warnings and infos do not count.
     """
     from pixit.data.check import check_database
-    from pixit.evaluation.tables import Table
 
     with progress(str(database or "databases"), quiet) as hook:
         report = check_database(database, protocol, subset, sample_rate, full, hook)
-    shown = [finding for finding in report.findings if not quiet or finding.severity != "info"]
-    for line in align([describe(finding) for finding in shown]):
+    cells = [
+        (found.severity, f"{found.protocol}.{found.subset}", found.uri or "–", found.message)
+        for found in report.findings
+        if not quiet or found.severity != "info"
+    ]
+    for line in align(cells):
         say(line)
-    say(Table("Recordings", summary_columns(), summary_rows(report.subsets)).render(), quiet)
+    summary = [summarise(subset) for subset in report.subsets]
+    say(Table("Recordings", SUMMARY, summary).render(), quiet)
     if output is not None:
-        Table("Findings", finding_columns(), [vars(finding) for finding in report.findings]).save(output)
-    say(verdict(report), quiet)
-    if report.count("error"):
+        Table("Findings", FINDINGS, [vars(finding) for finding in report.findings]).save(output)
+    counts = {kind: report.count(kind) for kind in ("error", "warning", "info")}
+    say(", ".join(f"{n} {kind}{'' if n == 1 else 's'}" for kind, n in counts.items()), quiet)
+    if counts["error"]:
         ctx.exit(2)
-
-
-def describe(finding: Finding) -> Sequence[str]:
-    """Return the cells of a finding."""
-    place = f"{finding.protocol}.{finding.subset}"
-    return finding.severity, place, finding.uri or "–", finding.message
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -86,46 +94,14 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def finding_columns() -> list[Any]:
-    """Return the columns of the table of findings."""
-    from pixit.evaluation.tables import Column
-
-    keys = ("severity", "protocol", "subset", "uri", "message")
-    return [Column(key, "recording" if key == "uri" else key) for key in keys]
-
-
-def summary_columns() -> list[Any]:
-    """Return the columns of the summary."""
-    from pixit.evaluation.tables import Column
-
-    return [
-        Column("subset", "subset"),
-        Column("files", "recordings"),
-        Column("audio", "audio (h)"),
-        Column("annotated", "annotated (h)"),
-        Column("speech", "speech (h)"),
-        Column("overlap", "overlap (% of speech)", 1),
-        Column("speakers", "speakers"),
-    ]
-
-
-def summary_rows(subsets: Sequence[SubsetReport]) -> list[Mapping[str, Any]]:
-    """Return the rows of the summary."""
-    return [
-        {
-            "subset": f"{found.protocol}.{found.subset}",
-            "files": found.num_files,
-            "audio": found.audio_s / 3600,
-            "annotated": found.annotated_s / 3600,
-            "speech": found.speech_s / 3600,
-            "overlap": 100 * found.overlap_s / found.speech_s if found.speech_s else None,
-            "speakers": len(found.speakers),
-        }
-        for found in subsets
-    ]
-
-
-def verdict(report: DatabaseReport) -> str:
-    """Say how many findings there are."""
-    counts = {kind: report.count(kind) for kind in ("error", "warning", "info")}
-    return ", ".join(f"{number} {kind}{'' if number == 1 else 's'}" for kind, number in counts.items())
+def summarise(subset: SubsetReport) -> dict[str, Any]:
+    """Return the row of a subset."""
+    return {
+        "subset": f"{subset.protocol}.{subset.subset}",
+        "files": subset.num_files,
+        "audio": subset.audio_s / 3600,
+        "annotated": subset.annotated_s / 3600,
+        "speech": subset.speech_s / 3600,
+        "overlap": 100 * subset.overlap_s / subset.speech_s if subset.speech_s else None,
+        "speakers": len(subset.speakers),
+    }

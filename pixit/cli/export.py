@@ -6,29 +6,29 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import say, warn
+from pixit.cli.console import PATH, quiet_option, say, warn
 
 FORMATS = ["audacity", "textgrid", "elan", "csv", "srt", "vtt", "table", "rttm", "uem", "lab"]
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, type=PATH)
 @click.option("--to", required=True, type=click.Choice(FORMATS), help="format to write")
 @click.option(
     "-o",
     "--output",
     default="exported",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="folder, or file with the ending of the format",
 )
 @click.option(
     "--audio",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="recording, or folder of recordings: their length for textgrid, table and uem, the link for elan",
 )
 @click.option("--overwrite", is_flag=True, help="replace files that exist")
-@click.option("--quiet", is_flag=True, help="print errors only")
+@quiet_option
 def export(
     inputs: tuple[Path, ...], to: str, output: Path, audio: Path | None, overwrite: bool, quiet: bool
 ) -> None:

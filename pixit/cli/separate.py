@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import Bars, complain, progress, say
-from pixit.cli.options import SettingsCommand, collect_overrides, set_option
+from pixit.cli.console import (
+    PATH,
+    Bars,
+    SettingsCommand,
+    collect_overrides,
+    device_option,
+    progress,
+    quiet_option,
+    set_option,
+    warn,
+)
 
 if TYPE_CHECKING:
     from pixit.audio import Channel
@@ -16,25 +25,35 @@ if TYPE_CHECKING:
     from pixit.results import Separation
 
 
+def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Channel:
+    """Return a channel by its name or number."""
+    if value in ("best", "mean"):
+        return value  # type: ignore[return-value]
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither best, mean nor a number") from None
+
+
 @click.command(
     cls=SettingsCommand,
     settings="pixit.pipeline.separate.SeparationSettings",
     fields={"step_s": "--step", "batch_size": "--batch-size"},
 )
-@click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", default="separated", type=click.Path(path_type=Path), show_default=True)
+@click.argument("recordings", nargs=-1, required=True, type=PATH)
+@click.option("-o", "--output", default="separated", type=PATH, show_default=True)
 @click.option("--model", help="folder or hub name of another model, or of model and embedder together")
 @click.option("--embedder", help="folder or hub name of another speaker embedder")
 @click.option("--num-speakers", type=int, help="number of speakers, if known")
 @click.option("--min-speakers", type=int, help="smallest number of speakers")
 @click.option("--max-speakers", type=int, help="largest number of speakers")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
+@device_option
 @click.option(
     "--channel",
     default="best",
     metavar="best|mean|N",
     show_default=True,
-    callback=lambda ctx, option, value: parse_channel(value),
+    callback=parse_channel,
     help="the channel in which speech stands out most, the mean of all, or one, counted from 0",
 )
 @click.option(
@@ -46,10 +65,8 @@ if TYPE_CHECKING:
 @click.option("--format", default="wav", type=click.Choice(["wav", "flac"]), show_default=True)
 @set_option
 @click.option("--overwrite", is_flag=True, help="redo what is done")
-@click.option("--quiet", is_flag=True, help="print errors only")
-@click.pass_context
+@quiet_option
 def separate(
-    ctx: click.Context,
     recordings: tuple[Path, ...],
     output: Path,
     model: str | None,
@@ -82,46 +99,21 @@ def separate(
     with writable(output), progress(None, quiet) as bars:
         changes = settings.model_dump(exclude_unset=True)
         separator = Separator.from_pretrained(model, embedder, device, settings=changes)
-        outcomes = separate_all(
-            separator,
-            recordings,
-            output,
-            num_speakers=num_speakers,
-            min_speakers=min_speakers,
-            max_speakers=max_speakers,
-            channel=channel,
-            format=format,
-            overwrite=overwrite,
-            hook=bars,
-        )
-        succeeded = [show(outcome, bars, quiet) for outcome in outcomes]
-    if not all(succeeded):
-        ctx.exit(2)
+        bounds = num_speakers, min_speakers, max_speakers
+        for outcome in separate_all(separator, recordings, output, *bounds, channel, format, overwrite, bars):
+            show(outcome, bars)
 
 
-def parse_channel(value: str) -> Channel:
-    """Return a channel by its name or number."""
-    if value in ("best", "mean"):
-        return value  # type: ignore[return-value]
-    try:
-        return int(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is neither best, mean nor a number") from None
-
-
-def show(outcome: Outcome, bars: Bars, quiet: bool) -> bool:
-    """Say the outcome of a recording; return whether there is a result."""
-    bars.clear()
-    if outcome.error is not None:
-        complain(outcome.error)
+def show(outcome: Outcome, bars: Bars) -> None:
+    """Say what became of a recording."""
+    if outcome.result is None:
+        bars.complain(outcome.error or "failed")
     elif outcome.elapsed_s is None:
-        say(f"{outcome.path}: is done, see {outcome.folder}", quiet)
-    elif outcome.result is not None:
+        bars.say(f"{outcome.path}: is done, see {outcome.folder}")
+    else:
         facts = f"{describe(outcome.result)}, {outcome.result.duration_s / outcome.elapsed_s:.3g} × real time"
-        say(f"{outcome.path}: {facts} → {outcome.folder}", quiet)
-        for warning in outcome.result.settings.get("warnings", ()):
-            click.echo(f"pixit: warning: {outcome.path}: {warning}", err=True)
-    return outcome.error is None
+        bars.say(f"{outcome.path}: {facts} → {outcome.folder}")
+        warn(f"{outcome.path}: {warning}" for warning in outcome.result.settings.get("warnings", ()))
 
 
 def describe(result: Separation) -> str:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pixit.cli.console import progress, say
-from pixit.cli.options import SettingsCommand, collect_overrides, set_option
+from pixit.cli.console import (
+    PATH,
+    SettingsCommand,
+    collect_overrides,
+    progress,
+    quiet_option,
+    say,
+    set_option,
+)
+
+paths_option = partial(click.option, multiple=True, type=PATH)
 
 
 @click.command(
@@ -16,39 +26,17 @@ from pixit.cli.options import SettingsCommand, collect_overrides, set_option
     settings="pixit.simulation.simulate.MeetingSettings",
     fields={"duration_s": "--duration", "num_speakers": "--speakers"},
 )
-@click.option(
-    "--speech",
-    required=True,
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="folder of utterances, a folder each speaker; may be repeated",
+@paths_option("--speech", required=True, help="folder of utterances, a folder each speaker; may be repeated")
+@paths_option(
+    "--unlabelled", help="folder of speech, each recording of a speaker of its own; may be repeated"
 )
-@click.option(
-    "--unlabelled",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="folder of speech, each recording of a speaker of its own; may be repeated",
-)
-@click.option(
-    "--turns",
-    required=True,
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="RTTM of real meetings, file or folder; may be repeated",
-)
-@click.option(
-    "--noise",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="recording of noise, or folder of them; may be repeated",
-)
-@click.option(
+@paths_option("--turns", required=True, help="RTTM of real meetings, file or folder; may be repeated")
+@paths_option("--noise", help="recording of noise, or folder of them; may be repeated")
+@paths_option(
     "--room",
-    multiple=True,
-    type=click.Path(path_type=Path),
     help="measured response of a room, or folder of them, besides the simulated rooms; may be repeated",
 )
-@click.option("-o", "--output", default="simulated", type=click.Path(path_type=Path), show_default=True)
+@click.option("-o", "--output", default="simulated", type=PATH, show_default=True)
 @click.option("--train", default=100, show_default=True, type=click.IntRange(0), help="meetings to train on")
 @click.option(
     "--development", default=10, show_default=True, type=click.IntRange(0), help="meetings to validate on"
@@ -56,7 +44,7 @@ from pixit.cli.options import SettingsCommand, collect_overrides, set_option
 @click.option("--test", default=0, show_default=True, type=click.IntRange(0), help="meetings to test on")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @set_option
-@click.option("--quiet", is_flag=True, help="print errors only")
+@quiet_option
 def simulate(
     speech: tuple[Path, ...],
     unlabelled: tuple[Path, ...],

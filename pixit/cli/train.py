@@ -6,21 +6,16 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import say
+from pixit.cli.console import PATH, say
 from pixit.types import PixitError
 
 
 @click.command()
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--database", type=click.Path(path_type=Path), help="a database.yml of pyannote.database")
+@click.option("--database", type=PATH, help="a database.yml of pyannote.database")
 @click.option("--protocol", help="name of its protocol, as AMI-SDM.SpeakerDiarization.only_words")
-@click.option("--config", type=click.Path(path_type=Path), help="YAML file of differences from the paper")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="folder of the training  [default: experiments/CONFIG]",
-)
+@click.option("--config", type=PATH, help="YAML file of differences from the paper")
+@click.option("-o", "--output", type=PATH, help="folder of the training  [default: experiments/CONFIG]")
 @click.option("--init", help="checkpoint to begin with: a folder, hub name or pyannote file")
 @click.option("--resume", is_flag=True, help="continue the training in OUTPUT, which knows all the rest")
 @click.option("--moved", is_flag=True, help="with --resume: the same data are in other folders now")

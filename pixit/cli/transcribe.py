@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import Bars, complain, progress, say, warn
-from pixit.cli.options import SettingsCommand, collect_overrides, set_option
+from pixit.cli.console import (
+    PATH,
+    Bars,
+    SettingsCommand,
+    collect_overrides,
+    device_option,
+    progress,
+    quiet_option,
+    say,
+    set_option,
+    warn,
+)
 
 if TYPE_CHECKING:
     from pixit.transcription.jobs import Outcome
@@ -25,13 +35,8 @@ HINT = (
     settings="pixit.transcription.transcribe.TranscriptionSettings",
     fields={"padding_s": "--padding", "max_stretch_s": "--max-stretch"},
 )
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="folder  [default: that of the result or recording]",
-)
+@click.argument("inputs", nargs=-1, required=True, type=PATH)
+@click.option("-o", "--output", type=PATH, help="folder  [default: that of the result or recording]")
 @click.option(
     "--recognizer",
     default="pocketsphinx",
@@ -39,17 +44,15 @@ HINT = (
     help="pocketsphinx, whisper[:MODEL] or faster-whisper[:MODEL]; MODEL is a name or a path",
 )
 @click.option("--language", help="code of the language, as en  [default: detected, if the model can]")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
+@device_option
 @click.option(
     "--attribution",
     type=click.Choice(ATTRIBUTIONS),
     help="recognise the separated tracks, or the recording as the diarization cuts it up  "
     "[default: separation for results]",
 )
-@click.option(
-    "--audio", type=click.Path(path_type=Path), help="the recording of a result  [default: where it was]"
-)
-@click.option("--rttm", type=click.Path(path_type=Path), help="who spoke when in a recording")
+@click.option("--audio", type=PATH, help="the recording of a result  [default: where it was]")
+@click.option("--rttm", type=PATH, help="who spoke when in a recording")
 @click.option(
     "--format",
     "formats",
@@ -59,10 +62,8 @@ HINT = (
 )
 @set_option
 @click.option("--overwrite", is_flag=True, help="redo what is done or begun")
-@click.option("--quiet", is_flag=True, help="print errors only")
-@click.pass_context
+@quiet_option
 def transcribe(
-    ctx: click.Context,
     inputs: tuple[Path, ...],
     output: Path | None,
     recognizer: str,
@@ -106,25 +107,22 @@ def transcribe(
             settings=settings,
             hook=bars,
         )
-        succeeded = [show(outcome, bars, quiet) for outcome in outcomes]
-    if not all(succeeded):
-        ctx.exit(2)
+        for outcome in outcomes:
+            show(outcome, bars)
     if recognizer == "pocketsphinx":
         say(HINT, quiet)
 
 
-def show(outcome: Outcome, bars: Bars, quiet: bool) -> bool:
-    """Say what became of a transcript; return whether there is one."""
-    bars.clear()
-    warn(outcome.notes)
+def show(outcome: Outcome, bars: Bars) -> None:
+    """Say what became of a transcript."""
     where = ", ".join(map(str, outcome.files))
     if outcome.utterances is None:
-        complain(outcome.error or "failed")
+        bars.complain(outcome.error or "failed")
     elif not outcome.is_new:
-        say(f"{outcome.job.path}: is done, see {where}", quiet)
+        bars.say(f"{outcome.job.path}: is done, see {where}")
     else:
         words = sum(len(utterance.words.split()) for utterance in outcome.utterances)
         speakers = len({utterance.speaker for utterance in outcome.utterances})
         number = f"{words} word{'' if words == 1 else 's'}, {speakers} speaker{'' if speakers == 1 else 's'}"
-        say(f"{outcome.job.path}: {number}, {outcome.elapsed_s:.1f} s → {where}", quiet)
-    return outcome.utterances is not None
+        bars.say(f"{outcome.job.path}: {number}, {outcome.elapsed_s:.1f} s → {where}")
+    warn(outcome.notes)

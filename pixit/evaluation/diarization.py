@@ -7,12 +7,12 @@ that only one side has, the two conventions of the collar, and counts that add u
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pixit.evaluation.diarization_errors import CONVENTIONS, DiarizationCounts, count_errors, speaks_twice
 from pixit.evaluation.tables import Column, Table
 from pixit.formats.names import match_names, some
 from pixit.formats.rttm import read_rttm, read_uem
@@ -24,6 +24,76 @@ if TYPE_CHECKING:
 Regions = Sequence[tuple[float, float]]
 Diarizations = Path | str | Mapping[str, "Sequence[Turn] | Annotation"]
 Uem = Path | str | Mapping[str, "Regions | Timeline"]
+
+CONVENTIONS = ("pyannote", "md-eval")
+"""What a collar means; the first is the default.
+
+``"pyannote"``: the whole width, half on each side of a boundary; speakers are assigned in what is scored; a
+speaker in two turns at once counts twice. ``"md-eval"`` (NIST md-eval 22, as dscore calls it): the width on each
+side; speakers are assigned before collars and overlap are cut out; a speaker in two turns at once counts once.
+JER is that of pyannote.metrics in the same regions.
+"""
+
+COLUMNS = (
+    Column("recording", "recording"),
+    Column("der_percent", "DER"),
+    Column("false_alarm_percent", "false alarm"),
+    Column("missed_percent", "missed"),
+    Column("confusion_percent", "confusion"),
+    Column("jer_percent", "JER"),
+    Column("total_s", "speech (s)"),
+    Column("correct_s", "correct (s)", detail=True),
+    Column("false_alarm_s", "false alarm (s)", detail=True),
+    Column("missed_s", "missed (s)", detail=True),
+    Column("confusion_s", "confusion (s)", detail=True),
+    Column("reference_speakers", "speakers"),
+    Column("hypothesis_speakers", "found"),
+)
+
+
+@dataclass(frozen=True)
+class DiarizationCounts:
+    """What is counted in a recording, or summed over several; durations add up over speakers.
+
+    Parameters
+    ----------
+    total_s
+        Reference speech that is scored.
+    correct_s, confusion_s, missed_s
+        Its parts: attributed to the right speaker, to a wrong one, to none.
+    false_alarm_s
+        Hypothesis speech beyond the reference speech.
+    jaccard_errors
+        Sum of the Jaccard error, 0 to 1, of each scored reference speaker.
+    jaccard_speakers
+        Number of these speakers.
+    reference_speakers, hypothesis_speakers
+        Number of speakers who talk in the evaluated regions, collars and overlap included.
+    """
+
+    total_s: float = 0.0
+    correct_s: float = 0.0
+    false_alarm_s: float = 0.0
+    missed_s: float = 0.0
+    confusion_s: float = 0.0
+    jaccard_errors: float = 0.0
+    jaccard_speakers: float = 0.0
+    reference_speakers: int = 0
+    hypothesis_speakers: int = 0
+
+    def __add__(self, other: DiarizationCounts) -> DiarizationCounts:
+        return DiarizationCounts(*map(operator.add, astuple(self), astuple(other)))
+
+    @property
+    def der(self) -> float:
+        """Diarization error rate; without reference speech 0 if there is no error and else 1."""
+        errors_s = self.confusion_s + self.false_alarm_s + self.missed_s
+        return errors_s / self.total_s if self.total_s else float(errors_s > 0)
+
+    @property
+    def jer(self) -> float:
+        """Jaccard error rate, the mean over reference speakers; 1 if there are none (pyannote.metrics)."""
+        return self.jaccard_errors / self.jaccard_speakers if self.jaccard_speakers else 1.0
 
 
 @dataclass(frozen=True)
@@ -55,80 +125,11 @@ class DiarizationScores:
         return Table(self.title, COLUMNS, [*rows, _row("TOTAL", self.total)], has_total=True)
 
 
-COLUMNS = (
-    Column("recording", "recording"),
-    Column("der_percent", "DER"),
-    Column("false_alarm_percent", "false alarm"),
-    Column("missed_percent", "missed"),
-    Column("confusion_percent", "confusion"),
-    Column("jer_percent", "JER"),
-    Column("total_s", "speech (s)"),
-    Column("correct_s", "correct (s)", detail=True),
-    Column("false_alarm_s", "false alarm (s)", detail=True),
-    Column("missed_s", "missed (s)", detail=True),
-    Column("confusion_s", "confusion (s)", detail=True),
-    Column("reference_speakers", "speakers"),
-    Column("hypothesis_speakers", "found"),
-)
-
-
 def _row(name: str, counts: DiarizationCounts) -> dict[str, Any]:
     row = vars(counts) | {"recording": name, "der_percent": 100 * counts.der, "jer_percent": 100 * counts.jer}
     for part in ("false_alarm", "missed", "confusion") if counts.total_s else ():
         row[f"{part}_percent"] = 100 * row[f"{part}_s"] / counts.total_s
     return row
-
-
-@dataclass(frozen=True)
-class DiarizationRules:
-    """What of a diarization is scored, and how.
-
-    Parameters
-    ----------
-    collar_s
-        Seconds around each boundary of a reference turn that are not scored. Convention ``"pyannote"``: the
-        whole width, half on each side. Convention ``"md-eval"``: the width on each side.
-    skip_overlap
-        Leave out where more than one reference speaker talks.
-    convention
-        ``"pyannote"``: collar as said; speakers are assigned in what is scored; a speaker in two turns at once
-        counts twice. ``"md-eval"`` (NIST md-eval 22, as dscore calls it): collar as said; speakers are assigned
-        before collars and overlap are cut out; a speaker in two turns at once counts once. JER is that of
-        pyannote.metrics in the same regions.
-
-    Raises
-    ------
-    PixitError
-        If the collar is no length, or the convention is unknown.
-    """
-
-    collar_s: float = 0.0
-    skip_overlap: bool = False
-    convention: str = CONVENTIONS[0]
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.collar_s < math.inf:
-            raise PixitError(f"collar of {self.collar_s} s: expected 0 or more seconds")
-        if self.convention not in CONVENTIONS:
-            raise PixitError(
-                f"unknown convention {self.convention!r}; expected one of {', '.join(CONVENTIONS)}"
-            )
-
-    @property
-    def each_side_s(self) -> float:
-        """Seconds on each side of a boundary that are not scored."""
-        return self.collar_s if self.convention == "md-eval" else self.collar_s / 2
-
-    def title(self, has_uem: bool) -> str:
-        """Return the title of a table of scores."""
-        collar = f"collar {self.each_side_s:g} s on each side of a boundary" if self.collar_s else "no collar"
-        overlap = "overlap skipped" if self.skip_overlap else "overlap scored"
-        area = (
-            "scored in the regions of the UEM"
-            if has_uem
-            else "no UEM: scored from the first to the last turn of reference and hypothesis"
-        )
-        return f"Diarization, errors in %; {collar} ({self.convention}); {overlap}; {area}"
 
 
 def evaluate_diarization(
@@ -138,6 +139,7 @@ def evaluate_diarization(
     collar: float = 0.0,
     skip_overlap: bool = False,
     convention: str = CONVENTIONS[0],
+    annotated: Mapping[str, Regions] | None = None,
 ) -> DiarizationScores:
     """Score diarizations, equal to pyannote.metrics or to md-eval to the last printed digit.
 
@@ -152,10 +154,16 @@ def evaluate_diarization(
         or its pyannote Annotation.
     uem
         Regions to score: UEM as `read_uem` reads it, or recording -> its regions (start_s, end_s) or its
-        Timeline. None for all from the first to the last turn of reference and hypothesis together, as
-        pyannote.metrics and dscore have it.
-    collar, skip_overlap, convention
-        See `DiarizationRules`.
+        Timeline. None for what is `annotated`, or else for all from the first to the last turn of reference
+        and hypothesis together, as pyannote.metrics and dscore have it.
+    collar
+        Seconds around each boundary of a reference turn that are not scored; see `CONVENTIONS`.
+    skip_overlap
+        Leave out where more than one reference speaker talks.
+    convention
+        One of `CONVENTIONS`.
+    annotated
+        Recording -> stretches (start_s, end_s) where its reference is complete; nothing else is scored.
 
     Raises
     ------
@@ -171,22 +179,26 @@ def evaluate_diarization(
     >>> evaluate_diarization(reference, hypothesis).total.der
     0.2
     """
-    rules = DiarizationRules(collar, skip_overlap, convention)
+    if not 0 <= collar < math.inf:
+        raise PixitError(f"collar of {collar} s: expected 0 or more seconds")
+    if convention not in CONVENTIONS:
+        raise PixitError(f"unknown convention {convention!r}; expected one of {', '.join(CONVENTIONS)}")
     references = read_rttm(reference) if isinstance(reference, Path | str) else reference
     hypotheses = read_rttm(hypothesis) if isinstance(hypothesis, Path | str) else hypothesis
-    pairs, notes = _pair(references, hypotheses)
-    regions = read_uem(uem) if isinstance(uem, Path | str) else uem
-    areas, more_notes = (None, []) if regions is None else _choose(pairs, regions)
+    found, notes = _match(references, hypotheses)
+    areas, more = _find_areas(references, uem, annotated)
+    each_side_s = collar if convention == "md-eval" else collar / 2
     counts, doubled = {}, []
-    for name, found in pairs.items() if areas is None else ((name, pairs[name]) for name in areas):
+    for name in references if areas is None else areas:
         spoken = _annotation(name, references[name])
-        heard = _annotation(name, hypotheses[found] if found is not None else ())
-        area = _extent(spoken, heard) if areas is None else areas[name]
-        counts[name] = count_errors(spoken, heard, area, 2 * rules.each_side_s, skip_overlap, convention)
-        if speaks_twice(spoken) or speaks_twice(heard):
+        heard = _annotation(name, hypotheses[found[name]] if name in found else ())
+        area = None if areas is None else areas[name]
+        counts[name] = _count_errors(spoken, heard, area, 2 * each_side_s, skip_overlap, convention)
+        if convention == "pyannote" and (_speaks_twice(spoken) or _speaks_twice(heard)):
             doubled.append(name)
-    notes += more_notes + _doubts(counts, doubled if convention == "pyannote" else [])
-    return DiarizationScores(counts, rules.title(uem is not None), tuple(notes))
+    notes += more + _doubts(counts, doubled)
+    title = _title(collar, each_side_s, skip_overlap, convention, areas is not None)
+    return DiarizationScores(counts, title, tuple(notes))
 
 
 def _doubts(counts: Mapping[str, DiarizationCounts], doubled: Collection[str]) -> list[str]:
@@ -203,37 +215,18 @@ def _doubts(counts: Mapping[str, DiarizationCounts], doubled: Collection[str]) -
     return notes
 
 
-def _annotation(name: str, turns: Sequence[Turn] | Annotation) -> Annotation:
-    """Make an Annotation as pyannote.database makes it of RTTM: a track each line."""
-    from pyannote.core import Annotation, Segment
-
-    if isinstance(turns, Annotation):
-        return turns
-    annotation = Annotation(uri=name)
-    for number, turn in enumerate(turns):
-        annotation[Segment(turn.start_s, turn.end_s), number] = turn.speaker
-    return annotation
+def _title(collar: float, each_side_s: float, skip_overlap: bool, convention: str, has_uem: bool) -> str:
+    edges = f"collar {each_side_s:g} s on each side of a boundary" if collar else "no collar"
+    overlap = "overlap skipped" if skip_overlap else "overlap scored"
+    extent = "no UEM: scored from the first to the last turn of reference and hypothesis"
+    scored = "scored in the regions of the UEM" if has_uem else extent
+    return f"Diarization, errors in %; {edges} ({convention}); {overlap}; {scored}"
 
 
-def _timeline(regions: Regions | Timeline) -> Timeline:
-    from pyannote.core import Segment, Timeline
-
-    if isinstance(regions, Timeline):
-        return regions.support()
-    return Timeline([Segment(start_s, end_s) for start_s, end_s in regions]).support()
-
-
-def _extent(reference: Annotation, hypothesis: Annotation) -> Timeline:
-    from pyannote.core import Timeline
-
-    extent = reference.get_timeline().extent() | hypothesis.get_timeline().extent()
-    return Timeline([extent] if extent else [])
-
-
-def _pair(
+def _match(
     references: Collection[str], hypotheses: Mapping[str, Sequence[Turn] | Annotation]
-) -> tuple[dict[str, str | None], list[str]]:
-    """Find the hypothesis of each recording; None where there is none."""
+) -> tuple[dict[str, str], list[str]]:
+    """Find the hypothesis of each recording that has one."""
     if not references:
         raise PixitError("the reference holds no recordings; expected at least one")
     found, notes = match_names(references, hypotheses, "the hypothesis")
@@ -246,40 +239,103 @@ def _pair(
         notes.append(f"not in the hypothesis, all speech is missed: {some(missing)}")
     if surplus := sorted(name for name in set(hypotheses) - set(found.values()) if hypotheses[name]):
         notes.append(f"not in the reference, left out: {some(surplus)}")
-    return {name: found.get(name) for name in references}, notes
+    return found, notes
 
 
-def _choose(
-    recordings: Collection[str], uem: Mapping[str, Regions | Timeline]
-) -> tuple[dict[str, Timeline], list[str]]:
-    """Return what of each recording a UEM has scored, without those that it does not hold."""
-    found, notes = match_names(recordings, uem, "the UEM")
+def _find_areas(
+    recordings: Collection[str], uem: Uem | None, annotated: Mapping[str, Regions] | None
+) -> tuple[dict[str, Timeline] | None, list[str]]:
+    """Return what of each recording is scored, without those that the UEM does not hold; None for all."""
+    given = annotated if uem is None else uem
+    if given is None:
+        return None, []
+    regions = read_uem(given) if isinstance(given, Path | str) else given
+    found, notes = match_names(recordings, regions, "the UEM")
     if not found:
         raise PixitError(
-            f"the UEM holds none of the recordings: it has {some(uem) or 'none at all'}, "
+            f"the UEM holds none of the recordings: it has {some(regions) or 'none at all'}, "
             f"expected {some(recordings)}"
         )
     if missing := [name for name in recordings if name not in found]:
         notes.append(f"not in the UEM, left out: {some(missing)}")
-    return {name: _timeline(uem[other]) for name, other in found.items()}, notes
+    areas = {name: _timeline(regions[other]) for name, other in found.items()}
+    if annotated is not None:
+        areas = {name: area.crop(_timeline(annotated[name])) for name, area in areas.items()}
+    return areas, notes
 
 
-def within_annotated(
-    uem: Path | str, annotated: Mapping[str, Regions]
-) -> tuple[dict[str, Timeline], list[str]]:
-    """Return the regions of UEM (as `read_uem` reads it) in which the reference is complete, and notes.
+def _timeline(regions: Regions | Timeline) -> Timeline:
+    from pyannote.core import Segment, Timeline
 
-    Parameters
-    ----------
-    uem
-        The file or folder.
-    annotated
-        Recording -> stretches (start_s, end_s) where its reference is complete.
+    if isinstance(regions, Timeline):
+        return regions.support()
+    return Timeline([Segment(start_s, end_s) for start_s, end_s in regions]).support()
 
-    Raises
-    ------
-    PixitError
-        If `uem` cannot be read, or holds none of the recordings.
-    """
-    chosen, notes = _choose(annotated, read_uem(uem))
-    return {name: area.crop(_timeline(annotated[name])) for name, area in chosen.items()}, notes
+
+def _annotation(name: str, turns: Sequence[Turn] | Annotation) -> Annotation:
+    """Make an Annotation as pyannote.database makes it of RTTM: a track each line."""
+    from pyannote.core import Annotation, Segment
+
+    if isinstance(turns, Annotation):
+        return turns
+    annotation = Annotation(uri=name)
+    for number, turn in enumerate(turns):
+        annotation[Segment(turn.start_s, turn.end_s), number] = turn.speaker
+    return annotation
+
+
+def _speaks_twice(annotation: Annotation) -> bool:
+    """Return whether turns of the same speaker overlap."""
+    timelines = (annotation.label_timeline(label) for label in annotation.labels())
+    tracks_s = sum(segment.duration for segment, _ in annotation.itertracks())
+    return bool(tracks_s > sum(timeline.duration() for timeline in timelines) + 1e-3)
+
+
+def _count_errors(
+    reference: Annotation,
+    hypothesis: Annotation,
+    uem: Timeline | None,
+    collar_s: float,
+    skip_overlap: bool,
+    convention: str,
+) -> DiarizationCounts:
+    """Count one recording; the collar is the whole width, whatever the convention."""
+    from pyannote.core import Timeline
+    from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
+
+    if uem is None:
+        extent = reference.get_timeline().extent() | hypothesis.get_timeline().extent()
+        uem = Timeline([extent] if extent else [])
+    options: dict[str, Any] = {"collar": collar_s, "skip_overlap": skip_overlap}
+    if convention == "md-eval":
+        parts = _md_eval_components(reference, hypothesis, uem, options)
+    else:
+        parts = DiarizationErrorRate(**options).compute_components(reference, hypothesis, uem=uem)
+    jaccard = JaccardErrorRate(**options).compute_components(reference, hypothesis, uem=uem)
+    return DiarizationCounts(
+        total_s=float(parts["total"]),
+        correct_s=float(parts["correct"]),
+        false_alarm_s=float(parts["false alarm"]),
+        missed_s=float(parts["missed detection"]),
+        confusion_s=float(parts["confusion"]),
+        jaccard_errors=float(jaccard["speaker error"]),
+        jaccard_speakers=float(jaccard["speaker count"]),
+        reference_speakers=len(reference.crop(uem).labels()),
+        hypothesis_speakers=len(hypothesis.crop(uem).labels()),
+    )
+
+
+def _md_eval_components(
+    reference: Annotation, hypothesis: Annotation, uem: Timeline, options: dict[str, Any]
+) -> Mapping[str, float]:
+    """Assign the speakers in the whole UEM, then count without collars and overlap."""
+    from pyannote.metrics.diarization import DiarizationErrorRate
+    from pyannote.metrics.identification import IdentificationErrorRate
+
+    scored = IdentificationErrorRate().extrude(uem, reference, **options)
+    # Names of both sides are made different, so that only assigned speakers can agree.
+    reference = reference.support().rename_labels(generator="string")
+    hypothesis = hypothesis.support().rename_labels(generator="int")
+    mapping = DiarizationErrorRate().optimal_mapping(reference.crop(uem), hypothesis.crop(uem))
+    mapped = hypothesis.rename_labels(mapping=mapping)
+    return IdentificationErrorRate().compute_components(reference, mapped, uem=scored)

@@ -61,15 +61,10 @@ class Table:
         write_text(path, self.render(FORMATS[path.suffix.lower()]))
 
     def cells(self) -> list[list[str]]:
-        """Return what people see, row by row."""
-        return [[_cell(row.get(column.key), column) for column in self._shown()] for row in self.rows]
-
-    def headings(self) -> list[str]:
-        """Return the headings that people see."""
-        return [column.heading for column in self._shown()]
-
-    def _shown(self) -> list[Column]:
-        return [column for column in self.columns if not column.detail]
+        """Return what people see, row by row, below the headings."""
+        shown = [column for column in self.columns if not column.detail]
+        rows = ([_cell(row.get(column.key), column) for column in shown] for row in self.rows)
+        return [[column.heading for column in shown], *rows]
 
     def values(self) -> list[dict[str, Any]]:
         """Return what programs get, row by row: plain numbers and texts, None for what is missing."""
@@ -99,7 +94,7 @@ def _cell(value: Any, column: Column) -> str:
 
 def _text(table: Table) -> str:
     """Align names to the left and numbers to the right."""
-    lines = [table.headings(), *table.cells()]
+    lines = table.cells()
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     written = [
         "  ".join(
@@ -127,8 +122,7 @@ def _json(table: Table) -> str:
 
 
 def _markdown(table: Table) -> str:
-    headings = table.headings()
+    headings, *rows = [[cell.replace("|", "\\|") for cell in line] for line in table.cells()]
     rule = ["---", *["---:"] * (len(headings) - 1)]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in (headings, *table.cells())]
-    lines = ["| " + " | ".join(line) + " |" for line in (escaped[0], rule, *escaped[1:])]
+    lines = ["| " + " | ".join(line) + " |" for line in (headings, rule, *rows)]
     return "\n".join([table.title, "", *lines])

@@ -1,20 +1,33 @@
-"""Word error rates of transcripts with speakers.
+"""Word error rates of transcripts with speakers, and a page on which their words stand side by side.
 
-MeetEval (von Neumann et al., CHiME 2023) does the arithmetic; here are the reading, the text normalisation,
-the rules for sessions that only one side has, and sums that nobody can average wrongly.
+MeetEval (von Neumann et al., CHiME 2023) does the arithmetic and draws; here are the reading, the text
+normalisation, the rules for sessions that only one side has, and sums that nobody can average wrongly.
 """
 
 from __future__ import annotations
 
+import html
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from pixit.evaluation.tables import Column, Table
-from pixit.evaluation.word_errors import METRICS, TIMED, ErrorCounts, SpeakerScore, count_errors, obstacle
+from pixit.evaluation.word_errors import (
+    MAX_SPEAKERS,
+    METRICS,
+    TIMED,
+    ErrorCounts,
+    SpeakerScore,
+    align_words,
+    count_errors,
+    obstacle,
+)
 from pixit.formats.names import match_names, some
 from pixit.formats.transcripts import Utterance, read_transcript
 from pixit.types import PixitError
@@ -28,21 +41,11 @@ Transcript = Path | str | Iterable[Utterance]
 
 @dataclass(frozen=True)
 class SessionScore:
-    """A session under one metric.
-
-    Parameters
-    ----------
-    session
-        Its name.
-    counts
-        None if the session could not be scored under this metric; a note says why.
-    speakers
-        Under cpWER and tcpWER, the pairs of the best assignment.
-    """
+    """A session under one metric."""
 
     session: str
-    counts: ErrorCounts | None
-    speakers: tuple[SpeakerScore, ...] = ()
+    counts: ErrorCounts | None  # None if it could not be scored under this metric; a note says why
+    speakers: tuple[SpeakerScore, ...] = ()  # under cpWER and tcpWER, the pairs of the best assignment
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,8 @@ class TranscriptScores:
 
     def total(self, metric: str) -> ErrorCounts | None:
         """Return the summed counts of all sessions; None if one of them has no score."""
-        total = ErrorCounts()
-        for score in self.sessions[metric]:
-            if score.counts is None:
-                return None
-            total += score.counts
-        return total
+        counts = [score.counts for score in self.sessions[metric] if score.counts is not None]
+        return sum(counts, start=ErrorCounts()) if len(counts) == len(self.sessions[metric]) else None
 
     def table(self, per_speaker: bool = True) -> Table:
         """Return a row each session, each speaker of it, and a total, metric by metric; rates in percent."""
@@ -117,14 +116,8 @@ def _row(
     if counts is None:
         return row
     rate = counts.error_rate
-    return row | {
-        "error_rate_percent": None if rate is None else 100 * rate,
-        "errors": counts.errors,
-        "substitutions": counts.substitutions,
-        "deletions": counts.deletions,
-        "insertions": counts.insertions,
-        "length": counts.length,
-    }
+    percent = None if rate is None else 100 * rate
+    return row | vars(counts) | {"error_rate_percent": percent, "errors": counts.errors}
 
 
 def evaluate_transcript(
@@ -165,23 +158,34 @@ def evaluate_transcript(
         raise PixitError(f"collar of {collar_s} s; expected 0 or more")
     timed = any(metric in TIMED for metric in metrics)
     normalize = load_normalizer(normalizer)
-    references = read_sessions(reference, normalize, timed, "reference")
-    hypotheses = read_sessions(hypothesis, normalize, timed, "hypothesis")
+    references = _read_sessions(reference, normalize, timed, "reference")
+    hypotheses = _read_sessions(hypothesis, normalize, timed, "hypothesis")
     hypotheses, notes = _match_sessions(references, hypotheses)
     sessions = {}
     for metric in dict.fromkeys(metrics):
-        scores, unscored = [], defaultdict(list)
-        for session, utterances in references.items():
-            pair = utterances, hypotheses.get(session, [])
-            if reason := obstacle(metric, *pair):
-                unscored[reason].append(session)
-                scores.append(SessionScore(session, None))
-            else:
-                scores.append(SessionScore(session, *count_errors(metric, *pair, collar_s)))
-        notes += [f"no {METRICS[metric]} of {some(names)}: {reason}" for reason, names in unscored.items()]
-        sessions[metric] = tuple(scores)
+        sessions[metric], unscored = _score_sessions(metric, references, hypotheses, collar_s)
+        notes += unscored
     name = normalizer if isinstance(normalizer, str) else getattr(normalizer, "__name__", "custom")
     return TranscriptScores(sessions, name, collar_s, tuple(notes))
+
+
+def _score_sessions(
+    metric: str,
+    references: Mapping[str, list[Utterance]],
+    hypotheses: Mapping[str, list[Utterance]],
+    collar_s: float,
+) -> tuple[tuple[SessionScore, ...], list[str]]:
+    """Return the scores under one metric, and notes on the sessions that have none."""
+    scores, unscored = [], defaultdict(list)
+    for session, utterances in references.items():
+        pair = utterances, hypotheses.get(session, [])
+        if reason := obstacle(metric, *pair):
+            unscored[reason].append(session)
+            scores.append(SessionScore(session, None))
+        else:
+            scores.append(SessionScore(session, *count_errors(metric, *pair, collar_s)))
+    notes = [f"no {METRICS[metric]} of {some(names)}: {reason}" for reason, names in unscored.items()]
+    return tuple(scores), notes
 
 
 def load_normalizer(normalizer: str | Normalizer) -> Normalizer:
@@ -197,17 +201,12 @@ def load_normalizer(normalizer: str | Normalizer) -> Normalizer:
     raise PixitError(f"unknown text normaliser {normalizer!r}; expected {' or '.join(NORMALIZERS)}")
 
 
-def read_sessions(
+def _read_sessions(
     transcript: Transcript, normalize: Normalizer, need_times: bool, side: str
 ) -> dict[str, list[Utterance]]:
     """Return session -> its utterances, normalised and in order, sessions ordered by name.
 
     An utterance that the normaliser leaves without words stays: its speaker is still one.
-
-    Raises
-    ------
-    PixitError
-        If the transcript cannot be read, lacks times that are needed, or is an empty reference.
     """
     if isinstance(transcript, str | Path):
         name, utterances = str(transcript), read_transcript(transcript, need_times)
@@ -221,14 +220,10 @@ def read_sessions(
     for utterance in utterances:
         words = " ".join(normalize(utterance.words).split())
         sessions.setdefault(utterance.session, []).append(replace(utterance, words=words))
-    return {session: _in_order(sessions[session]) for session in sorted(sessions)}
-
-
-def _in_order(utterances: list[Utterance]) -> list[Utterance]:
-    """Order by start, or as the file has them if one has no times."""
-    if any(math.isnan(utterance.start_s) for utterance in utterances):
-        return utterances
-    return sorted(utterances, key=lambda utterance: utterance.start_s)
+    for own in sessions.values():
+        if not any(math.isnan(utterance.start_s) for utterance in own):  # else as the file has them
+            own.sort(key=lambda utterance: utterance.start_s)
+    return dict(sorted(sessions.items()))
 
 
 def _match_sessions(
@@ -250,3 +245,42 @@ def _match_sessions(
         for name, other in found.items()
     }
     return renamed, notes
+
+
+def alignment_page(
+    reference: Transcript, hypothesis: Transcript, normalizer: str | Normalizer = NORMALIZERS[0]
+) -> str:
+    """Return a self-contained HTML page that shows how cpWER aligns the words of each session.
+
+    MeetEval's own page loads D3 from a content delivery network; this one carries it (ISC licence), and all
+    sessions, so that it opens from disk without a network.
+
+    Parameters
+    ----------
+    reference, hypothesis, normalizer
+        As for `evaluate_transcript`; both sides need times. Sessions that are not in the reference or have no
+        words are left out.
+
+    Raises
+    ------
+    PixitError
+        If a transcript cannot be read or lacks times, or no session can be shown.
+    """
+    normalize = load_normalizer(normalizer)
+    references = _read_sessions(reference, normalize, True, "reference")
+    hypotheses = _read_sessions(hypothesis, normalize, True, "hypothesis")
+    sessions = {}
+    for session, utterances in references.items():
+        pair = utterances, hypotheses.get(session, [])
+        if any(utterance.words for side in pair for utterance in side) and not obstacle("cpwer", *pair):
+            sessions[session] = align_words(*pair)
+    if not sessions:
+        raise PixitError(f"no session to show; expected words, and at most {MAX_SPEAKERS['cpwer']} speakers")
+    own, meeteval = files("pixit") / "evaluation" / "alignment", files("meeteval.viz")
+    return Template((own / "page.html").read_text(encoding="utf-8")).substitute(
+        css=(meeteval / "visualize.css").read_text(encoding="utf-8"),
+        d3=(own / "d3.min.js").read_text(encoding="utf-8"),
+        visualize=(meeteval / "visualize.js").read_text(encoding="utf-8"),
+        options="".join(f"<option>{html.escape(session)}</option>" for session in sessions),
+        sessions=json.dumps(sessions, separators=(",", ":")).replace("<", "\\u003c"),
+    )

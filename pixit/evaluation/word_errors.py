@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -74,12 +75,7 @@ class ErrorCounts:
         return self.errors / self.length if self.length else None
 
     def __add__(self, other: ErrorCounts) -> ErrorCounts:
-        return ErrorCounts(
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-            self.length + other.length,
-        )
+        return ErrorCounts(*map(operator.add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)
@@ -94,22 +90,17 @@ class SpeakerScore:
 def count_errors(
     metric: str, reference: Sequence[Utterance], hypothesis: Sequence[Utterance], collar_s: float
 ) -> tuple[ErrorCounts, tuple[SpeakerScore, ...]]:
-    """Score one session; its utterances must be in order.
+    """Score one session, whose utterances are in order.
 
-    Returns
-    -------
-    ErrorCounts
-        Of the session.
-    tuple of SpeakerScore
-        The pairs of the best assignment under a metric of `BY_SPEAKER`, else none; they sum to the session.
+    Under a metric of `BY_SPEAKER`, return the pairs of the best assignment too; they sum to the session.
     """
     score = _scorer(metric, Decimal(str(collar_s)))
-    with hushed():
-        result = score(to_seglst(reference), to_seglst(hypothesis))
+    with _hushed():
+        result = score(_to_seglst(reference), _to_seglst(hypothesis))
         pairs = []
         for speaker, stream in result.assignment if metric in BY_SPEAKER else ():
-            own = to_seglst(u for u in reference if u.speaker == speaker)
-            assigned = to_seglst(u for u in hypothesis if u.speaker == stream)
+            own = _to_seglst(u for u in reference if u.speaker == speaker)
+            assigned = _to_seglst(u for u in hypothesis if u.speaker == stream)
             pairs.append(SpeakerScore(speaker, stream, _counts(score(own, assigned))))
     # MeetEval lists them in the order of their first words
     pairs.sort(key=lambda pair: (pair.speaker is None, pair.speaker or "", pair.stream or ""))
@@ -136,8 +127,20 @@ def obstacle(metric: str, reference: Sequence[Utterance], hypothesis: Sequence[U
     return None
 
 
+def align_words(reference: Sequence[Utterance], hypothesis: Sequence[Utterance]) -> dict[str, Any]:
+    """Return what MeetEval's script draws of a session, aligned as for cpWER; all utterances need times."""
+    from meeteval.viz.visualize import get_visualization_data
+
+    sides = [
+        _to_seglst(side).map(lambda s: s | {key: float(s[key]) for key in ("start_time", "end_time")})
+        for side in (reference, hypothesis)
+    ]
+    with _hushed():
+        return get_visualization_data(*sides, assignment="cp") | {"markers": None}
+
+
 @contextmanager
-def hushed() -> Iterator[None]:
+def _hushed() -> Iterator[None]:
     """Silence MeetEval's preprocessing: it warns of each speaker whose own utterances overlap, in each call."""
     logger = logging.getLogger("preprocess")
     before, logger.disabled = logger.disabled, True
@@ -147,21 +150,16 @@ def hushed() -> Iterator[None]:
         logger.disabled = before
 
 
-def to_seglst(utterances: Iterable[Utterance]) -> SegLST:
+def _to_seglst(utterances: Iterable[Utterance]) -> SegLST:
     """Return utterances as MeetEval has them; times as decimal numbers, as MeetEval reads them from files."""
     from meeteval.io import SegLST
 
-    segments = []
-    for utterance in utterances:
-        segment: dict[str, Any] = {
-            "session_id": utterance.session,
-            "speaker": utterance.speaker,
-            "words": utterance.words,
-        }
-        if not math.isnan(utterance.start_s):
-            segment["start_time"] = Decimal(str(utterance.start_s))
-            segment["end_time"] = Decimal(str(utterance.end_s))
-        segments.append(segment)
+    segments: list[dict[str, Any]] = []
+    for u in utterances:
+        segments.append({"session_id": u.session, "speaker": u.speaker, "words": u.words})
+        if not math.isnan(u.start_s):
+            times = {"start_time": Decimal(str(u.start_s)), "end_time": Decimal(str(u.end_s))}
+            segments[-1] |= times
     return SegLST(segments)
 
 
@@ -170,23 +168,17 @@ def _scorer(metric: str, collar: Decimal) -> Callable[[SegLST, SegLST], Any]:
     from meeteval import wer
 
     unsorted: dict[str, Any] = {"reference_sort": False, "hypothesis_sort": False}
-    match metric:
-        case "wer":
-            return lambda r, h: wer.siso_word_error_rate(_one_segment(r), _one_segment(h))
-        case "cpwer":
-            return lambda r, h: wer.cp_word_error_rate(r, h, **unsorted)
-        case "tcpwer":
-            tcpwer = wer.time_constrained_minimum_permutation_word_error_rate
-            return lambda r, h: tcpwer(r, h, collar=collar, **unsorted)
-        case "orcwer":
-            return lambda r, h: wer.orc_word_error_rate(r, _at_least_one(h, r), **unsorted)
-        case "tcorcwer":
-            return lambda r, h: wer.time_constrained_orc_wer(r, h, collar=collar, **unsorted)
-        case "greedy-orcwer":
-            return lambda r, h: wer.greedy_orc_word_error_rate(r, h, **unsorted)
-        case "mimower":
-            return lambda r, h: wer.mimo_word_error_rate(r, _at_least_one(h, r), **unsorted)
-    raise ValueError(metric)
+    timed = unsorted | {"collar": collar}
+    functions: dict[str, Callable[[SegLST, SegLST], Any]] = {
+        "wer": lambda r, h: wer.siso_word_error_rate(_one_segment(r), _one_segment(h)),
+        "cpwer": lambda r, h: wer.cp_word_error_rate(r, h, **unsorted),
+        "tcpwer": lambda r, h: wer.time_constrained_minimum_permutation_word_error_rate(r, h, **timed),
+        "orcwer": lambda r, h: wer.orc_word_error_rate(r, _at_least_one(h, r), **unsorted),
+        "tcorcwer": lambda r, h: wer.time_constrained_orc_wer(r, h, **timed),
+        "greedy-orcwer": lambda r, h: wer.greedy_orc_word_error_rate(r, h, **unsorted),
+        "mimower": lambda r, h: wer.mimo_word_error_rate(r, _at_least_one(h, r), **unsorted),
+    }
+    return functions[metric]
 
 
 def _one_segment(segments: SegLST) -> SegLST:

@@ -14,24 +14,17 @@ from pixit.evaluation.word_errors import ErrorCounts
 from pixit.formats.transcripts import Utterance
 
 METRIC = "cpwer"
+ERRORS = ("substitutions", "deletions", "insertions")
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
 class Difference:
-    """cpWER of the first attribution less that of the second, in percentage points: below 0, the first is better.
+    """cpWER of the first attribution less that of the second, in points of %: below 0, the first is better."""
 
-    Parameters
-    ----------
-    points
-        Of all sessions together.
-    interval
-        Percentile bootstrap interval of `CONFIDENCE` over sessions; None for a single session.
-    """
-
-    points: float
-    interval: tuple[float, float] | None
+    points: float  # of all sessions together
+    interval: tuple[float, float] | None  # bootstrap interval of `CONFIDENCE`; None for a single session
 
 
 @dataclass(frozen=True)
@@ -95,9 +88,6 @@ class Comparison:
         return title + f"with its {CONFIDENCE:.0%} bootstrap interval over {num_sessions} sessions"
 
 
-ERRORS = ("substitutions", "deletions", "insertions")
-
-
 def compare_attributions(
     reference: Iterable[Utterance],
     hypotheses: Mapping[str, Iterable[Utterance]],
@@ -139,27 +129,20 @@ def bootstrap_difference(
     """Estimate how sure the difference of two error rates of the same sessions is.
 
     The paired bootstrap of Bisani & Ney (ICASSP 2004): sessions are drawn with replacement, the same for both,
-    and rates are of summed counts. Samples without a word are left out.
-
-    Returns
-    -------
-    Difference or None
-        None if a session has no counts on one side, or none of them has a word.
+    and rates are of summed counts. Samples without a word are left out. None if a session has no counts on one
+    side, or none of them has a word.
     """
-    errors, lengths = [], []
-    for one, other in zip(first, second, strict=True):
-        if one is None or other is None:
-            return None
-        errors.append(one.errors - other.errors)
-        lengths.append(one.length)
-    if not sum(lengths):
+    pairs = [(one, other) for one, other in zip(first, second, strict=True) if one and other]
+    errors = np.array([one.errors - other.errors for one, other in pairs])
+    lengths = np.array([one.length for one, _ in pairs])
+    if len(pairs) < len(first) or not lengths.sum():
         return None
-    points = 100 * sum(errors) / sum(lengths)
-    if len(lengths) < 2:
+    points = float(100 * errors.sum() / lengths.sum())
+    if len(pairs) < 2:
         return Difference(points, None)
     rng = np.random.default_rng(seed)
-    times_drawn = rng.multinomial(len(lengths), np.full(len(lengths), 1 / len(lengths)), NUM_RESAMPLES)
-    words = times_drawn @ np.array(lengths)
-    samples = 100 * (times_drawn @ np.array(errors))[words > 0] / words[words > 0]
+    times_drawn = rng.multinomial(len(pairs), np.full(len(pairs), 1 / len(pairs)), NUM_RESAMPLES)
+    words = times_drawn @ lengths
+    samples = 100 * (times_drawn @ errors)[words > 0] / words[words > 0]
     low, high = np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Difference(points, (float(low), float(high)))

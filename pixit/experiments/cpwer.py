@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pixit.audio import open_audio
 from pixit.config import Settings
 from pixit.evaluation.transcript import NORMALIZERS, load_normalizer
 from pixit.experiments.comparison import Comparison, compare_attributions
-from pixit.files import file_name, writable
+from pixit.files import writable
 from pixit.formats.names import match_names, some
 from pixit.formats.transcripts import Utterance, read_transcript
 from pixit.pipeline.batch import find_recordings, separate_all
@@ -43,16 +43,8 @@ class CpwerSettings(Settings):
 class Sessions:
     """The recordings of an experiment, and what is said in them.
 
-    Parameters
-    ----------
-    recordings
-        What is separated and transcribed.
-    reference
-        What is said in them, where that is annotated.
-    annotated
-        Recording -> stretches ``(start_s, end_s)`` to transcribe and score; those that are not in it are whole.
-    notes
-        What the user should know.
+    `annotated` holds the stretches ``(start_s, end_s)`` of a recording to transcribe and score; one that is not
+    in it is whole. `notes` are what the user should know.
     """
 
     recordings: tuple[Recording, ...]
@@ -152,33 +144,18 @@ def run_cpwer(
     load_normalizer(normalizer)
     work, tell = Path(work), tell or (lambda line: None)
     transcripts: dict[str, list[Utterance]] = {name: [] for name in attributions}
+    options: dict[str, Any] = {"overwrite": overwrite, "hook": hook}
     with writable(work):
-        results = separate_all(
-            separator,
-            sessions.recordings,
-            work / "separated",
-            num_speakers=num_speakers,
-            overwrite=overwrite,
-            hook=hook,
-        )
+        results = separate_all(separator, sessions.recordings, work / "separated", num_speakers, **options)
         for recording, separated in zip(sessions.recordings, results, strict=True):
             if separated.error is not None:
                 raise separated.error
-            tell(
-                f"{recording.uri}: separated"
-                if separated.elapsed_s
-                else f"{recording.uri}: is separated already"
-            )
+            tell(f"{recording.uri}: {'separated' if separated.elapsed_s else 'is separated already'}")
             for name in attributions:
-                job = Job(
-                    work / "separated" / file_name(recording.uri),
-                    work / name,
-                    name,
-                    audio=recording.audio if name == "diarization" else None,
-                    within=sessions.annotated.get(recording.uri),
-                    session=recording.uri,
-                )
-                done = transcribe_one(transcriber, job, overwrite=overwrite, hook=hook)
+                audio = recording.audio if name == "diarization" else None
+                within = sessions.annotated.get(recording.uri)
+                job = Job(separated.folder, work / name, name, audio, within=within, session=recording.uri)
+                done = transcribe_one(transcriber, job, **options)
                 if done.utterances is None:
                     raise done.error or PixitError(f"{recording.uri}: was not transcribed")
                 transcripts[name] += done.utterances
@@ -192,20 +169,9 @@ def select_references(
 ) -> tuple[list[Utterance], list[str]]:
     """Return the reference of `sessions`, restricted to what is annotated, and notes on other names.
 
+    `annotated` holds the stretches ``(start_s, end_s)`` of a session; one that is not in it is scored whole.
     An utterance belongs to the stretch that holds its middle. A session of which nothing is left keeps an
     utterance without words: what is recognised there are insertions.
-
-    Parameters
-    ----------
-    utterances
-        Reference of these sessions and maybe others.
-    annotated
-        Session -> stretches ``(start_s, end_s)`` to score; sessions that are not in it are scored whole.
-
-    Raises
-    ------
-    PixitError
-        If a session has no reference, or one that must be restricted has no times.
     """
     sessions, given = list(sessions), defaultdict(list)
     for utterance in utterances:
@@ -219,21 +185,18 @@ def select_references(
     selected: list[Utterance] = []
     for session, name in found.items():
         own = [replace(utterance, session=session) for utterance in given[name]]
-        selected += _restrict(own, annotated.get(session))
+        selected += _restrict(own, annotated[session]) if session in annotated else own
     return selected, notes
 
 
-def _restrict(utterances: list[Utterance], annotated: Intervals | None) -> list[Utterance]:
-    if annotated is None:
-        return utterances
-    kept = []
-    for utterance in utterances:
-        middle_s = (utterance.start_s + utterance.end_s) / 2
-        if math.isnan(middle_s):
-            raise PixitError(
-                f"the reference of {utterance.session} has no times, which its annotated stretches need"
-            )
-        if any(start_s <= middle_s < end_s for start_s, end_s in annotated):
-            kept.append(utterance)
+def _restrict(utterances: list[Utterance], annotated: Intervals) -> list[Utterance]:
+    middles_s = [(utterance.start_s + utterance.end_s) / 2 for utterance in utterances]
     first = utterances[0]
+    if any(map(math.isnan, middles_s)):
+        raise PixitError(f"the reference of {first.session} has no times, which its annotated stretches need")
+    kept = [
+        utterance
+        for utterance, middle_s in zip(utterances, middles_s, strict=True)
+        if any(start_s <= middle_s < end_s for start_s, end_s in annotated)
+    ]
     return kept or [Utterance(first.session, first.speaker, first.start_s, first.start_s, "")]

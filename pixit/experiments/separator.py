@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pixit.audio import Audio, Samples, TrackWriter, open_audio
-from pixit.evaluation.diarization import evaluate_diarization
-from pixit.evaluation.diarization_errors import DiarizationCounts
+from pixit.evaluation.diarization import DiarizationCounts, evaluate_diarization
 from pixit.evaluation.separation.score import RecordingScores, ScoringOptions, score_separation
 from pixit.evaluation.tables import Column, Table
 from pixit.formats.names import match_items
@@ -126,21 +125,18 @@ def evaluate_separator(
     >>> scores = evaluate_separator(Separator.from_pretrained(), make_meetings(ingredients)) # doctest: +SKIP
     >>> print(scores.table().render())                                                       # doctest: +SKIP
     """
-    references = [
-        _reference(Path(audio), Path(rttm)) for audio, rttm in real
-    ]  # mistakes come before the work
+    tell = tell or (lambda trial: None)
+    # mistakes come before the work
+    references = [_read_reference(Path(audio), Path(rttm)) for audio, rttm in real]
     simulated: list[Trial] = []
     recorded: list[Trial] = []
     for number, meeting in enumerate(meetings):
         simulated.append(score_meeting(separator, meeting, f"meeting_{number:02d}"))
-        if tell is not None:
-            tell(simulated[-1])
+        tell(simulated[-1])
     for audio, turns in references:
         found, elapsed_s = _separate(separator, audio)
-        errors = _count_errors(turns, found)
-        recorded.append(Trial(audio.uri, found.duration_s, elapsed_s, errors))
-        if tell is not None:
-            tell(recorded[-1])
+        recorded.append(Trial(audio.uri, found.duration_s, elapsed_s, _count_errors(turns, found)))
+        tell(recorded[-1])
     return SeparatorScores(tuple(simulated), tuple(recorded))
 
 
@@ -177,7 +173,7 @@ def score_meeting(separator: Separator, meeting: SimulatedMeeting, name: str = "
     return Trial(name, found.duration_s, elapsed_s, _count_errors(meeting.turns, found), separation)
 
 
-def _reference(audio: Path, rttm: Path) -> tuple[Audio, list[Turn]]:
+def _read_reference(audio: Path, rttm: Path) -> tuple[Audio, list[Turn]]:
     """Open a recording, and return who speaks in it."""
     recording = open_audio(audio)
     turns, _ = match_items([recording.uri], read_rttm(rttm), str(rttm))
@@ -202,35 +198,30 @@ def _write(path: Path, signal: Samples, sample_rate_hz: int) -> Path:
     return path
 
 
-def _errors(trials: Sequence[Trial]) -> dict[str, float]:
-    """Return the diarization error rate and its parts, of summed durations."""
-    total = sum((trial.diarization for trial in trials), start=DiarizationCounts())
-    parts = {error: getattr(total, f"{error}_s") / max(total.total_s, 1e-9) for error in ERRORS}
-    return {"der": total.der, **parts}
-
-
 def _row(name: str, trials: Sequence[Trial]) -> Mapping[str, Any]:
-    row = {f"{error}_percent": 100 * rate for error, rate in _errors(trials).items()}
-    return row | {
+    figures = _figures(trials)
+    percent = {f"{error}_percent": 100 * figures[error] for error in ("der", *ERRORS)}
+    return percent | {
         "recording": name,
-        "speakers": sum(trial.diarization.reference_speakers for trial in trials),
-        "found": sum(trial.diarization.hypothesis_speakers for trial in trials),
-        "overlap_gain_db": _mean(
-            [x for trial in trials for x in trial.si_sdr_db("overlap", improvement=True)]
-        ),
-        "single_db": _mean([x for trial in trials for x in trial.si_sdr_db("single")]),
-        "real_time_factor": sum(t.elapsed_s for t in trials) / sum(t.duration_s for t in trials),
+        "speakers": figures["speakers"],
+        "found": figures["found_speakers"],
+        "overlap_gain_db": figures.get("si_sdr_gain_overlap_db"),
+        "single_db": figures.get("si_sdr_single_db"),
+        "real_time_factor": figures["real_time_factor"],
     }
 
 
 def _figures(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return the figures of trials together; durations are summed before they are divided."""
     counts = [trial.diarization for trial in trials]
+    total = sum(counts, start=DiarizationCounts())
     is_right = [count.hypothesis_speakers == count.reference_speakers for count in counts]
     duration_s = sum(trial.duration_s for trial in trials)
     figures: dict[str, Any] = {
-        **_errors(trials),
-        "speakers": sum(count.reference_speakers for count in counts),
-        "found_speakers": sum(count.hypothesis_speakers for count in counts),
+        "der": total.der,
+        **{error: getattr(total, f"{error}_s") / max(total.total_s, 1e-9) for error in ERRORS},
+        "speakers": total.reference_speakers,
+        "found_speakers": total.hypothesis_speakers,
         "speaker_count_accuracy": sum(is_right) / len(trials),
         "real_time_factor": sum(trial.elapsed_s for trial in trials) / duration_s,
         "recordings": len(trials),
@@ -245,12 +236,9 @@ def _figures(trials: Sequence[Trial]) -> dict[str, Any]:
         ("si_sdr_single", "single", False),
     ):
         values = [value for trial in trials for value in trial.si_sdr_db(region, improvement)]
-        figures |= {f"{key}_db": _mean(values), f"{key}_median_db": median(values) if values else None}
+        figures[f"{key}_db"] = fmean(values) if values else None
+        figures[f"{key}_median_db"] = median(values) if values else None
     whole = [scores for found in scored for scores in found.speakers if scores.region == "whole"]
     figures["missing_tracks"] = sum(scores.track is None for scores in whole)
     figures["surplus_tracks"] = sum(len(found.surplus) for found in scored)
     return figures
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None

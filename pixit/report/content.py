@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ import numpy as np
 from pyannote.core import Annotation, Segment
 from scipy.optimize import linear_sum_assignment
 
-from pixit.files import file_name
+from pixit.files import file_name, read_text
 from pixit.formats.names import match_names
 from pixit.formats.transcripts import Utterance
-from pixit.report.media import Mixture
 from pixit.results import Separation
 from pixit.types import PixitError, Turn
 
@@ -26,30 +24,18 @@ TOTAL = ("total", "overall", "all", "mean", "average")
 NAMES = ("recording", "session", "session_id", "uri", "file")
 """Columns that say of which recording a row of scores is."""
 
-Stretches = list[tuple[float, float]]
+Stretches = list[tuple[float, float]]  # (start_s, end_s)
 
 
 @dataclass(frozen=True)
 class Lane:
-    """A row of the page.
-
-    Parameters
-    ----------
-    name
-        Of the speaker; of a reference speaker whom no track matches; or "Mixture".
-    kind
-        ``"mixture"``, ``"track"``, or ``"reference"``, which has no sound.
-    turns, reference
-        Where the speaker, and the one of the reference, talks: (start_s, end_s).
-    reference_name
-        Who of the reference this is, if anyone.
-    """
+    """A row of the page: the mixture, a speaker, or a speaker of the reference whom no track matches."""
 
     name: str
-    kind: str
-    turns: Stretches
-    reference: Stretches
-    reference_name: str | None = None
+    kind: str  # "mixture", "track", or "reference", which has no sound
+    turns: Stretches  # where the speaker talks
+    reference: Stretches  # where the one of the reference talks
+    reference_name: str | None = None  # who of the reference this is, if anyone
 
 
 @dataclass(frozen=True)
@@ -64,33 +50,15 @@ class Scores:
 
 @dataclass(frozen=True)
 class Content:
-    """All that a page shows but its sound and the pictures of it.
-
-    Parameters
-    ----------
-    result
-        The separated recording.
-    lanes
-        The rows of the page, those that have sound first.
-    origin
-        What the mixture is.
-    sound
-        ``"flac"``, ``"opus"`` or ``"none"``.
-    scores
-        Tables of scores.
-    words
-        The transcript, ordered by time.
-    has_reference
-        Whether a reference is given; it may be empty.
-    """
+    """All that a page shows but its sound and the pictures of it."""
 
     result: Separation
-    lanes: list[Lane]
-    origin: str
-    sound: str
+    lanes: list[Lane]  # those that have sound first
+    origin: str  # what the mixture is, for people
+    sound: str  # "flac", "opus" or "none"
     scores: list[Scores]
-    words: list[Utterance]
-    has_reference: bool
+    words: list[Utterance]  # those that have words and times, ordered by time
+    has_reference: bool  # one without turns is one, too
 
     def lane_of(self, speaker: str) -> int:
         """Return the place of a speaker's lane, by its name, in files or in the reference; -1 without one."""
@@ -99,26 +67,6 @@ class Content:
                 return index
         names = [lane.reference_name for lane in self.lanes]
         return names.index(speaker) if speaker in names else -1
-
-
-def gather_content(
-    result: Separation,
-    mixture: Mixture,
-    sound: str,
-    reference: Iterable[Turn] | None = None,
-    scores: Iterable[Path] = (),
-    transcript: Iterable[Utterance] | None = None,
-) -> Content:
-    """Bring together what a page shows; parameters as of `write_report`, scores of other recordings left out."""
-    return Content(
-        result,
-        list_lanes(result, reference, with_mixture=bool(mixture.parts)),
-        mixture.origin,
-        sound,
-        [table for file in scores if (table := read_scores(Path(file), result.uri)) is not None],
-        order_words(transcript or ()),
-        has_reference=reference is not None,
-    )
 
 
 def list_lanes(result: Separation, reference: Iterable[Turn] | None, with_mixture: bool = True) -> list[Lane]:
@@ -157,49 +105,14 @@ def stretches(annotation: Annotation, speaker: str) -> Stretches:
     return [(round(segment.start, 3), round(segment.end, 3)) for segment in support]
 
 
-def summarise(result: Separation) -> dict[str, str]:
-    """Return the facts about the whole recording, as names and values."""
-    overlap_s = result.diarization.get_overlap().duration()
-    speech_s = result.diarization.get_timeline().support().duration()
-    return {
-        "speakers": str(len(result.speakers)),
-        "speech": share(speech_s, result.duration_s),
-        "overlap": share(overlap_s, result.duration_s),
-        "sample rate": f"{result.sample_rate_hz / 1000:g} kHz",
-    }
-
-
-def share(part_s: float, whole_s: float) -> str:
-    """Write a part of a time as per cent."""
-    return f"{part_s / whole_s:.0%}" if whole_s else "–"
-
-
 def read_scores(path: Path, uri: str) -> Scores | None:
     """Read a table that ``pixit evaluate … --output scores.json`` wrote, or a JSON object of any scores.
 
-    Where rows are named by recordings, only those of `uri` and the totals are kept.
-
-    Parameters
-    ----------
-    path
-        JSON: ``{"title": …, "rows": [{…}, …]}``, a list of rows, or one row.
-    uri
-        The recording.
-
-    Returns
-    -------
-    Scores or None
-        None if the table is of other recordings only.
-
-    Raises
-    ------
-    PixitError
-        If the file cannot be read, or holds anything else.
+    That is ``{"title": …, "rows": [{…}, …]}``, a list of rows, or one row; a `PixitError` for anything else. Where
+    rows are named by recordings, only those of `uri` and the totals are kept; None if all are of other recordings.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise PixitError(f"{path}: cannot be read as scores ({error.strerror})") from None
+        tree = json.loads(read_text(path, "scores"))
     except ValueError:
         raise PixitError(f"{path}: is not JSON; expected scores that pixit evaluate wrote as .json") from None
     title = str(tree.get("title") or path.stem) if isinstance(tree, dict) else path.stem
@@ -239,9 +152,3 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def order_words(utterances: Iterable[Utterance]) -> list[Utterance]:
-    """Return the utterances that have words and times, ordered by time."""
-    shown = [u for u in utterances if u.words.strip() and not math.isnan(u.start_s)]
-    return sorted(shown, key=lambda utterance: (utterance.start_s, utterance.end_s))

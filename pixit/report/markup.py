@@ -8,14 +8,16 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from pixit.report.content import Content, Lane, Scores, flatten, share, summarise
+from pixit.report.content import Content, Lane, Scores, flatten
 from pixit.report.timeline import clock
+from pixit.results import Separation
 
 MARK = "<!-- a report of pixit -->"
 SOUNDS_HERE = "<!-- sounds -->"
 SCRIPTS = ("player.js", "pictures.js", "view.js", "page.js")
 SOUND_NAMES = {"flac": "FLAC, lossless", "opus": "Opus, 24 kbit/s", "none": "left out"}
 NUM_COLOURS = 8  # --speaker-0 to --speaker-7 in style.css
+NOTHING = '<p class="notice">No speech was found in this recording.</p>'
 SPEECH_GAP_S = 1.0  # words of one speaker that are closer stand on one line of the transcript
 LINE_S = 20.0  # a line holds no more than about this
 
@@ -30,7 +32,7 @@ def fill_template(content: Content) -> tuple[str, str]:
         style=(folder / "style.css").read_text(encoding="utf-8"),
         facts=_facts(content),
         lanes="\n".join(_lane(content, index) for index in range(len(content.lanes))),
-        notice=_notice(content),
+        notice="" if content.result.tracks else NOTHING,
         transcript=_transcript(content),
         scores="".join(map(_scores, content.scores)),
         settings=_settings(content.result.settings),
@@ -42,31 +44,51 @@ def fill_template(content: Content) -> tuple[str, str]:
 
 
 def _facts(content: Content) -> str:
-    facts = {"length": clock(content.result.duration_s)} | summarise(content.result)
-    facts |= {"mixture": content.origin, "sound": SOUND_NAMES[content.sound]}
+    result = content.result
+    facts = {
+        "length": clock(result.duration_s),
+        "speakers": str(len(result.speakers)),
+        "speech": _share(result.diarization.get_timeline().support().duration(), result),
+        "overlap": _share(result.diarization.get_overlap().duration(), result),
+        "sample rate": f"{result.sample_rate_hz / 1000:g} kHz",
+        "mixture": content.origin,
+        "sound": SOUND_NAMES[content.sound],
+    }
     return "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in facts.items()
     )
 
 
-def _notice(content: Content) -> str:
-    if content.result.tracks:
-        return ""
-    return '<p class="notice">No speech was found in this recording.</p>'
+def _share(part_s: float, result: Separation) -> str:
+    return f"{part_s / result.duration_s:.0%}" if result.duration_s else "–"
+
+
+def _colour(content: Content, index: int) -> str:
+    """Return the colour of a lane, -1 for none; speakers are numbered from 0."""
+    if index < 0:
+        return "var(--faint)"
+    if content.lanes[index].kind == "mixture":
+        return "var(--ink)"
+    number = sum(other.kind != "mixture" for other in content.lanes[:index])
+    return f"var(--speaker-{number % NUM_COLOURS})"
 
 
 def _lane(content: Content, index: int) -> str:
     """Return the row of a lane: its head with the controls, and a canvas to draw on."""
     lane = content.lanes[index]
     name = escape(lane.name)
-    number = sum(other.kind != "mixture" for other in content.lanes[:index])  # of the speaker, from 0
-    colour = "var(--ink)" if lane.kind == "mixture" else f"var(--speaker-{number % NUM_COLOURS})"
+    described = {
+        "mixture": "waveform and spectrogram of the mixture",
+        "track": f"turns, waveform and spectrogram of {name}",
+        "reference": f"turns of {name} in the reference",
+    }[lane.kind]
     controls = "" if lane.kind == "reference" or content.sound == "none" else _controls(name, index, lane)
     return (
-        f'<section class="lane {lane.kind}" data-lane="{index}" style="--colour: {colour}" aria-label="{name}">'
+        f'<section class="lane {lane.kind}" data-lane="{index}" style="--colour: {_colour(content, index)}" '
+        f'aria-label="{name}">'
         f'<div class="head"><h3 title="{name}"><span class="dot"></span>{name}</h3>'
         f"<p>{_lane_facts(content, lane)}</p>{controls}</div>"
-        f'<div class="view"><canvas role="img" aria-label="{_described(lane)}"></canvas></div></section>'
+        f'<div class="view"><canvas role="img" aria-label="{described}"></canvas></div></section>'
     )
 
 
@@ -91,21 +113,13 @@ def _lane_facts(content: Content, lane: Lane) -> str:
     stretches = lane.turns if lane.kind == "track" else lane.reference
     talk_s = sum(end_s - start_s for start_s, end_s in stretches)
     turns = f"{len(stretches)} turn{'' if len(stretches) == 1 else 's'}"
-    facts = f"{clock(talk_s)} · {share(talk_s, content.result.duration_s)} · {turns}"
+    facts = f"{clock(talk_s)} · {_share(talk_s, content.result)} · {turns}"
     if lane.kind == "reference":
         return f"{facts}<br>reference only"
     if content.has_reference:
         name = "no one" if lane.reference_name is None else escape(lane.reference_name)
         facts += f'<br><span class="who">reference: {name}</span>'
     return facts
-
-
-def _described(lane: Lane) -> str:
-    if lane.kind == "mixture":
-        return "waveform and spectrogram of the mixture"
-    if lane.kind == "reference":
-        return f"turns of {escape(lane.name)} in the reference"
-    return f"turns, waveform and spectrogram of {escape(lane.name)}"
 
 
 def _scores(scores: Scores) -> str:
@@ -130,33 +144,31 @@ def _settings(settings: dict[str, Any]) -> str:
 
 def _transcript(content: Content) -> str:
     """Return the transcript, a line for each stretch of one speaker; empty without words."""
-    lines: list[tuple[int, str, list[int]]] = []  # lane, speaker, places of the utterances
+    lines: list[list[int]] = []  # places of the utterances
     for place, utterance in enumerate(content.words):
         if lines:
-            _, speaker, places = lines[-1]
-            first, last = content.words[places[0]], content.words[places[-1]]
-            close = utterance.start_s - last.end_s <= SPEECH_GAP_S
-            if speaker == utterance.speaker and close and utterance.end_s - first.start_s <= LINE_S:
-                places.append(place)
+            first, last = content.words[lines[-1][0]], content.words[lines[-1][-1]]
+            is_close = utterance.start_s - last.end_s <= SPEECH_GAP_S
+            if last.speaker == utterance.speaker and is_close and utterance.end_s - first.start_s <= LINE_S:
+                lines[-1].append(place)
                 continue
-        lines.append((content.lane_of(utterance.speaker), utterance.speaker, [place]))
+        lines.append([place])
     if not lines:
         return ""
-    items = "".join(_transcript_line(content, *line) for line in lines)
+    items = "".join(_transcript_line(content, places) for places in lines)
     return (
         '<section class="card"><h2 id="transcript-title">Transcript</h2>'
         f'<ol class="transcript" tabindex="0" aria-labelledby="transcript-title">{items}</ol></section>'
     )
 
 
-def _transcript_line(content: Content, lane: int, speaker: str, places: list[int]) -> str:
-    number = sum(other.kind != "mixture" for other in content.lanes[: max(lane, 0)])
-    colour = f"var(--speaker-{number % NUM_COLOURS})" if lane >= 0 else "var(--faint)"
-    start_s = content.words[places[0]].start_s
+def _transcript_line(content: Content, places: list[int]) -> str:
+    first = content.words[places[0]]
+    colour = _colour(content, content.lane_of(first.speaker))
     words = " ".join(
         f'<span data-word="{place}">{escape(content.words[place].words)}</span>' for place in places
     )
     return (
-        f'<li style="--colour: {colour}"><button type="button" data-seek="{start_s:.3f}">{clock(start_s)}</button>'
-        f"<b>{escape(speaker)}</b><p>{words}</p></li>"
+        f'<li style="--colour: {colour}"><button type="button" data-seek="{first.start_s:.3f}">'
+        f"{clock(first.start_s)}</button><b>{escape(first.speaker)}</b><p>{words}</p></li>"
     )

@@ -35,18 +35,10 @@ JPEG_QUALITY = 55
 
 @dataclass(frozen=True)
 class Mixture:
-    """The sound of all speakers together.
+    """The sound of all speakers together."""
 
-    Parameters
-    ----------
-    parts
-        Signals whose sum it is: the recording itself, or the tracks.
-    origin
-        What it is, for people.
-    """
-
-    parts: tuple[Audio, ...]
-    origin: str
+    parts: tuple[Audio, ...]  # signals whose sum it is: the recording itself, or the tracks
+    origin: str  # what it is, for people
 
     def blocks(self) -> Iterator[Samples]:
         """Stream the sum as blocks (n,)."""
@@ -55,22 +47,7 @@ class Mixture:
 
 
 def find_mixture(result: Separation, sample_rate_hz: int, audio: Path | None = None) -> Mixture:
-    """Take the recording, as `find_recording` finds it, or the sum of the tracks if it is not at hand.
-
-    Parameters
-    ----------
-    result
-        The separated recording.
-    sample_rate_hz
-        Rate at which it is read.
-    audio
-        The recording, named by the user.
-
-    Raises
-    ------
-    PixitError
-        As `find_recording`.
-    """
+    """Take the recording, as `find_recording` finds it, or the sum of the tracks if it is not at hand."""
     recording = find_recording(result, audio)
     if recording is not None:
         return Mixture((recording.at(sample_rate_hz),), recording.info.path.name)
@@ -84,13 +61,7 @@ def find_mixture(result: Separation, sample_rate_hz: int, audio: Path | None = N
 
 @dataclass(frozen=True)
 class Grid:
-    """How a signal is divided: clips for the sound, points for the waveform, columns for the spectrogram.
-
-    Parameters
-    ----------
-    sample_rate_hz, num_samples
-        Of the signal.
-    """
+    """How a signal is divided: clips for the sound, points for the waveform, columns for the spectrogram."""
 
     sample_rate_hz: int
     num_samples: int
@@ -167,18 +138,10 @@ def levels_of(clip: Samples, grid: Grid) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Scale:
-    """What is full height in a waveform and white in a spectrogram: one for all tracks of a recording.
+    """What is full height in a waveform and white in a spectrogram: one for all tracks of a recording."""
 
-    Parameters
-    ----------
-    peak
-        Sample value at full height.
-    top
-        White, in steps of `levels_of`.
-    """
-
-    peak: float
-    top: float
+    peak: float  # a sample of full height
+    top: float  # white, in steps of `levels_of`
 
     @classmethod
     def of(cls, peaks: NDArray[np.float32], levels: NDArray[np.uint8]) -> Scale:

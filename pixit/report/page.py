@@ -1,21 +1,25 @@
-"""The page itself: sound and pictures into a file, one lane after the other, and all else around them."""
+"""The page of each result: sound and pictures, one lane after the other, and all else around them."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixit.audio import OPUS_RATES_HZ, Samples, encode_clip, open_audio
 from pixit.files import whole_file
-from pixit.formats.transcripts import Utterance
+from pixit.formats.names import find_results, match_items
+from pixit.formats.rttm import read_rttm
+from pixit.formats.transcripts import Utterance, match_sessions
 from pixit.report import media
-from pixit.report.content import Content, Lane, gather_content
+from pixit.report.content import Content, list_lanes, read_scores
 from pixit.report.markup import MARK, fill_template
 from pixit.results import Separation
 from pixit.types import Hook, PixitError, Turn
@@ -57,29 +61,99 @@ def write_report(
         ``"flac"`` (lossless), ``"opus"`` (about 24 kbit/s a track), ``"none"`` (pictures only), or ``"auto"``:
         flac up to a quarter of an hour, opus beyond.
     hook
-        Progress callback: a step for each lane, after each clip.
+        Progress callback: a step for each lane, after each clip; its ``file`` is the name of the recording.
 
     Raises
     ------
     PixitError
         If `sound` is unknown; the file exists and is not a report, or cannot be written; or as `find_recording`.
     """
-    path, kind = Path(path), _choose_sound(sound, result.duration_s)
+    path = Path(path)
+    if sound not in SOUNDS:
+        raise PixitError(f"unknown kind of sound {sound!r}; expected one of {', '.join(SOUNDS)}")
+    if sound == "auto":
+        sound = "flac" if result.duration_s <= FLAC_LIMIT_S else "opus"
     _check_replaceable(path)
     sound_hz = next((rate for rate in OPUS_RATES_HZ if rate >= result.sample_rate_hz), OPUS_RATES_HZ[-1])
     mixture = media.find_mixture(result, sound_hz, audio)
-    content = gather_content(result, mixture, kind, reference, scores, transcript)
+    lanes = list_lanes(result, reference, with_mixture=bool(mixture.parts))
+    tables = [table for file in scores if (table := read_scores(Path(file), result.uri)) is not None]
+    words = [u for u in transcript or () if u.words.strip() and not math.isnan(u.start_s)]
+    words.sort(key=lambda utterance: (utterance.start_s, utterance.end_s))
+    content = Content(result, lanes, mixture.origin, sound, tables, words, reference is not None)
     with whole_file(path) as new, new.open("w", encoding="utf-8", newline="\n") as file:
         _write_page(file, content, mixture, sound_hz, hook)
     return path
 
 
-def _choose_sound(sound: str, duration_s: float) -> str:
-    if sound not in SOUNDS:
-        raise PixitError(f"unknown kind of sound {sound!r}; expected one of {', '.join(SOUNDS)}")
-    if sound == "auto":
-        return "flac" if duration_s <= FLAC_LIMIT_S else "opus"
-    return sound
+def write_reports(
+    results: Iterable[Path | str],
+    output: Path | None = None,
+    *,
+    reference: Path | None = None,
+    transcript: Path | None = None,
+    audio: Path | None = None,
+    scores: Sequence[Path] = (),
+    sound: str = "auto",
+    warn: Callable[[list[str]], Any] | None = None,
+    hook: Hook | None = None,
+) -> Iterator[tuple[Separation, Path]]:
+    """Write a page for each result, and yield the result and its page when that is written.
+
+    Parameters
+    ----------
+    results
+        As of `find_results`.
+    output
+        A file named .html for one result, or a folder; by default NAME.html beside the folder of the result.
+    reference, transcript
+        Who really spoke when, as `read_rttm` reads it, and who said what, as `read_transcript` does.
+    audio
+        The recording of a single result.
+    scores, sound, hook
+        As of `write_report`.
+    warn
+        Given what the user should know: names that differ and are taken for the same recording.
+
+    Raises
+    ------
+    PixitError
+        Before any page is written, if a file cannot be read, or is of none of the recordings, or two pages would
+        be the same file; later, as `write_report`.
+    """
+    folders = find_results(results)
+    pages = _name_pages(folders, output)
+    if audio is not None and len(folders) > 1:
+        raise PixitError(f"{audio}: is one recording, found {len(folders)} results; report each alone")
+    loaded = [Separation.load(folder) for folder in folders]
+    uris = [result.uri for result in loaded]
+    turns, notes = ({}, []) if reference is None else match_items(uris, read_rttm(reference), str(reference))
+    words, more = ({}, []) if transcript is None else match_sessions(uris, transcript)
+    if warn is not None:
+        warn([*notes, *more])
+    for result, page in zip(loaded, pages, strict=True):
+        own = None if reference is None else turns.get(result.uri, ())
+        said = words.get(result.uri, ())
+        write_report(
+            result, page, audio=audio, reference=own, scores=scores, transcript=said, sound=sound, hook=hook
+        )
+        yield result, page
+
+
+def _name_pages(folders: Sequence[Path], output: Path | None) -> list[Path]:
+    """Return the file of each page; its folder is made when it is written."""
+    names = [f"{folder.resolve().name}.html" for folder in folders]
+    if output is None:
+        pages = [folder.resolve().parent / name for folder, name in zip(folders, names, strict=True)]
+    elif output.suffix.lower() not in (".html", ".htm"):
+        pages = [output / name for name in names]
+    elif len(folders) == 1:
+        pages = [output]
+    else:
+        raise PixitError(f"{output}: is one page, found {len(folders)} results; give a folder as --output")
+    if double := next((page for page in pages if pages.count(page) > 1), None):
+        raise PixitError(f"{double}: would be the page of two results; report them into different --output")
+    return pages
 
 
 def _write_page(
@@ -88,59 +162,40 @@ def _write_page(
     grid = media.Grid(sound_hz, round(content.result.duration_s * sound_hz))
     head, foot = fill_template(content)
     file.write(head)
-    writer = LaneWriter(file, grid, content.sound, hook)
     # in the order of the lanes that have sound; decoded when they are written
     tracks = [open_audio(track.path, sound_hz).blocks() for track in content.result.tracks.values()]
     streams = [mixture.blocks(), *tracks] if mixture.parts else []
-    with_sound = content.lanes[: len(streams)]
-    pictures = [writer.write(lane, blocks) for lane, blocks in zip(with_sound, streams, strict=True)]
-    file.write(_script(_data(content, grid, pictures), "application/json", "data"))
-    file.write(foot)
+    pictures: list[dict[str, Any]] = []
+    scale = None
+    for number, (lane, blocks) in enumerate(zip(content.lanes, streams, strict=False)):
+        file.write(f'<script type="text/plain" id="sound-{number}">')
+        step = None if hook is None else partial(hook, lane.name, None, file=content.result.uri)
+        peaks, levels = _write_clips(file, blocks, grid, content.sound, step)
+        file.write("</script>\n")
+        scale = scale or media.Scale.of(peaks, levels)  # the mixture comes first
+        whole, tiles = media.pack_levels(levels, scale)
+        pictures.append({"peaks": media.pack_peaks(peaks, scale), "whole": whole, "tiles": tiles})
+    data = json.dumps(_data(content, grid, pictures), ensure_ascii=False, separators=(",", ":"))
+    data = data.replace("<", "\\u003c")  # a "<" would let a speaker's name close the element
+    file.write(f'<script type="application/json" id="data">{data}</script>\n{foot}')
 
 
-@dataclass
-class LaneWriter:
-    """Writes the sound of lanes into a page, and gathers their pictures.
-
-    Parameters
-    ----------
-    file
-        The page.
-    grid
-        How signals are divided.
-    sound
-        ``"flac"``, ``"opus"`` or ``"none"``.
-    hook
-        Progress callback.
-    """
-
-    file: TextIO
-    grid: media.Grid
-    sound: str
-    hook: Hook | None = None
-    scale: media.Scale | None = None
-    num_lanes: int = 0
-
-    def write(self, lane: Lane, blocks: Iterable[Samples]) -> dict[str, Any]:
-        """Write the clips of a lane as lines of base64, an empty one for silence; return its pictures."""
-        peaks, levels = [], []
-        num_clips = -(-self.grid.num_samples // self.grid.clip_samples)
-        self.file.write(f'<script type="text/plain" id="sound-{self.num_lanes}">')
-        for number, clip in enumerate(media.cut_clips(blocks, self.grid), start=1):
-            peaks.append(media.peaks_of(clip, self.grid))
-            levels.append(media.levels_of(clip, self.grid))
-            if self.sound != "none" and np.abs(peaks[-1]).max() > media.SILENCE:
-                encoded = encode_clip(clip, self.grid.sample_rate_hz, self.sound)
-                self.file.write(base64.b64encode(encoded).decode("ascii"))
-            self.file.write("\n")
-            if self.hook is not None:
-                self.hook(lane.name, None, total=num_clips, completed=number)
-        self.file.write("</script>\n")
-        self.num_lanes += 1
-        all_peaks, all_levels = np.concatenate(peaks), np.concatenate(levels)
-        self.scale = self.scale or media.Scale.of(all_peaks, all_levels)  # the mixture comes first
-        whole, tiles = media.pack_levels(all_levels, self.scale)
-        return {"peaks": media.pack_peaks(all_peaks, self.scale), "whole": whole, "tiles": tiles}
+def _write_clips(
+    file: TextIO, blocks: Iterable[Samples], grid: media.Grid, sound: str, hook: Hook | None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Write a signal's clips as lines of base64, an empty one for silence; return its peaks and levels."""
+    peaks, levels = [], []
+    num_clips = -(-grid.num_samples // grid.clip_samples)
+    for number, clip in enumerate(media.cut_clips(blocks, grid), start=1):
+        peaks.append(media.peaks_of(clip, grid))
+        levels.append(media.levels_of(clip, grid))
+        if sound != "none" and np.abs(peaks[-1]).max() > media.SILENCE:
+            encoded = encode_clip(clip, grid.sample_rate_hz, sound)
+            file.write(base64.b64encode(encoded).decode("ascii"))
+        file.write("\n")
+        if hook is not None:
+            hook(total=num_clips, completed=number)
+    return np.concatenate(peaks), np.concatenate(levels)
 
 
 def _data(content: Content, grid: media.Grid, pictures: list[dict[str, Any]]) -> dict[str, Any]:
@@ -161,12 +216,6 @@ def _data(content: Content, grid: media.Grid, pictures: list[dict[str, Any]]) ->
         "lanes": lanes,
         "words": [[u.start_s, u.end_s, u.words, content.lane_of(u.speaker)] for u in content.words],
     }
-
-
-def _script(data: dict[str, Any], kind: str, name: str) -> str:
-    # a "<" would let a speaker's name close the element
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f'<script type="{kind}" id="{name}">{text}</script>\n'
 
 
 def _check_replaceable(path: Path) -> None:

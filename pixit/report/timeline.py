@@ -23,21 +23,11 @@ TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 360
 
 @dataclass(frozen=True)
 class Lane:
-    """What is drawn of one speaker.
-
-    Parameters
-    ----------
-    speaker
-        Name.
-    turns
-        Where the speaker talks, disjoint: (start_s, end_s).
-    envelope
-        Lowest and highest sample of each stretch of the track, (2, points).
-    """
+    """What is drawn of one speaker."""
 
     speaker: str
-    turns: Sequence[tuple[float, float]]
-    envelope: NDArray[np.float32]
+    turns: Sequence[tuple[float, float]]  # (start_s, end_s), disjoint
+    envelope: NDArray[np.float32]  # lowest and highest sample of each stretch of the track, (2, points)
 
     @property
     def talk_s(self) -> float:
@@ -84,24 +74,15 @@ def render_png(figure: Figure) -> bytes:
 def render_html(
     title: str, lanes: Sequence[Lane], duration_s: float, picture: bytes, sounds: Sequence[bytes]
 ) -> str:
-    """Show a notebook the timeline and the speakers.
-
-    Parameters
-    ----------
-    picture
-        The timeline as a PNG file.
-    sounds
-        The track of each lane as a FLAC file, which gets a player; empty for none.
-    """
-    rows = []
-    for index, lane in enumerate(lanes):
-        player = ""
-        if sounds:
-            player = f'<audio controls preload="none" src="{_data_url(sounds[index], "audio/flac")}"></audio>'
-        rows.append(
-            f"<tr><td>{html.escape(lane.speaker)}</td><td>{clock(lane.talk_s)}</td>"
-            f"<td>{lane.talk_s / duration_s:.0%}</td><td>{player}</td></tr>"
-        )
+    """Show a notebook the timeline (PNG) and the speakers, with a player each if there are `sounds` (FLAC)."""
+    players = [
+        f'<audio controls preload="none" src="{_data_url(sound, "audio/flac")}"></audio>' for sound in sounds
+    ] or [""] * len(lanes)
+    rows = [
+        f"<tr><td>{html.escape(lane.speaker)}</td><td>{clock(lane.talk_s)}</td>"
+        f"<td>{lane.talk_s / duration_s:.0%}</td><td>{player}</td></tr>"
+        for lane, player in zip(lanes, players, strict=True)
+    ]
     image = _data_url(picture, "image/png")
     header = "<tr><th>speaker</th><th>speech</th><th>share</th><th></th></tr>"
     return (

@@ -309,7 +309,7 @@ def test_recordings_without_reference_speech() -> None:
     assert scores.total.der == pytest.approx(6 / 6)
     assert scores.notes == ("no reference speech is scored; DER is 100 % with any false alarm, else 0: m, n",)
     cells = scores.table().cells()
-    assert cells[0] == ["m", "100.00", "–", "–", "–", "100.00", "0.00", "0", "2"]
+    assert cells[1] == ["m", "100.00", "–", "–", "–", "100.00", "0.00", "0", "2"]
 
 
 def test_what_the_uem_lacks_is_left_out() -> None:
@@ -321,6 +321,16 @@ def test_what_the_uem_lacks_is_left_out() -> None:
         evaluate_diarization(both, both, {"x": [(0, 1)]})
     nothing = evaluate_diarization(both, both, {"m": [], "n": [(50, 60)]})
     assert nothing.total.total_s == 0
+
+
+def test_only_what_is_annotated_is_scored() -> None:
+    both, annotated = {"m": MEETING, "n": MEETING}, {"m": [(0.0, 2.0), (4.0, 5.0)], "n": [(0.0, 6.0)]}
+    whole = evaluate_diarization(both, both, annotated=annotated)
+    assert [counts.total_s for counts in whole.recordings.values()] == [3, 6]
+    assert "scored in the regions of the UEM" in whole.title
+    cut = evaluate_diarization(both, both, {"m": [(1.0, 9.0)]}, annotated=annotated)
+    assert {name: counts.total_s for name, counts in cut.recordings.items()} == {"m": 2}
+    assert cut.notes == ("not in the UEM, left out: n",)
 
 
 def test_turns_without_length_and_beyond_the_uem_are_no_speakers() -> None:

@@ -17,8 +17,7 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 from pixit.cli import cli
-from pixit.evaluation.separation.evaluate import separation_table
-from pixit.evaluation.separation.files import find_sources, pair_recordings
+from pixit.evaluation.separation.evaluate import find_sources, pair_recordings, separation_table
 from pixit.evaluation.separation.metrics import LIMIT_DB, Products, bss_eval, pesq, ratio_db, si_sdr, stoi
 from pixit.evaluation.separation.score import RecordingScores, ScoringOptions, score_separation
 from pixit.evaluation.separation.signals import TalkMasks

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixit.cli import cli
-from pixit.evaluation.transcript import TranscriptScores, evaluate_transcript
+from pixit.evaluation.transcript import TranscriptScores, alignment_page, evaluate_transcript
 from pixit.evaluation.word_errors import METRICS, ErrorCounts
 from pixit.formats.transcripts import Utterance, read_transcript, write_transcript
 from pixit.types import PixitError
@@ -296,6 +296,59 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path: Path) -> None:
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
     assert run(good, good, "--metric", "bleu").exit_code == 2
+
+
+# --- the page of aligned words --------------------------------------------------------------------------
+
+
+def test_the_page_carries_all_it_needs(tmp_path: Path) -> None:
+    pytest.importorskip("meeteval.viz")
+    evil = [said("</script><b>", "A", 0, "</script> a"), *MEETING]
+    page = alignment_page(evil, MEETING, "none")
+    assert "</script> a" not in page
+    assert "<option>&lt;/script&gt;&lt;b&gt;</option><option>m</option>" in page
+    for loads in ('<script src="', '<link rel="stylesheet"', "cdn.jsdelivr.net"):
+        assert loads not in page
+    assert "d3js.org v7" in page
+    with pytest.raises(PixitError, match="no session to show"):
+        alignment_page([said("m", "A", 0, "")], [], "none")
+    write_transcript(tmp_path / "m.stm", MEETING)
+    arguments = [
+        tmp_path / "m.stm",
+        tmp_path / "m.stm",
+        "--normalizer",
+        "none",
+        "--html",
+        tmp_path / "page.html",
+    ]
+    done = CliRunner().invoke(cli, ["evaluate", "transcript", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_the_page_opens_in_a_browser_without_network(tmp_path: Path) -> None:
+    pytest.importorskip("meeteval.viz")
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = Path("/usr/bin/chromium")
+    if not chromium.is_file():
+        pytest.skip("no chromium")
+    page_file = tmp_path / "page.html"
+    other = [said("n </script>", "A", 0, "</script> a")]
+    page_file.write_text(alignment_page([*MEETING, *other], MEETING[:2], "none"), encoding="utf-8")
+    complaints: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
+        page = browser.new_page()
+        page.context.set_offline(True)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+        page.goto(page_file.as_uri())
+        page.wait_for_selector("#view canvas")
+        assert "16.67%" in page.inner_text("#view")
+        page.select_option("#session", "n </script>")
+        page.wait_for_function("document.querySelector('#view').innerText.includes('100.00%')")
+        browser.close()
+    assert complaints == []
 
 
 # --- real transcripts -----------------------------------------------------------------------------------

@@ -1,26 +1,22 @@
-"""Score, or measure, the tracks of all recordings of a folder; and the table of the scores."""
+"""Score, or measure, the tracks of all recordings of a folder, and make the table of the scores."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pixit.evaluation.separation.files import find_sources, pair_recordings
-from pixit.evaluation.separation.score import (
-    RecordingScores,
-    ScoringOptions,
-    SpeakerScores,
-    score_separation,
-)
+from pixit.evaluation.separation.score import RecordingScores, ScoringOptions, score_separation
 from pixit.evaluation.separation.statistics import MixtureStatistics, measure_tracks
 from pixit.evaluation.tables import Column, Table
 from pixit.files import list_files
-from pixit.formats.names import find_files, match_items, some
+from pixit.formats.names import find_files, match_items, match_names, some
 from pixit.formats.rttm import read_rttm
 from pixit.types import Hook, PixitError, Turn
 
+ENDINGS = (".wav", ".flac")
 NAMES = (Column("recording", "recording"), Column("speaker", "speaker"), Column("region", "region"))
 SCORES = (
     Column("si_sdr_db", "SI-SDR dB"),
@@ -76,10 +72,9 @@ def evaluate_separation(
     mixtures, more = ({}, []) if mixture is None else find_files(mixture, names)
     turns, yet_more = ({}, []) if rttm is None else _find_turns(rttm, names)
     scores = []
-    for pair in pairs:
-        name = pair.recording
+    for name, references, tracks in pairs:
         step = None if hook is None else partial(hook, file=name)
-        signals = pair.references, pair.tracks, mixtures.get(name), turns.get(name)
+        signals = references, tracks, mixtures.get(name), turns.get(name)
         scores.append(score_separation(*signals, options, name, step))
     return scores, [*notes, *more, *yet_more]
 
@@ -91,14 +86,10 @@ def measure_separation(
 
     Parameters
     ----------
-    mixture
-        What was separated: a file, or a folder of files named as the recordings.
-    estimate
-        Folder as `find_sources` reads it.
+    mixture, estimate, hook
+        As for `evaluate_separation`; the mixture must be given.
     rttm
         Who spoke when, as `read_rttm`; by default what the folder of a recording's tracks holds.
-    hook
-        Progress callback; ``file`` is the name of the recording.
 
     Returns
     -------
@@ -112,10 +103,7 @@ def measure_separation(
     """
     estimates = find_sources(estimate)
     mixtures, notes = find_files(mixture, estimates.recordings)
-    turns: dict[str, list[Turn]] = {}
-    if rttm is not None:
-        turns, more = _find_turns(rttm, estimates.recordings)
-        notes += more
+    turns, more = ({}, []) if rttm is None else _find_turns(rttm, estimates.recordings)
     statistics = []
     for name, tracks in estimates.recordings.items():
         folder = estimate if estimates.is_single else estimate / name
@@ -123,7 +111,83 @@ def measure_separation(
             turns |= _find_turns(folder, [name])[0]
         step = None if hook is None else partial(hook, file=name)
         statistics.append(measure_tracks(mixtures[name], tracks, turns.get(name), name, step))
-    return statistics, notes
+    return statistics, notes + more
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """A folder of sources."""
+
+    path: Path
+    recordings: dict[str, dict[str, Path]]  # recording -> speaker (or track) -> file
+    is_single: bool  # the folder of one recording, rather than a folder of such folders
+
+
+def find_sources(folder: Path) -> SourceFolder:
+    """Find ``<recording>/<speaker>.wav`` or ``.flac`` in a folder, or ``<speaker>.wav`` of one recording."""
+    files = _audio_files(folder)
+    if files or any(folder.glob("*.rttm")):  # a result without speakers is a result
+        return SourceFolder(folder, {folder.resolve().name: files}, is_single=True)
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    recordings = {path.name: _audio_files(path) for path in inside}
+    if not recordings:
+        raise PixitError(
+            f"{folder}: holds no sources; expected <recording>/<speaker>.wav (or .flac), "
+            "or <speaker>.wav of a single recording"
+        )
+    return SourceFolder(folder, recordings, is_single=False)
+
+
+def _audio_files(folder: Path) -> dict[str, Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise PixitError(f"{folder}: cannot be read as a folder of sources ({error.strerror})") from None
+    files: dict[str, Path] = {}
+    for path in paths:
+        if path.suffix.lower() not in ENDINGS or path.name.startswith(".") or not path.is_file():
+            continue
+        if path.stem in files:
+            raise PixitError(f"{path}: {files[path.stem].name} is beside it; expected one file each speaker")
+        files[path.stem] = path
+    return files
+
+
+class Pair(NamedTuple):
+    """The reference sources of a recording, and the tracks that a system made of it."""
+
+    recording: str
+    references: dict[str, Path]
+    tracks: dict[str, Path]
+
+
+def pair_recordings(references: SourceFolder, estimates: SourceFolder) -> tuple[list[Pair], list[str]]:
+    """Bring references and estimates together by the names of recordings, as `match_names`, and return notes.
+
+    There is a pair for each reference (if `estimates` is single, for the one that is estimated), without tracks
+    where there is no estimate. Two folders of single recordings are a pair whatever their names.
+    """
+    if references.is_single and estimates.is_single:
+        (name,), (tracks,) = references.recordings, estimates.recordings.values()
+        pairs = [Pair(name, references.recordings[name], tracks)]
+        notes: list[str] = []
+    else:
+        found, notes = match_names(references.recordings, estimates.recordings, str(estimates.path))
+        if not found:
+            raise PixitError(
+                f"{references.path} and {estimates.path} have no recording in common: references of "
+                f"{some(references.recordings)}, estimates of {some(estimates.recordings)}"
+            )
+        pairs = [
+            Pair(name, sources, estimates.recordings[found[name]] if name in found else {})
+            for name, sources in references.recordings.items()
+            if name in found or not estimates.is_single
+        ]
+        if surplus := set(estimates.recordings) - set(found.values()):
+            notes.append(f"no reference in {references.path}, left out: {some(sorted(surplus))}")
+    if silent := [pair.recording for pair in pairs if not pair.tracks]:
+        notes.append(f"no tracks in {estimates.path}, every speaker is missing: {some(silent)}")
+    return pairs, notes
 
 
 def _find_turns(rttm: Path, recordings: Collection[str]) -> tuple[dict[str, list[Turn]], list[str]]:
@@ -140,37 +204,24 @@ def _find_turns(rttm: Path, recordings: Collection[str]) -> tuple[dict[str, list
 def separation_table(scores: Sequence[RecordingScores], regions: Sequence[str], title: str) -> Table:
     """Return a row for each speaker, each recording (its speakers' mean) and, last, all (the mean of all speakers).
 
-    Parameters
-    ----------
-    scores
-        Of `evaluate_separation`.
-    regions
-        What was scored, in this order.
-    title
-        Of the table.
+    Each has a row for each of the `regions`, in this order.
     """
     rows: list[dict[str, Any]] = []
     for recording in scores:
-        own = [s for region in regions for s in recording.speakers if s.region == region]
-        rows += [_speaker_row(recording.recording, score) for score in own]
+        rows += [
+            {"recording": recording.recording, "missing": int(score.track is None)}
+            | vars(score)
+            | score.values
+            for region in regions
+            for score in recording.speakers
+            if score.region == region
+        ]
         if len(scores) > 1:
             rows += _mean_rows(recording.recording, [recording], regions)
     rows += _mean_rows("TOTAL", scores, regions)
     values = {key for row in rows for key, value in row.items() if value is not None}
     shown = [column for column in SCORES if column.key in values]
     return Table(title, [*NAMES, Column("track", "track"), *shown, *COUNTS], rows)
-
-
-def _speaker_row(recording: str, score: SpeakerScores) -> dict[str, Any]:
-    return {
-        "recording": recording,
-        "speaker": score.speaker,
-        "region": score.region,
-        "track": score.track,
-        **score.values,
-        "scored_s": score.scored_s,
-        "missing": int(score.track is None),
-    }
 
 
 def _mean_rows(name: str, scores: Sequence[RecordingScores], regions: Iterable[str]) -> list[dict[str, Any]]:

@@ -32,35 +32,27 @@ DIAGONAL_LOAD = 10 ** (-LIMIT_DB / 10)  # keeps BSS-eval solvable where referenc
 
 
 class Products:
-    """Sums and scalar products of signals, collected block by block in float64.
+    """Sums and scalar products of P signals, collected block by block in float64.
 
-    Parameters
-    ----------
-    num_signals
-        How many signals P there are.
+    `raw` holds the products of the signals as they are, (P, P).
     """
 
     def __init__(self, num_signals: int) -> None:
         self.num_samples = 0
+        self.raw = np.zeros((num_signals, num_signals))
         self._sums = np.zeros(num_signals)
-        self._products = np.zeros((num_signals, num_signals))
 
     def add(self, block: Signals) -> None:
         """Add the next samples of all signals, (P, T)."""
         block = np.asarray(block, np.float64)
         self.num_samples += block.shape[1]
         self._sums += block.sum(axis=1)
-        self._products += block @ block.T
-
-    @property
-    def raw(self) -> NDArray[np.float64]:
-        """Scalar products of the signals as they are, (P, P)."""
-        return self._products
+        self.raw += block @ block.T
 
     @property
     def centred(self) -> NDArray[np.float64]:
         """Scalar products of the signals less their means, (P, P)."""
-        return self._products - np.outer(self._sums, self._sums) / max(1, self.num_samples)
+        return self.raw - np.outer(self._sums, self._sums) / max(1, self.num_samples)
 
     def power(self, signal: int) -> float:
         """Return the mean power of a signal about its mean."""
@@ -68,7 +60,7 @@ class Products:
 
     def is_silent(self, signal: int) -> bool:
         """Whether a signal is constant, or has no samples."""
-        return bool(self.centred[signal, signal] <= SILENCE * self._products[signal, signal])
+        return bool(self.centred[signal, signal] <= SILENCE * self.raw[signal, signal])
 
     def si_sdr(self, estimate: int, reference: int) -> float:
         """Return the scale-invariant SDR of two of the signals in dB, as the function `si_sdr`."""
@@ -163,10 +155,8 @@ def pesq(estimate: Signals, reference: Signals, sample_rate_hz: int) -> float | 
         signals.append(np.concatenate(list(blocks)))
     try:
         return float(library.pesq(rate_hz, *signals, mode))
-    except (library.NoUtterancesError, library.BufferTooShortError):
-        return None
-    except ValueError:  # its level within the band of speech is nil, and the package divides by it
-        return None
+    except (library.NoUtterancesError, library.BufferTooShortError, ValueError):
+        return None  # ValueError: its level within the band of speech is nil, and the package divides by it
 
 
 def stoi(estimate: Signals, reference: Signals, sample_rate_hz: int) -> float | None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from pixit.audio import Samples
 from pixit.evaluation.separation.metrics import Products, active_s, bss_eval, pesq, pesq_mode, stoi
-from pixit.evaluation.separation.signals import Scene, TalkMasks, sounds
+from pixit.evaluation.separation.signals import Scene, sounds
 from pixit.types import Hook, PixitError, Turn
 
 REGIONS = ("whole", "overlap", "single")
@@ -120,10 +120,8 @@ def score_separation(
         Who spoke when, with the names of `references`; for regions.
     options
         What is scored.
-    recording
-        Name of the recording.
-    hook
-        Progress callback: ``hook(step, None, total=, completed=)``.
+    recording, hook
+        Name, and progress callback: ``hook(step, None, total=, completed=)``.
 
     Raises
     ------
@@ -136,8 +134,12 @@ def score_separation(
         return RecordingScores(recording, (), tuple(t for t, path in tracks.items() if sounds(path)))
     scene = Scene(references, tracks, mixture, turns)
     if set(options.regions) - {"whole"}:
-        _check_turns(turns, scene.masks, recording, list(references))
-    stretches = _stretches(scene, options)
+        _check_turns(turns, scene, recording)
+    stretches = [
+        _Stretch(region, rows, scene, options)
+        for region in dict.fromkeys(options.regions)
+        for rows in ([scene.reference_rows] if region == "whole" else [[row] for row in scene.reference_rows])
+    ]
     block_samples = round(options.segment_s * scene.sample_rate_hz)
 
     whole = Products(scene.mixture_row + 1)
@@ -149,74 +151,25 @@ def score_separation(
     if set(options.metrics) - {"si_sdr"}:
         for block, talking in scene.blocks(block_samples, "segments", hook):
             for stretch in stretches:
-                for segment in stretch.segments(stretch.cut(block, talking), block_samples):
-                    _score_segment(segment, stretch, assigned, scene, options)
+                stretch.add(stretch.cut(block, talking), block_samples, assigned)
         for stretch in stretches:
-            _score_segment(stretch.rest, stretch, assigned, scene, options)
-    speakers = [row for stretch in stretches for row in _rows(stretch, assigned, scene, options)]
+            stretch.score_segment(stretch.rest, assigned)
+    speakers = [scores for stretch in stretches for scores in stretch.scores(assigned)]
     surplus = [row for row in scene.track_rows if not whole.is_silent(row) and row not in assigned.values()]
     return RecordingScores(recording, tuple(speakers), tuple(scene.names[row] for row in surplus))
 
 
-def _check_turns(
-    turns: Sequence[Turn] | None, masks: TalkMasks | None, recording: str, speakers: Sequence[str]
-) -> None:
+def _check_turns(turns: Sequence[Turn] | None, scene: Scene, recording: str) -> None:
     """Raise a `PixitError` if the turns that regions need are missing, or are of other speakers."""
-    if turns is None or masks is None:
+    if turns is None or scene.masks is None:
         raise PixitError(
             f"{recording}: overlap and single need to know who spoke when; give the reference RTTM"
         )
-    if turns and not masks.is_matched:
+    if turns and not scene.masks.is_matched:
         raise PixitError(
             f"{recording}: no speaker of the RTTM ({turns[0].speaker!r} …) is one of the references "
-            f"({speakers[0]!r} …); expected the names of their files"
+            f"({scene.names[0]!r} …); expected the names of their files"
         )
-
-
-class _Stretch:
-    """What is scored as one signal: a whole recording, or one speaker's stretches of one kind, joined.
-
-    Parameters
-    ----------
-    region
-        One of `REGIONS`.
-    speakers
-        Rows of the references that are scored on it.
-    num_signals
-        How many signals there are in all.
-    """
-
-    def __init__(self, region: str, speakers: Sequence[int], num_signals: int) -> None:
-        self.region = region
-        self.speakers = speakers
-        self.products = Products(num_signals)
-        self.rest: Samples = np.zeros((num_signals, 0), np.float32)
-        self.values: dict[int, dict[str, list[float]]] = {row: defaultdict(list) for row in speakers}
-
-    def cut(self, block: Samples, talking: NDArray[np.bool_] | None) -> Samples:
-        """Return the samples of a block that belong to the stretch."""
-        if self.region == "whole" or talking is None:
-            return block
-        number = talking.sum(axis=0)
-        (speaker,) = self.speakers
-        return block[:, talking[speaker] & (number >= 2 if self.region == "overlap" else number == 1)]
-
-    def segments(self, part: Samples, segment_samples: int) -> Iterator[Samples]:
-        """Take the next part of the stretch, and yield the segments that are full with it."""
-        self.rest = np.concatenate([self.rest, part], axis=1)
-        while self.rest.shape[1] >= segment_samples:
-            yield self.rest[:, :segment_samples]
-            self.rest = self.rest[:, segment_samples:]
-
-
-def _stretches(scene: Scene, options: ScoringOptions) -> list[_Stretch]:
-    num_signals, stretches = scene.mixture_row + 1, []
-    for region in dict.fromkeys(options.regions):
-        if region == "whole":
-            stretches.append(_Stretch(region, scene.reference_rows, num_signals))
-        else:
-            stretches += [_Stretch(region, [row], num_signals) for row in scene.reference_rows]
-    return stretches
 
 
 def _assign(products: Products, scene: Scene) -> dict[int, int]:
@@ -230,65 +183,80 @@ def _assign(products: Products, scene: Scene) -> dict[int, int]:
     return {references[i]: tracks[j] for i, j in zip(*chosen, strict=True)}
 
 
-def _estimate(reference: int, assigned: Mapping[int, int], products: Products, scene: Scene) -> int:
-    """Return the row of what is scored for a speaker: the track, or the mixture where that is missing."""
-    track = assigned.get(reference, scene.mixture_row)
-    return scene.mixture_row if products.is_silent(track) else track
+class _Stretch:
+    """What is scored as one signal: a whole recording, or one speaker's stretches of one kind, joined.
 
+    `speakers` are the rows of the references that are scored on it.
+    """
 
-def _score_segment(
-    segment: Samples,
-    stretch: _Stretch,
-    assigned: Mapping[int, int],
-    scene: Scene,
-    options: ScoringOptions,
-) -> None:
-    """Add the scores of a segment (P, T) to the stretch's values."""
-    if segment.shape[1] < MIN_SCORED_S * scene.sample_rate_hz:
-        return
-    products = Products(len(segment))
-    products.add(segment)
-    sounding = [row for row in scene.reference_rows if not products.is_silent(row)]
-    scored = [
-        row
-        for row in stretch.speakers
-        if row in sounding
-        and active_s(segment[row], stretch.products.power(row), scene.sample_rate_hz) >= MIN_ACTIVE_S
-    ]
-    if not scored or products.is_silent(scene.mixture_row):
-        return
-    tracks = {row: _estimate(row, assigned, products, scene) for row in sounding}
-    if "sdr" in options.metrics:
-        scores = bss_eval(segment[list(tracks.values())], segment[sounding])
-        for name, values in scores.items():
-            for row, value in zip(sounding, values, strict=True):
-                if row in scored and value is not None:
-                    stretch.values[row][name].append(value)
-    perceptual = {"pesq": pesq, "stoi": stoi}
-    for metric in perceptual.keys() & set(options.metrics):
-        name = f"pesq_{pesq_mode(scene.sample_rate_hz)}" if metric == "pesq" else metric
-        for row in scored:
-            score = perceptual[metric](segment[tracks[row]], segment[row], scene.sample_rate_hz)
-            if score is not None:
-                stretch.values[row][name].append(score)
+    def __init__(self, region: str, speakers: Sequence[int], scene: Scene, options: ScoringOptions) -> None:
+        self.region, self.speakers, self.scene, self.options = region, speakers, scene, options
+        self.products = Products(scene.mixture_row + 1)
+        self.rest: Samples = np.zeros((scene.mixture_row + 1, 0), np.float32)
+        self.values: dict[int, dict[str, list[float]]] = {row: defaultdict(list) for row in speakers}
 
+    def cut(self, block: Samples, talking: NDArray[np.bool_] | None) -> Samples:
+        """Return the samples of a block that belong to the stretch."""
+        if self.region == "whole" or talking is None:
+            return block
+        number = talking.sum(axis=0)
+        (speaker,) = self.speakers
+        return block[:, talking[speaker] & (number >= 2 if self.region == "overlap" else number == 1)]
 
-def _rows(
-    stretch: _Stretch, assigned: Mapping[int, int], scene: Scene, options: ScoringOptions
-) -> Iterator[SpeakerScores]:
-    """Return the scores of a stretch's speakers."""
-    products = stretch.products
-    scored_s = products.num_samples / scene.sample_rate_hz
-    if stretch.region != "whole" and scored_s < MIN_SCORED_S:
-        return
-    for row in stretch.speakers:
-        if products.is_silent(row):
-            continue
-        estimate = _estimate(row, assigned, products, scene)
-        values = {name: float(np.mean(scores)) for name, scores in stretch.values[row].items()}
-        if "si_sdr" in options.metrics:
-            score = products.si_sdr(estimate, row)
-            values["si_sdr_db"] = score
-            values["si_sdr_improvement_db"] = score - products.si_sdr(scene.mixture_row, row)
-        track = None if estimate == scene.mixture_row else scene.names[estimate]
-        yield SpeakerScores(scene.names[row], stretch.region, track, scored_s, values)
+    def add(self, part: Samples, segment_samples: int, assigned: Mapping[int, int]) -> None:
+        """Take the next part of the stretch, and score the segments that are full with it."""
+        self.rest = np.concatenate([self.rest, part], axis=1)
+        while self.rest.shape[1] >= segment_samples:
+            self.score_segment(self.rest[:, :segment_samples], assigned)
+            self.rest = self.rest[:, segment_samples:]
+
+    def score_segment(self, segment: Samples, assigned: Mapping[int, int]) -> None:
+        """Add the scores of a segment (P, T) to the values."""
+        rate_hz, metrics = self.scene.sample_rate_hz, self.options.metrics
+        if segment.shape[1] < MIN_SCORED_S * rate_hz:
+            return
+        products = Products(len(segment))
+        products.add(segment)
+        sounding = [row for row in self.scene.reference_rows if not products.is_silent(row)]
+        scored = [
+            row
+            for row in self.speakers
+            if row in sounding and active_s(segment[row], self.products.power(row), rate_hz) >= MIN_ACTIVE_S
+        ]
+        if not scored or products.is_silent(self.scene.mixture_row):
+            return
+        tracks = {row: self._estimate(row, assigned, products) for row in sounding}
+        if "sdr" in metrics:
+            scores = bss_eval(segment[list(tracks.values())], segment[sounding])
+            for name, values in scores.items():
+                for row, value in zip(sounding, values, strict=True):
+                    if row in scored and value is not None:
+                        self.values[row][name].append(value)
+        for metric, measure in (("pesq", pesq), ("stoi", stoi)):
+            name = f"pesq_{pesq_mode(rate_hz)}" if metric == "pesq" else metric
+            for row in scored if metric in metrics else ():
+                score = measure(segment[tracks[row]], segment[row], rate_hz)
+                if score is not None:
+                    self.values[row][name].append(score)
+
+    def scores(self, assigned: Mapping[int, int]) -> Iterator[SpeakerScores]:
+        """Yield the scores of the speakers, when all segments are scored."""
+        scored_s = self.products.num_samples / self.scene.sample_rate_hz
+        if self.region != "whole" and scored_s < MIN_SCORED_S:
+            return
+        for row in self.speakers:
+            if self.products.is_silent(row):
+                continue
+            estimate = self._estimate(row, assigned, self.products)
+            values = {name: float(np.mean(scores)) for name, scores in self.values[row].items()}
+            if "si_sdr" in self.options.metrics:
+                score = self.products.si_sdr(estimate, row)
+                values["si_sdr_db"] = score
+                values["si_sdr_improvement_db"] = score - self.products.si_sdr(self.scene.mixture_row, row)
+            track = None if estimate == self.scene.mixture_row else self.scene.names[estimate]
+            yield SpeakerScores(self.scene.names[row], self.region, track, scored_s, values)
+
+    def _estimate(self, reference: int, assigned: Mapping[int, int], products: Products) -> int:
+        """Return the row of what is scored for a speaker: the track, or the mixture where that is missing."""
+        track = assigned.get(reference, self.scene.mixture_row)
+        return self.scene.mixture_row if products.is_silent(track) else track

@@ -63,21 +63,9 @@ def sounds(path: Path) -> bool:
 
 
 class TalkMasks:
-    """Who talks at which sample, from turns.
+    """Who talks at which sample; `is_matched` says whether any turn is of one of `speakers`.
 
-    Parameters
-    ----------
-    turns
-        Turns of the recording.
-    speakers
-        Names of the first rows, as the files have them; rows of others who talk follow.
-    sample_rate_hz
-        Rate of the samples.
-
-    Attributes
-    ----------
-    is_matched
-        Whether any turn is of one of `speakers`.
+    The first rows are those of `speakers`, names as the files have them; rows of others who talk follow.
     """
 
     def __init__(self, turns: Sequence[Turn], speakers: Sequence[str], sample_rate_hz: int) -> None:
@@ -87,7 +75,10 @@ class TalkMasks:
         rows |= {speaker: len(speakers) + index for index, speaker in enumerate(others)}
         self._num_rows = len(speakers) + len(others)
         edges = [
-            (rows[turn.speaker], _sample(turn.start_s, sample_rate_hz), _sample(turn.end_s, sample_rate_hz))
+            (
+                rows[turn.speaker],
+                *(max(0, round(time_s * sample_rate_hz)) for time_s in (turn.start_s, turn.end_s)),
+            )
             for turn in turns
         ]
         self._edges = np.array(edges, np.int64).reshape(-1, 3)
@@ -101,31 +92,11 @@ class TalkMasks:
         return talking
 
 
-def _sample(time_s: float, sample_rate_hz: int) -> int:
-    return max(0, round(time_s * sample_rate_hz))
-
-
 class Scene:
-    """The signals of a recording as rows: references, then tracks, then the mixture.
+    """The signals of a recording as rows: references (at least one), then tracks, then the mixture.
 
-    Parameters
-    ----------
-    references, tracks
-        Speaker, or track -> file; at least one reference.
-    mixture
-        The sum of the references by default.
-    turns
-        Who spoke when.
-
-    Attributes
-    ----------
-    masks
-        Who talks, in the order of the references; None without turns.
-
-    Raises
-    ------
-    PixitError
-        If a file cannot be read, the references have different rates, or lengths do not fit.
+    The mixture is the sum of the references by default. `masks` says who talks, in the order of the
+    references; None without turns. A `PixitError` if rates of references differ, or lengths do not fit.
     """
 
     def __init__(

@@ -100,10 +100,8 @@ def measure_tracks(
         Name -> file.
     turns
         Who spoke when, with the names of the tracks (as the RTTM of a result has them): for the leakage.
-    recording
-        Name of the recording.
-    hook
-        Progress callback: ``hook("levels", None, total=, completed=)``.
+    recording, hook
+        Name, and progress callback: ``hook("levels", None, total=, completed=)``.
 
     Raises
     ------
@@ -128,13 +126,12 @@ def measure_tracks(
             talking = masks.read(start, start + block.shape[1])
             for index, leak in enumerate(leaks):
                 leak.add(block[:, talking.any(axis=0) & ~talking[index]])
-    min_samples = MIN_LEAKAGE_S * source.sample_rate_hz
     statistics = {}
     for row, (name, leak) in enumerate(zip(tracks, leaks, strict=True), start=1):
-        leakage_db = _leakage_db(leak, row) if leak.num_samples >= min_samples else None
+        is_enough = leak.num_samples >= MIN_LEAKAGE_S * source.sample_rate_hz
+        leakage_db = ratio_db(float(leak.raw[row, row]), float(leak.raw[0, 0])) if is_enough else None
         statistics[name] = levels.statistics(row, leakage_db)
-    residual_db, fitted_db = residuals_db(levels.products.raw)
-    return MixtureStatistics(recording, levels.statistics(0), statistics, residual_db, fitted_db)
+    return MixtureStatistics(recording, levels.statistics(0), statistics, *_residuals_db(levels.products.raw))
 
 
 class _Levels:
@@ -172,33 +169,21 @@ class _Levels:
         )
 
 
-def _leakage_db(products: Products, row: int) -> float:
-    return ratio_db(float(products.raw[row, row]), float(products.raw[0, 0]))
+def _residuals_db(products: NDArray[np.float64]) -> list[float]:
+    """Return how far the sum of the tracks is from the mixture, as they are and each with its best gain.
 
-
-def residuals_db(products: NDArray[np.float64]) -> tuple[float, float]:
-    """Return how far the sum of signals is from the first, in dB: as they are, and each with its best gain.
-
-    Parameters
-    ----------
-    products
-        Scalar products (P, P) of the mixture and then the tracks.
+    The mixture is the first of the scalar products (P, P), the tracks are the others.
     """
-    power = float(products[0, 0])
     gains = np.linalg.lstsq(products[1:, 1:], products[1:, 0], rcond=1e-12)[0]
-    residuals = []
-    for tracks in (np.ones(len(gains)), gains):
-        weights = np.concatenate([[1.0], -tracks])
-        residuals.append(ratio_db(max(0.0, float(weights @ products @ weights)), power))
-    return residuals[0], residuals[1]
+    weights = [np.concatenate([[1.0], -tracks]) for tracks in (np.ones(len(gains)), gains)]
+    return [ratio_db(max(0.0, float(w @ products @ w)), float(products[0, 0])) for w in weights]
 
 
 def statistics_table(statistics: Sequence[MixtureStatistics]) -> Table:
     """Return a row for each track, and one for each mixture."""
     rows = []
     for item in statistics:
-        for name, track in item.tracks.items():
+        for name, track in [*item.tracks.items(), ("(mixture)", item.mixture)]:
             rows.append({"recording": item.recording, "track": name, **vars(track)})
-        residual = {"residual_db": item.residual_db, "fitted_residual_db": item.fitted_residual_db}
-        rows.append({"recording": item.recording, "track": "(mixture)", **vars(item.mixture), **residual})
+        rows[-1] |= {"residual_db": item.residual_db, "fitted_residual_db": item.fitted_residual_db}
     return Table("Tracks against their mixture", COLUMNS, rows)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pixit.cli.console import progress, say, warn
-from pixit.cli.options import set_option
+from pixit.cli.console import (
+    PATH,
+    device_option,
+    format_option,
+    outputs_option,
+    progress,
+    set_option,
+    show_table,
+    warn,
+)
 from pixit.cli.transcribe import ATTRIBUTIONS
-from pixit.evaluation.tables import check_path
+from pixit.evaluation.transcript import NORMALIZERS
 
 
 @click.command()
-@click.option(
-    "--database", type=click.Path(path_type=Path), help="database.yml  [default: pyannote.database's]"
-)
+@click.option("--database", type=PATH, help="database.yml  [default: pyannote.database's]")
 @click.option("--protocol", help="full name  [default: the only one of the database]")
 @click.option(
     "--subset", default="test", show_default=True, type=click.Choice(["train", "development", "test"])
@@ -23,7 +30,7 @@ from pixit.evaluation.tables import check_path
 @click.option(
     "--references",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="STM or SegLST file, or folder of them; sessions are named as in the protocol",
 )
 @click.option("--attribution", default="both", show_default=True, type=click.Choice([*ATTRIBUTIONS, "both"]))
@@ -32,12 +39,12 @@ from pixit.evaluation.tables import check_path
 @click.option("--num-speakers", type=int, help="number of speakers of each recording, if known")
 @click.option("--recognizer", default="pocketsphinx", show_default=True, help="as for pixit transcribe")
 @click.option("--language", help="code of the language, as en")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
+@device_option
 @click.option(
     "--normalizer",
-    default="whisper-english",
+    default=NORMALIZERS[0],
     show_default=True,
-    type=click.Choice(["whisper-english", "none"]),
+    type=click.Choice(NORMALIZERS),
     help="what both texts go through",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="of the bootstrap")
@@ -45,15 +52,13 @@ from pixit.evaluation.tables import check_path
     "--work",
     default="cpwer",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="folder of the results; what is there is not done again",
 )
 @click.option("--overwrite", is_flag=True, help="redo what is there")
 @set_option
-@click.option(
-    "--format", default="text", show_default=True, type=click.Choice(["text", "csv", "json", "markdown"])
-)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="table as .csv, .json, .md or .txt")
+@format_option
+@outputs_option
 @click.option("--quiet", is_flag=True, help="print the table and errors only")
 def cpwer(
     database: Path | None,
@@ -63,18 +68,15 @@ def cpwer(
     attribution: str,
     model: str | None,
     embedder: str | None,
-    num_speakers: int | None,
     recognizer: str,
     language: str | None,
     device: str,
-    normalizer: str,
-    seed: int,
     work: Path,
-    overwrite: bool,
     overrides: tuple[str, ...],
     format: str,
-    output: Path | None,
+    outputs: tuple[Path, ...],
     quiet: bool,
+    **choices: Any,
 ) -> None:
     """Separate a protocol's recordings, transcribe them, and score cpWER against REFERENCES.
 
@@ -92,30 +94,15 @@ def cpwer(
     from pixit.transcription.recognizers import load_recognizer
     from pixit.transcription.transcribe import Transcriber
 
-    if output is not None:
-        check_path(output)
     sessions = load_sessions(references, database, protocol, subset)
     warn(sessions.notes)
     settings = load_settings(CpwerSettings, overrides=overrides)
     transcriber = Transcriber(load_recognizer(recognizer, language, device), settings.transcription)
     changes = settings.separation.model_dump(exclude_unset=True)
     separator = Separator.from_pretrained(model, embedder, device, settings=changes)
+    attributions = ATTRIBUTIONS if attribution == "both" else [attribution]
     with progress(None, quiet) as bars:
-        comparison = run_cpwer(
-            sessions,
-            separator,
-            transcriber,
-            work,
-            ATTRIBUTIONS if attribution == "both" else [attribution],
-            num_speakers,
-            normalizer,
-            seed,
-            overwrite,
-            hook=bars,
-            tell=bars.say,
-        )
+        parts = sessions, separator, transcriber
+        comparison = run_cpwer(*parts, work, attributions, hook=bars, tell=bars.say, **choices)
     warn(comparison.notes)
-    table = comparison.table()
-    if output is not None:
-        table.save(output)
-    say(table.render(format).rstrip("\n"))
+    show_table(comparison.table(), format, outputs)
