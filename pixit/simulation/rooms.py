@@ -232,18 +232,27 @@ def draw_channel(sample_rate_hz: int, rng: np.random.Generator) -> Filter:
     """Draw a recording channel: telephone band, a low-pass, or a gentle equalisation (±6 dB)."""
     nyquist_hz = sample_rate_hz / 2
     kind = rng.choice(["telephone", "low-pass", "equaliser"])
+    if kind == "equaliser":
+        return draw_equaliser(sample_rate_hz, rng)
     if kind == "telephone":
         low_hz, high_hz = rng.uniform(150, 350), min(rng.uniform(3200, 3600), 0.9 * nyquist_hz)
         corners = [(0, 0.0), (0.6 * low_hz, 0.0), (low_hz, 1.0), (high_hz, 1.0), (1.08 * high_hz, 0.0)]
-    elif kind == "low-pass":
+    else:
         high_hz = rng.uniform(0.4, 0.9) * nyquist_hz
         corners = [(0, 1.0), (high_hz, 1.0), (1.08 * high_hz, 0.0)]
-    else:
-        steps = 10 ** (rng.uniform(-6, 6, size=5) / 20)
-        places_hz = np.array([0, 0.05, 0.15, 0.4, 0.8]) * nyquist_hz
-        corners = list(zip(places_hz.tolist(), steps.tolist(), strict=True))
-    corners.append((nyquist_hz, corners[-1][1]))
-    frequencies_hz, gains = zip(*corners, strict=True)
+    return _filter_of(corners, sample_rate_hz)
+
+
+def draw_equaliser(sample_rate_hz: int, rng: np.random.Generator) -> Filter:
+    """Draw a gain within ±6 dB at five frequencies, interpolated between them."""
+    places_hz = np.array([0, 0.05, 0.15, 0.4, 0.8]) * sample_rate_hz / 2
+    gains = 10 ** (rng.uniform(-6, 6, size=5) / 20)
+    return _filter_of(list(zip(places_hz.tolist(), gains.tolist(), strict=True)), sample_rate_hz)
+
+
+def _filter_of(corners: list[tuple[float, float]], sample_rate_hz: int) -> Filter:
+    """Return the filter whose gain goes through `corners` (frequency in Hz, gain), constant after the last."""
+    frequencies_hz, gains = zip(*corners, (sample_rate_hz / 2, corners[-1][1]), strict=True)
     taps = scipy.signal.firwin2(NUM_CHANNEL_TAPS, frequencies_hz, gains, fs=sample_rate_hz)
     return Filter(taps.astype(np.float32), NUM_CHANNEL_TAPS // 2)
 

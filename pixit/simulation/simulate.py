@@ -17,7 +17,15 @@ from pydantic import AfterValidator, Field
 
 from pixit.audio import Samples, open_audio
 from pixit.config import Settings
-from pixit.simulation.rooms import Filter, NoiseBank, RoomBank, change_speed, draw_channel, measured_rooms
+from pixit.simulation.rooms import (
+    Filter,
+    NoiseBank,
+    RoomBank,
+    change_speed,
+    draw_channel,
+    draw_equaliser,
+    measured_rooms,
+)
 from pixit.simulation.turntaking import TurnTaking
 from pixit.simulation.voices import (
     SPEECH_DBFS,
@@ -55,6 +63,8 @@ class SceneSettings(Settings):
     reverb_probability: Probability = 0.6
     speed_probability: Probability = 0.5
     speed: Annotated[tuple[Positive, Positive], AfterValidator(_ordered)] = (0.9, 1.1)
+    timbre_probability: Probability = 0.0
+    """How often a speaker's voice goes through an equaliser of its own, as if it were another voice."""
     channel_probability: Probability = 0.2
     """How often a telephone band, a low-pass or an equaliser stands between microphone and recording."""
     peak_dbfs: Annotated[tuple[float, NotPositive], AfterValidator(_ordered)] = (-30.0, -1.0)
@@ -93,6 +103,7 @@ class Ingredients:
         num_rooms: int = 40,
         seed: int = 0,
         cache: Path | None = None,
+        unlabelled_share: float | None = None,
     ) -> Ingredients:
         """Read folders of utterances per speaker, RTTM, noises and room responses; files, or folders of them.
 
@@ -110,7 +121,7 @@ class Ingredients:
                 raise PixitError(f"{place}: holds no recordings of noise; expected .flac, .wav or .mp3 files")
             recorded += [open_audio(path, sample_rate_hz).read() for path in files]
         return cls(
-            pool=SpeakerPool.from_folders(speech, sample_rate_hz, unlabelled_speech, cache),
+            pool=SpeakerPool.from_folders(speech, sample_rate_hz, unlabelled_speech, cache, unlabelled_share),
             turn_taking=TurnTaking.from_rttms(turns),
             rooms=RoomBank(
                 num_rooms,
@@ -153,6 +164,8 @@ class Scene:
             paths = [path.then(channel) for path in ingredients.rooms.draw(num_speakers, rng)]
         parts = []
         for path in paths:
+            if settings.timbre_probability > 0 and rng.random() < settings.timbre_probability:
+                path = draw_equaliser(rate_hz, rng).then(path)
             speed = rng.uniform(*settings.speed) if rng.random() < settings.speed_probability else 1.0
             level_db = rng.uniform(-settings.level_spread_db, settings.level_spread_db)
             parts.append(Part(round(speed, 2), 10 ** (level_db / 20), path))

@@ -170,17 +170,22 @@ def talk(
 class SpeakerPool:
     """Voices, one a speaker, held in memory (115 MB an hour at 16 kHz), or on disk with a cache.
 
+    Each is drawn as often as its weight says, relative to the others; by default all alike.
+
     Raises
     ------
     PixitError
         If there are none.
     """
 
-    def __init__(self, voices: Sequence[Voice], sample_rate_hz: int) -> None:
+    def __init__(
+        self, voices: Sequence[Voice], sample_rate_hz: int, weights: Sequence[float] | None = None
+    ) -> None:
         if not voices:
             raise PixitError("found no speech in the utterances of any speaker; expected recorded speech")
         self.voices = list(voices)
         self.sample_rate_hz = sample_rate_hz
+        self._shares = None if weights is None else np.asarray(weights) / np.sum(weights)
 
     @classmethod
     def from_utterances(cls, speech: Mapping[str, Sequence[Samples]], sample_rate_hz: int) -> SpeakerPool:
@@ -195,9 +200,11 @@ class SpeakerPool:
         sample_rate_hz: int,
         unlabelled: Sequence[Path | str] = (),
         cache: Path | None = None,
+        unlabelled_share: float | None = None,
     ) -> SpeakerPool:
         """Read ``<folder>/<speaker>/**`` of all folders; each recording of `unlabelled` is one speaker more.
 
+        So often as `unlabelled_share` says one of the latter is drawn; by default all voices are drawn alike.
         With several folders a speaker's name begins with that of the folder. In the folder `cache` the
         decoded speech is kept from one run to the next, as a memory map that processes share, and made anew
         if a recording changes.
@@ -209,11 +216,18 @@ class SpeakerPool:
         """
         speakers = find_speakers(folders, unlabelled)
         if cache is None:
-            return cls(_read_voices(speakers, sample_rate_hz), sample_rate_hz)
-        place = cache / f"speech-{_key(speakers, sample_rate_hz)}"
-        if not place.exists():
-            _write_cache(place, cls(_read_voices(speakers, sample_rate_hz), sample_rate_hz).voices)
-        return cls(_read_cache(place), sample_rate_hz)
+            voices = _read_voices(speakers, sample_rate_hz)
+        else:
+            place = cache / f"speech-{_key(speakers, sample_rate_hz)}"
+            if not place.exists():
+                _write_cache(place, cls(_read_voices(speakers, sample_rate_hz), sample_rate_hz).voices)
+            voices = _read_cache(place)
+        if unlabelled_share is None:
+            return cls(voices, sample_rate_hz)
+        unknown = np.isin([voice.speaker for voice in voices], list(find_unlabelled(unlabelled)))
+        shares = np.where(unknown, unlabelled_share / max(1, unknown.sum()), 0.0)
+        shares[~unknown] = (1 - unlabelled_share) / max(1, np.count_nonzero(~unknown))
+        return cls(voices, sample_rate_hz, shares.tolist())
 
     def __len__(self) -> int:
         return len(self.voices)
@@ -222,7 +236,7 @@ class SpeakerPool:
         """Draw `num_speakers` different voices."""
         if num_speakers > len(self):
             raise PixitError(f"{num_speakers} speakers asked for, but the pool has {len(self)}; add speakers")
-        return [self.voices[i] for i in rng.choice(len(self), num_speakers, replace=False)]
+        return [self.voices[i] for i in rng.choice(len(self), num_speakers, False, self._shares)]
 
 
 def find_audio(place: Path) -> list[Path]:
@@ -244,13 +258,20 @@ def find_speakers(folders: Sequence[Path | str], unlabelled: Sequence[Path | str
                 f"{folder}: found no utterances; expected <speaker>/*.flac or <speaker>/*.wav in it"
             )
         speakers |= found
-    for folder in map(Path, unlabelled):
-        if not (files := find_audio(folder)):
-            raise PixitError(f"{folder}: found no recordings in it; expected .flac, .wav or .opus files")
-        speakers |= {f"{folder.name}-{number}": [path] for number, path in enumerate(files)}
+    speakers |= find_unlabelled(unlabelled)
     for name in speakers:
         if len(name.split()) != 1:
             raise PixitError(f"{name}: a speaker's name with spaces does not fit in RTTM; rename the folder")
+    return speakers
+
+
+def find_unlabelled(folders: Sequence[Path | str]) -> dict[str, list[Path]]:
+    """Return each recording of the folders as one of a speaker of its own."""
+    speakers: dict[str, list[Path]] = {}
+    for folder in map(Path, folders):
+        if not (files := find_audio(folder)):
+            raise PixitError(f"{folder}: found no recordings in it; expected .flac, .wav or .opus files")
+        speakers |= {f"{folder.name}-{number}": [path] for number, path in enumerate(files)}
     return speakers
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -29,6 +29,9 @@ class SimulationSettings(Settings):
     )
     unlabelled_speech: tuple[Path, ...] = Field(
         (), description="folders of recordings of one unknown speaker each"
+    )
+    unlabelled_share: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="how often a voice is one of these; by default all voices are drawn alike"
     )
     validation_speech: tuple[Path, ...] = Field(
         min_length=1, description="as `speech`, of speakers who are in neither of them"
@@ -212,6 +215,7 @@ class PairData(pl.LightningDataModule):
             num_rooms=simulation.num_rooms,
             seed=seed,
             cache=simulation.cache,
+            unlabelled_share=simulation.unlabelled_share,
         )
         voices = ingredients.pool.voices
         hours = sum(len(voice.samples) for voice in voices) / self.shape.sample_rate_hz / 3600

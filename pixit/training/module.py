@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from pydantic import Field
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixit.config import Settings
 from pixit.models.filterbank import full_precision
 from pixit.training.objective import (
     ObjectiveSettings,
@@ -25,23 +22,11 @@ from pixit.training.objective import (
     si_sdr,
     three_mixtures,
 )
+from pixit.training.optimizer import OptimizerSettings, make_optimizer
 from pixit.types import LocalOutput
 
 MIN_SCORED_S = 0.25
 """Shorter stretches of a window say little about the separation."""
-
-
-class OptimizerSettings(Settings):
-    """Adam with one parameter group for WavLM and one for the rest; the defaults are the paper's."""
-
-    learning_rate: float = Field(3e-4, gt=0, description="learning rate of all but WavLM")
-    wavlm_learning_rate: float = Field(1e-5, ge=0, description="learning rate of WavLM; 0 freezes it")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
-    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rates rise from 0")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="course of the learning rates")
-    final_fraction: float = Field(
-        0.02, ge=0, le=1, description="share of the learning rate where cosine ends"
-    )
 
 
 class PixITModule(pl.LightningModule):
@@ -118,29 +103,16 @@ class PixITModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimizer with a parameter group for WavLM and one for the rest."""
         settings = self.optimizer_settings
-        named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        slow = [p for name, p in named if name.startswith("wavlm.")]
-        rest = [p for name, p in named if not name.startswith("wavlm.")]
-        groups: list[dict[str, Any]] = [{"params": rest, "lr": settings.learning_rate, "name": "rest"}]
-        if slow:
-            groups.append({"params": slow, "lr": settings.wavlm_learning_rate, "name": "wavlm"})
-        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
+        optimizer = make_optimizer(settings, self.model.named_parameters())
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: settings.factor(step, self.max_steps)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _listen(self, mixtures: Tensor) -> LocalOutput:
         """Return what the network says of mixtures (M, 1, T), in full precision."""
         output: LocalOutput = self.model(mixtures)
         return LocalOutput(output.activity_logits.float(), output.sources.float())
-
-    def _learning_rate_factor(self, step: int) -> float:
-        settings = self.optimizer_settings
-        warmup = min(1.0, (step + 1) / (settings.warmup_steps + 1))
-        if settings.schedule == "constant":
-            return warmup
-        progress = min(1.0, step / max(1, self.max_steps))
-        cosine = 0.5 * (1 + math.cos(math.pi * progress))
-        return warmup * (settings.final_fraction + (1 - settings.final_fraction) * cosine)
 
 
 def frame_errors_and_gains(output: LocalOutput, batch: PairBatch, sample_rate_hz: int) -> dict[str, Tensor]:

@@ -215,21 +215,27 @@ def spectral_losses(
     """
     if settings.spectral_weight == 0 or len(estimate) == 0:
         return estimate.new_zeros(*estimate.shape[:2], reference.shape[1])
-    scale = 1 / (mixture.square().mean(-1) + 1e-12).sqrt()
-    signals = torch.cat((estimate, reference, mixture.unsqueeze(1)), dim=1) * scale[:, None, None]
-    padded = F.pad(signals.flatten(0, 1), (0, max(0, SIZE - signals.shape[-1])))
-    hann = torch.hann_window(SIZE, device=signals.device)
-    bins = torch.stft(padded, SIZE, SIZE // 2, window=hann, center=False, return_complex=True)
-    parts = torch.view_as_real(bins)
-    power = parts.square().sum(-1, keepdim=True)
-    # the constant, 40 dB below a window's mean, bounds the gradient where a bin is silent
-    spectra = (parts * (power + 1e-2).pow((COMPRESSION - 1) / 2)).flatten(1).unflatten(0, signals.shape[:2])
-    sources, targets, whole = spectra.split((estimate.shape[1], reference.shape[1], 1), dim=1)
+    scale = 1 / (mixture.square().mean(-1) + 1e-12).sqrt()[:, None, None]
+    sources = _compressed_spectra(estimate * scale)
+    # Apart from the estimates: what is given needs no gradient, which costs twice as much as the spectra.
+    given = _compressed_spectra(torch.cat((reference, mixture.unsqueeze(1)), dim=1) * scale)
+    targets, whole = given[:, :-1], given[:, -1:]
     powers = sources.square().sum(-1).unsqueeze(2) + targets.square().sum(-1).unsqueeze(1)
     distance = (powers - 2 * sources @ targets.mT).clamp_min(0)
     losses = 10 * torch.log10(distance / (whole.square().sum(-1, keepdim=True) + 1e-8) + FLOOR)
     weights = torch.where((reference == 0).all(-1), settings.silence_weight, 1.0) * settings.spectral_weight
     return weights.unsqueeze(1) * losses
+
+
+def _compressed_spectra(signals: Tensor) -> Tensor:
+    """Return the real and imaginary parts of compressed spectra, (B, K, bins), of signals (B, K, T)."""
+    padded = F.pad(signals.flatten(0, 1), (0, max(0, SIZE - signals.shape[-1])))
+    hann = torch.hann_window(SIZE, device=signals.device)
+    bins = torch.stft(padded, SIZE, SIZE // 2, window=hann, center=False, return_complex=True)
+    real, imaginary = bins.real, bins.imag
+    # the constant, 40 dB below a window's mean, bounds the gradient where a bin is silent
+    gains = (real.square() + imaginary.square() + 1e-2).pow((COMPRESSION - 1) / 2)
+    return torch.stack((real * gains, imaginary * gains), dim=1).flatten(1).unflatten(0, signals.shape[:2])
 
 
 def pairwise_bce(logits: Tensor, activities: Tensor) -> Tensor:

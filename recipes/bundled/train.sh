@@ -12,21 +12,34 @@ export OMP_NUM_THREADS=${THREADS:-1}
 # bf16 halves the time on processors with AMX or AVX512-BF16; PRECISION=32-true elsewhere
 trainer="trainer.threads=$OMP_NUM_THREADS trainer.precision=${PRECISION:-bf16-mixed}"
 pairs=data.simulation.pairs
-voices=$data/voices turns=$data/ami/annotations/only_words/rttms
-# Held out for validation: the dev speakers, AMI's development meetings, the responses of rooms whose names begin
-# with living or kitchen, the kitchen's noise, and every noise of ESC-10 of its fifth fold (by name: 5-…).
+turns=$data/ami/annotations/only_words/rttms
+# Held out for validation: the dev speakers and every twelfth speaker of each corpus, in the order of their names;
+# AMI's development meetings, the responses of rooms whose names begin with living or kitchen, the kitchen's noise,
+# and every noise of ESC-10 of its fifth fold (by name: 5-…). The folders of speakers are links.
+train=() validation=("$data/librispeech/dev")
+share_out() { # NAME FOLDER: links to its speakers, in two folders
+    local known=$out/voices/train/$1 held=$out/voices/validation/$1
+    mkdir -p "$known" "$held"
+    find "$2" -mindepth 1 -maxdepth 1 -type d | sort |
+        awk -v known="$known" -v held="$held" '{print $0; print (NR % 12 == 0 ? held : known) "/"}' |
+        xargs -n 2 ln -sfn
+    train+=("$known")
+    if [ -n "$(ls "$held")" ]; then validation+=("$held"); fi
+}
+share_out librispeech "$data/librispeech/train"
+for corpus in "$data"/voices/*/; do share_out "$(basename "$corpus")" "$corpus"; done
+list() { printf '[%s' "$1" && shift && printf ', %s' "$@" && printf ']'; }
 noise=$(find "$data/noise" -name '*.opus' ! -name '5-*' | sort | paste -sd, | sed 's/,/, /g')
 other_noise=$(find "$data/noise" -name '5-*.opus' | sort | paste -sd, | sed 's/,/, /g')
 rooms=$(find "$data/rir" -name '*.flac' ! -name 'living*' ! -name 'kitchen*' | sort | paste -sd, | sed 's/,/, /g')
 other_rooms=$(find "$data/rir" \( -name 'living*' -o -name 'kitchen*' \) | sort | paste -sd, | sed 's/,/, /g')
 simulation="data.simulation={
-  speech: [$data/librispeech/train, $voices/alphanumeric, $voices/coswara, $voices/arabic-speech-commands,
-    $voices/emodb, $voices/vctk, $voices/cmu-arctic],
-  unlabelled_speech: [$data/voices-unlabelled], validation_speech: [$data/librispeech/dev],
+  speech: $(list "${train[@]}"), validation_speech: $(list "${validation[@]}"),
+  unlabelled_speech: [$data/voices-unlabelled], unlabelled_share: 0.25,
   turn_taking: [$turns/train], validation_turn_taking: [$turns/dev],
   noise: [$noise], validation_noise: [$data/noise/kitchen.wav, $other_noise],
   rooms: [$rooms], validation_rooms: [$other_rooms], cache: $out/cache}"
-common=(--config configs/cpu-small.yaml $trainer "$simulation" data.num_workers=1)
+common=(--config configs/cpu-small.yaml $trainer model.masker.hid_size=128 optimizer.algorithm=muon "$simulation" data.num_workers=1)
 
 run() { # NAME, the stage before it or none, settings
     local folder=$out/$1 before=$2
@@ -43,13 +56,13 @@ run() { # NAME, the stage before it or none, settings
 }
 
 # 1. plain separation: two voices that overlap all the time, nothing else, 2.5 s
-run 1-separation none data.duration_s=2.5 data.batch_size=8 data.pairs_per_epoch=8000 data.validation_pairs=64 \
+run 1-separation none data.duration_s=2.5 data.batch_size=8 data.pairs_per_epoch=8000 data.validation_pairs=192 \
     trainer.max_steps=20000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
     optimizer.learning_rate=2e-3 optimizer.schedule=constant \
     objective.separation_weight=1 objective.supervised_mixtures=sum objective.spectral_weight=0.7 \
     "$pairs.speaker_counts=[[1,1,1]]" $pairs.full_overlap_probability=1 $pairs.noise_probability=0 \
     $pairs.reverb_probability=0 $pairs.channel_probability=0 $pairs.level_spread_db=2.5 \
-    "$pairs.speed=[0.85,1.15]" $pairs.speed_probability=0.7
+    "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7
 
 # 2. meetings: up to three voices, the turn-taking of AMI, rooms, noise and channels; who speaks when
 run 2-meetings 1-separation data.duration_s=5 data.batch_size=6 data.pairs_per_epoch=6000 data.validation_pairs=120 \
@@ -58,7 +71,7 @@ run 2-meetings 1-separation data.duration_s=5 data.batch_size=6 data.pairs_per_e
     objective.separation_weight=0.3 objective.supervised_mixtures=sum objective.spectral_weight=0.7 \
     "$pairs.speaker_counts=[[1,1,0.35],[2,1,0.2],[2,0,0.1],[1,0,0.25],[3,0,0.1]]" \
     $pairs.full_overlap_probability=0.2 $pairs.reverb_probability=0.5 "$pairs.snr_db=[3,40]" \
-    "$pairs.speed=[0.85,1.15]" $pairs.speed_probability=0.7
+    "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7
 
 # 3. real meetings join in (MixIT); the learning rate falls to its end
 run 3-real 2-meetings --database "$data/ami/database.yml" data.real_share=0.15 \
@@ -68,4 +81,4 @@ run 3-real 2-meetings --database "$data/ami/database.yml" data.real_share=0.15 \
     objective.spectral_weight=0.5 objective.max_si_sdr_db=25 \
     "$pairs.speaker_counts=[[1,1,0.35],[2,1,0.2],[2,0,0.1],[1,0,0.25],[3,0,0.1]]" \
     $pairs.full_overlap_probability=0.1 $pairs.reverb_probability=0.6 "$pairs.snr_db=[0,40]" \
-    "$pairs.speed=[0.85,1.15]" $pairs.speed_probability=0.7
+    "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7

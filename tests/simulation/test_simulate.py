@@ -131,6 +131,17 @@ def test_all_speakers_share_a_room(ingredients: Ingredients) -> None:
         assert sum(places <= room for room in rooms) == 1
 
 
+def test_each_voice_may_have_a_timbre_of_its_own(ingredients: Ingredients) -> None:
+    changed = DRY.model_copy(update={"timbre_probability": 1.0})
+    scene = Scene.draw(ingredients, 2, changed, np.random.default_rng(0))
+    first, second = (part.path.response for part in scene.parts if part.path is not None)
+    gains_db = 20 * np.log10(np.abs(np.fft.rfft(first, 1024)))
+    assert -6.5 < gains_db.min() < gains_db.max() < 6.5
+    assert np.ptp(gains_db) > 3
+    assert not np.allclose(first, second)
+    assert all(part.path is None for part in Scene.draw(ingredients, 2, DRY, np.random.default_rng(0)).parts)
+
+
 def test_rooms_and_noises_may_be_left_out(ingredients: Ingredients) -> None:
     bare = Ingredients(ingredients.pool, ingredients.turn_taking)
     meeting = simulate_meeting(bare, FULL, np.random.default_rng(0))

@@ -195,6 +195,21 @@ def test_speakers_of_several_folders_and_of_unlabelled_recordings(tmp_path: Path
         SpeakerPool.from_folders(folders, RATE_HZ, [tmp_path / "empty"])
 
 
+def test_the_share_of_unlabelled_voices(tmp_path: Path) -> None:
+    for speaker in ("a", "b"):
+        write_speech(tmp_path / "speech" / speaker / "1.flac")
+    for number in range(6):
+        write_speech(tmp_path / "unknown" / f"{number}.wav")
+    place = [tmp_path / "speech"], RATE_HZ, [tmp_path / "unknown"]
+    for share, expected in ((None, 6 / 8), (0.1, 0.1), (0.0, 0.0)):
+        pool = SpeakerPool.from_folders(*place, unlabelled_share=share)
+        rng = np.random.default_rng(0)
+        drawn = [pool.draw(1, rng)[0].speaker for _ in range(2000)]
+        found = np.mean([name.startswith("unknown") for name in drawn])
+        assert found == pytest.approx(expected, abs=0.03)
+    assert len({voice.speaker for voice in pool.draw(2, rng)}) == 2
+
+
 def test_a_cache_gives_the_same_voices_without_decoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from pixit.models.totatonet import ToTaToNet
 from pixit.training.module import (
     MIN_SCORED_S,
-    OptimizerSettings,
     PixITModule,
     frame_errors,
     frame_errors_and_gains,
 )
 from pixit.training.objective import ObjectiveSettings, PairBatch, pixit_loss, si_sdr
+from pixit.training.optimizer import OptimizerSettings
 from pixit.types import LocalOutput
 
 TINY = {
@@ -265,10 +265,3 @@ def test_wavlm_is_in_evaluation_mode_while_the_rest_trains() -> None:
     module.on_train_start()
     assert not any(part.training for part in module.model.wavlm.modules())
     assert module.model.masker.training
-
-
-def test_learning_rates_rise_and_fall_as_asked() -> None:
-    factor = make_module(warmup_steps=9)._learning_rate_factor
-    assert [round(factor(step), 3) for step in (0, 4, 9, 50)] == [0.1, 0.5, 1.0, 1.0]
-    factor = make_module(schedule="cosine", final_fraction=0.1)._learning_rate_factor
-    assert [round(factor(step), 3) for step in (0, 50, 100, 1000)] == [1.0, 0.55, 0.1, 0.1]
