@@ -69,11 +69,11 @@ class FakeSeparator:
         self.settings = SeparationSettings(**settings)
         return self
 
-    def __call__(self, audio: Audio, hook: Any = None, **call: Any) -> Separation:
+    def __call__(self, audio: Audio, *speakers: int | None, hook: Any = None, **call: Any) -> Separation:
         if self.error is not None:
             raise self.error
-        self.calls.append(call)
-        bounds = {name: value for name, value in call.items() if name.endswith("_speakers")}
+        bounds = dict(zip(("num_speakers", "min_speakers", "max_speakers"), speakers, strict=True))
+        self.calls.append(bounds | call)
         for completed in range(3):
             hook("segmentation", None, file=audio, total=2, completed=completed)
         path = self.folder / f"{len(self.calls)}.w64"
@@ -404,27 +404,25 @@ def test_clean_tracks_a_channel_and_a_number_that_cannot_be_met(
 
 def test_ctrl_c_cleans_up(separator_folder: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", num_samples=600 * RATE_HZ)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+    output = tmp_path / "out"
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "pixit", "separate", path, "-o", tmp_path / "out"),
+            *(sys.executable, "-m", "pixit", "separate", path, "-o", output),
             *("--model", separator_folder, "--step", "0.05"),
         ],
-        env=os.environ | {"TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
         text=True,
         # a shell starts its background jobs, and so perhaps this test, with SIGINT ignored
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 60
-    while not list(temporary.glob("pixit-*")) and time.monotonic() < deadline and process.poll() is None:
+    while not list(output.glob(".pixit-*")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=60)
+    assert time.monotonic() < deadline, "no temporary folder was seen"
     assert (process.returncode, printed) == (130, "interrupted\n")
-    assert not list(temporary.glob("pixit-*"))
-    assert not (tmp_path / "out").exists()
+    assert not list(output.glob(".*"))
 
 
 # --- pixit train and pixit simulate -----------------------------------------------------------------------

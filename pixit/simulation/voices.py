@@ -225,7 +225,7 @@ class SpeakerPool:
         if unlabelled_share is None:
             return cls(voices, sample_rate_hz)
         unknown = np.isin([voice.speaker for voice in voices], list(find_unlabelled(unlabelled)))
-        shares = np.where(unknown, unlabelled_share / max(1, unknown.sum()), 0.0)
+        shares = np.where(unknown, unlabelled_share / max(1, np.count_nonzero(unknown)), 0.0)
         shares[~unknown] = (1 - unlabelled_share) / max(1, np.count_nonzero(~unknown))
         return cls(voices, sample_rate_hz, shares.tolist())
 

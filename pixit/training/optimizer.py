@@ -83,7 +83,7 @@ class MuonAdamW(torch.optim.Optimizer):
         )
         super().__init__([group for part in self.parts for group in part.param_groups], {})
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step; `closure` computes the loss and its gradients first."""
         loss = None
         if closure is not None:
