@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,10 +225,11 @@ class SpeakerPool:
             voices = _read_cache(place)
         if unlabelled_share is None:
             return cls(voices, sample_rate_hz)
-        unknown = np.isin([voice.speaker for voice in voices], list(find_unlabelled(unlabelled)))
-        shares = np.where(unknown, unlabelled_share / max(1, np.count_nonzero(unknown)), 0.0)
-        shares[~unknown] = (1 - unlabelled_share) / max(1, np.count_nonzero(~unknown))
-        return cls(voices, sample_rate_hz, shares.tolist())
+        unknown = {*find_unlabelled(unlabelled)}
+        counts = Counter(voice.speaker in unknown for voice in voices)
+        rates = {True: unlabelled_share, False: 1 - unlabelled_share}
+        shares = [rates[voice.speaker in unknown] / counts[voice.speaker in unknown] for voice in voices]
+        return cls(voices, sample_rate_hz, shares)
 
     def __len__(self) -> int:
         return len(self.voices)
