@@ -1,7 +1,6 @@
-"""What changes the sound of speakers: rooms (simulated and measured), channels, speed; and noise beside them.
+"""Rooms, simulated and measured, and the noise in them.
 
-All but the change of speed is linear and the same for all sources of a meeting, so a mixture stays the sum of
-its reference sources and its noise.
+A room is linear, so a mixture stays the sum of its reference sources and its noise.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import scipy.signal
-import soxr
 from numpy.typing import NDArray
 
 from pixit.audio import Samples, open_audio
@@ -30,7 +28,6 @@ WALL_DISTANCE_M = 0.4
 TAIL_S = 0.06  # from here on reflections are so dense that noise stands for them
 MAX_IMAGE_ORDER = 12  # all images that arrive before TAIL_S, even in the lowest room (12 × 2.4 m is 84 ms)
 LONGEST_RESPONSE_S = 1.0  # of a measured one: the rest of a hall's tail is left out
-NUM_CHANNEL_TAPS = 255
 
 
 @dataclass(frozen=True)
@@ -219,42 +216,6 @@ def _with_early_energy_of_one(
     """Return a filter that leaves the level of speech about where it was."""
     early = response[: lead_samples + round(EARLY_S * sample_rate_hz)]
     return Filter((response / np.sqrt(np.sum(early**2))).astype(np.float32), lead_samples)
-
-
-def change_speed(signal: Samples, factor: float) -> Samples:
-    """Play `signal` (T,) `factor` times as fast: (about T / factor,), tempo and pitch change together."""
-    if factor == 1.0:
-        return signal
-    return soxr.resample(signal, factor, 1.0, quality="MQ").astype(np.float32, copy=False)
-
-
-def draw_channel(sample_rate_hz: int, rng: np.random.Generator) -> Filter:
-    """Draw a recording channel: telephone band, a low-pass, or a gentle equalisation (±6 dB)."""
-    nyquist_hz = sample_rate_hz / 2
-    kind = rng.choice(["telephone", "low-pass", "equaliser"])
-    if kind == "equaliser":
-        return draw_equaliser(sample_rate_hz, rng)
-    if kind == "telephone":
-        low_hz, high_hz = rng.uniform(150, 350), min(rng.uniform(3200, 3600), 0.9 * nyquist_hz)
-        corners = [(0, 0.0), (0.6 * low_hz, 0.0), (low_hz, 1.0), (high_hz, 1.0), (1.08 * high_hz, 0.0)]
-    else:
-        high_hz = rng.uniform(0.4, 0.9) * nyquist_hz
-        corners = [(0, 1.0), (high_hz, 1.0), (1.08 * high_hz, 0.0)]
-    return _filter_of(corners, sample_rate_hz)
-
-
-def draw_equaliser(sample_rate_hz: int, rng: np.random.Generator) -> Filter:
-    """Draw a gain within ±6 dB at five frequencies, interpolated between them."""
-    places_hz = np.array([0, 0.05, 0.15, 0.4, 0.8]) * sample_rate_hz / 2
-    gains = 10 ** (rng.uniform(-6, 6, size=5) / 20)
-    return _filter_of(list(zip(places_hz.tolist(), gains.tolist(), strict=True)), sample_rate_hz)
-
-
-def _filter_of(corners: list[tuple[float, float]], sample_rate_hz: int) -> Filter:
-    """Return the filter whose gain goes through `corners` (frequency in Hz, gain), constant after the last."""
-    frequencies_hz, gains = zip(*corners, (sample_rate_hz / 2, corners[-1][1]), strict=True)
-    taps = scipy.signal.firwin2(NUM_CHANNEL_TAPS, frequencies_hz, gains, fs=sample_rate_hz)
-    return Filter(taps.astype(np.float32), NUM_CHANNEL_TAPS // 2)
 
 
 class NoiseBank:

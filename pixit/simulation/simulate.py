@@ -17,15 +17,8 @@ from pydantic import AfterValidator, Field
 
 from pixit.audio import Samples, open_audio
 from pixit.config import Settings
-from pixit.simulation.rooms import (
-    Filter,
-    NoiseBank,
-    RoomBank,
-    change_speed,
-    draw_channel,
-    draw_equaliser,
-    measured_rooms,
-)
+from pixit.simulation.augmentation import change_formants, change_speed, draw_channel, draw_equaliser
+from pixit.simulation.rooms import Filter, NoiseBank, RoomBank, measured_rooms
 from pixit.simulation.turntaking import TurnTaking
 from pixit.simulation.voices import (
     SPEECH_DBFS,
@@ -64,7 +57,9 @@ class SceneSettings(Settings):
     speed_probability: Probability = 0.5
     speed: Annotated[tuple[Positive, Positive], AfterValidator(_ordered)] = (0.9, 1.1)
     timbre_probability: Probability = 0.0
-    """How often a speaker's voice goes through an equaliser of its own, as if it were another voice."""
+    """How often a voice is made another one: its formants are moved, and it goes through its own equaliser."""
+    formants: Annotated[tuple[Positive, Positive], AfterValidator(_ordered)] = (0.85, 1.2)
+    """How far its formants are moved."""
     channel_probability: Probability = 0.2
     """How often a telephone band, a low-pass or an equaliser stands between microphone and recording."""
     peak_dbfs: Annotated[tuple[float, NotPositive], AfterValidator(_ordered)] = (-30.0, -1.0)
@@ -136,9 +131,10 @@ class Ingredients:
 
 @dataclass(frozen=True)
 class Part:
-    """How one speaker sounds in a scene: speed, gain, and the way to the microphone (None if it is dry)."""
+    """How one speaker sounds in a scene: changes of the voice, gain, and the way to the microphone if not dry."""
 
     speed: float
+    formants: float
     gain: float
     path: Filter | None
 
@@ -164,11 +160,13 @@ class Scene:
             paths = [path.then(channel) for path in ingredients.rooms.draw(num_speakers, rng)]
         parts = []
         for path in paths:
+            formants = 1.0
             if settings.timbre_probability > 0 and rng.random() < settings.timbre_probability:
+                formants = rng.uniform(*settings.formants)
                 path = draw_equaliser(rate_hz, rng).then(path)
             speed = rng.uniform(*settings.speed) if rng.random() < settings.speed_probability else 1.0
             level_db = rng.uniform(-settings.level_spread_db, settings.level_spread_db)
-            parts.append(Part(round(speed, 2), 10 ** (level_db / 20), path))
+            parts.append(Part(round(speed, 2), formants, 10 ** (level_db / 20), path))
         noisy = ingredients.noises is not None and rng.random() < settings.noise_probability
         noise_gain = 10 ** ((SPEECH_DBFS - rng.uniform(*settings.snr_db)) / 20)
         return cls(parts, channel, noise_gain, ingredients.noises if noisy else None)
@@ -202,6 +200,7 @@ def perform(
     dry, speech = talk(voice, dry_turns, round(num_samples * part.speed), sample_rate_hz, rng)
     signal = np.zeros(num_samples, dtype=np.float32)
     changed = change_speed(dry, part.speed)[:num_samples]
+    changed = change_formants(changed, part.formants, sample_rate_hz)
     signal[: len(changed)] = changed * np.float32(part.gain)
     if part.path is not None:
         signal = part.path(signal)

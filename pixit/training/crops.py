@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pixit.config import Settings
 from pixit.models.embedders.resnet import STEP_S
-from pixit.simulation.rooms import NoiseBank, RoomBank, change_speed, draw_channel
+from pixit.simulation.augmentation import change_speed, draw_channel
+from pixit.simulation.rooms import NoiseBank, RoomBank
 from pixit.simulation.voices import SpeakerPool, Voice
 from pixit.types import PixitError
 
