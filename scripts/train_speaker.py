@@ -29,8 +29,8 @@ from pixit.evaluation.verification import (
     trial_error_rate,
 )
 from pixit.models.embedders import SpeakerEncoder
+from pixit.simulation.pool import SUFFIXES, SpeakerPool
 from pixit.simulation.rooms import NoiseBank, RoomBank
-from pixit.simulation.voices import SUFFIXES, SpeakerPool
 from pixit.training.crops import CropSampler, augment
 from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder
 from pixit.types import PixitError

@@ -13,8 +13,8 @@ from pixit.data.database import SUBSETS
 from pixit.data.protocol import subset_entry, write_database
 from pixit.files import whole_folder
 from pixit.formats.rttm import rttm_line
+from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.simulate import Ingredients, MeetingSettings, SimulatedMeeting, simulate_meeting
-from pixit.simulation.voices import SpeakerPool
 from pixit.types import Hook, PixitError
 
 DATABASE, PROTOCOL = "Simulated", "meetings"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pixit.audio import Samples, open_audio
 from pixit.files import whole_file
-from pixit.simulation.voices import find_audio
+from pixit.simulation.pool import find_audio
 from pixit.types import PixitError
 
 SPEED_OF_SOUND_M_S = 343.0

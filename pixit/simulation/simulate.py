@@ -18,15 +18,14 @@ from pydantic import AfterValidator, Field
 from pixit.audio import Samples, open_audio
 from pixit.config import Settings
 from pixit.simulation.augmentation import change_formants, change_speed, draw_channel, draw_equaliser
+from pixit.simulation.pool import SpeakerPool, find_audio
 from pixit.simulation.rooms import Filter, NoiseBank, RoomBank, measured_rooms
 from pixit.simulation.turntaking import TurnTaking
 from pixit.simulation.voices import (
     SPEECH_DBFS,
     Intervals,
-    SpeakerPool,
     Voice,
     clip_intervals,
-    find_audio,
     talk,
 )
 from pixit.types import PixitError, Turn

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixit.audio import Samples, open_audio
-from pixit.files import whole_folder
-from pixit.types import PixitError
+from pixit.audio import Samples
 
 Intervals = NDArray[np.int64]
 """Stretches (n, 2) of samples, ``[start, end)``, ordered and disjoint."""
@@ -26,8 +20,6 @@ FRAME_S = 0.01
 MAX_PAUSE_S = 0.3  # shorter pauses belong to the speech around them
 MIN_SPEECH_S = 0.06
 PADDING_S = 0.03  # onsets and releases are weaker than the threshold
-SUFFIXES = {".flac", ".wav", ".opus", ".ogg", ".mp3"}
-"""Endings of the recordings that are taken from a folder."""
 
 
 def merge_close(intervals: Intervals, max_gap: int) -> Intervals:
@@ -166,154 +158,3 @@ def talk(
         stretches.append(speech + start)
         cursor += int(end - start)
     return signal, merge_close(np.concatenate(stretches), round(MAX_PAUSE_S * sample_rate_hz))
-
-
-class SpeakerPool:
-    """Voices, one a speaker, held in memory (115 MB an hour at 16 kHz), or on disk with a cache.
-
-    Each is drawn as often as its weight says, relative to the others; by default all alike.
-
-    Raises
-    ------
-    PixitError
-        If there are none.
-    """
-
-    def __init__(
-        self, voices: Sequence[Voice], sample_rate_hz: int, weights: Sequence[float] | None = None
-    ) -> None:
-        if not voices:
-            raise PixitError("found no speech in the utterances of any speaker; expected recorded speech")
-        self.voices = list(voices)
-        self.sample_rate_hz = sample_rate_hz
-        self._shares = None if weights is None else np.asarray(weights) / np.sum(weights)
-
-    @classmethod
-    def from_utterances(cls, speech: Mapping[str, Sequence[Samples]], sample_rate_hz: int) -> SpeakerPool:
-        """Take speaker -> mono utterances (T,); speakers whose utterances hold no speech are left out."""
-        found = (Voice.from_utterances(name, speech[name], sample_rate_hz) for name in sorted(speech))
-        return cls([voice for voice in found if voice is not None], sample_rate_hz)
-
-    @classmethod
-    def from_folders(
-        cls,
-        folders: Sequence[Path | str],
-        sample_rate_hz: int,
-        unlabelled: Sequence[Path | str] = (),
-        cache: Path | None = None,
-        unlabelled_share: float | None = None,
-    ) -> SpeakerPool:
-        """Read ``<folder>/<speaker>/**`` of all folders; each recording of `unlabelled` is one speaker more.
-
-        So often as `unlabelled_share` says one of the latter is drawn; by default all voices are drawn alike.
-        With several folders a speaker's name begins with that of the folder. In the folder `cache` the
-        decoded speech is kept from one run to the next, as a memory map that processes share, and made anew
-        if a recording changes.
-
-        Raises
-        ------
-        PixitError
-            If a folder holds no recordings, one cannot be read, or there is no speech in any.
-        """
-        speakers = find_speakers(folders, unlabelled)
-        if cache is None:
-            voices = _read_voices(speakers, sample_rate_hz)
-        else:
-            place = cache / f"speech-{_key(speakers, sample_rate_hz)}"
-            if not place.exists():
-                _write_cache(place, cls(_read_voices(speakers, sample_rate_hz), sample_rate_hz).voices)
-            voices = _read_cache(place)
-        if unlabelled_share is None:
-            return cls(voices, sample_rate_hz)
-        unknown = {*find_unlabelled(unlabelled)}
-        counts = Counter(voice.speaker in unknown for voice in voices)
-        rates = {True: unlabelled_share, False: 1 - unlabelled_share}
-        shares = [rates[voice.speaker in unknown] / counts[voice.speaker in unknown] for voice in voices]
-        return cls(voices, sample_rate_hz, shares)
-
-    def __len__(self) -> int:
-        return len(self.voices)
-
-    def draw(self, num_speakers: int, rng: np.random.Generator) -> list[Voice]:
-        """Draw `num_speakers` different voices."""
-        if num_speakers > len(self):
-            raise PixitError(f"{num_speakers} speakers asked for, but the pool has {len(self)}; add speakers")
-        return [self.voices[i] for i in rng.choice(len(self), num_speakers, False, self._shares)]
-
-
-def find_audio(place: Path) -> list[Path]:
-    """Return the recordings of a folder at any depth, in order; a file stands for itself."""
-    if not place.is_dir():
-        return [place]
-    return sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
-
-
-def find_speakers(folders: Sequence[Path | str], unlabelled: Sequence[Path | str]) -> dict[str, list[Path]]:
-    """Return speaker -> recordings; see `SpeakerPool.from_folders`."""
-    speakers: dict[str, list[Path]] = {}
-    several = len(folders) + len(unlabelled) > 1
-    for folder in map(Path, folders):
-        prefix = f"{folder.name}-" if several else ""
-        found = {prefix + p.name: find_audio(p) for p in sorted(folder.glob("*")) if p.is_dir()}
-        if not any(found.values()):
-            raise PixitError(
-                f"{folder}: found no utterances; expected <speaker>/*.flac or <speaker>/*.wav in it"
-            )
-        speakers |= found
-    speakers |= find_unlabelled(unlabelled)
-    for name in speakers:
-        if len(name.split()) != 1:
-            raise PixitError(f"{name}: a speaker's name with spaces does not fit in RTTM; rename the folder")
-    return speakers
-
-
-def find_unlabelled(folders: Sequence[Path | str]) -> dict[str, list[Path]]:
-    """Return each recording of the folders as one of a speaker of its own."""
-    speakers: dict[str, list[Path]] = {}
-    for folder in map(Path, folders):
-        if not (files := find_audio(folder)):
-            raise PixitError(f"{folder}: found no recordings in it; expected .flac, .wav or .opus files")
-        speakers |= {f"{folder.name}-{number}": [path] for number, path in enumerate(files)}
-    return speakers
-
-
-def _read_voices(speakers: Mapping[str, Sequence[Path]], sample_rate_hz: int) -> list[Voice]:
-    voices = []
-    for name, paths in speakers.items():
-        utterances = [open_audio(path, sample_rate_hz).read() for path in paths]
-        voices.append(Voice.from_utterances(name, utterances, sample_rate_hz))
-    return [voice for voice in voices if voice is not None]
-
-
-def _key(speakers: Mapping[str, Sequence[Path]], sample_rate_hz: int) -> str:
-    """Return what tells one collection of recordings from another, by names, sizes and times of change."""
-    files = {
-        name: [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
-        for name, paths in speakers.items()
-    }
-    return hashlib.sha256(json.dumps([sample_rate_hz, files]).encode()).hexdigest()[:16]
-
-
-def _write_cache(place: Path, voices: Sequence[Voice]) -> None:
-    with whole_folder(place) as new:
-        np.save(new / "samples.npy", np.concatenate([voice.samples for voice in voices]))
-        index = [
-            {"speaker": v.speaker, "num_samples": len(v.samples)}
-            | {"speech": v.speech.tolist(), "onsets": v.onsets.tolist()}
-            for v in voices
-        ]
-        (new / "index.json").write_text(json.dumps(index), encoding="utf-8")
-
-
-def _read_cache(place: Path) -> list[Voice]:
-    try:
-        samples = np.load(place / "samples.npy", mmap_mode="r")
-        voices, start = [], 0
-        for entry in json.loads((place / "index.json").read_text(encoding="utf-8")):
-            end = start + entry["num_samples"]
-            speech, onsets = (np.array(entry[name], dtype=np.int64) for name in ("speech", "onsets"))
-            voices.append(Voice(entry["speaker"], samples[start:end], speech, onsets))
-            start = end
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise PixitError(f"{place}: is not a cache of speech ({error}); delete it") from None
-    return voices

@@ -14,8 +14,9 @@ from torch import Tensor
 from pixit.config import Settings
 from pixit.models.embedders.resnet import STEP_S
 from pixit.simulation.augmentation import change_speed, draw_channel
+from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.rooms import NoiseBank, RoomBank
-from pixit.simulation.voices import SpeakerPool, Voice
+from pixit.simulation.voices import Voice
 from pixit.types import PixitError
 
 Signal = NDArray[np.float32]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.rooms import NoiseBank, RoomBank
 from pixit.simulation.simulate import Ingredients
 from pixit.simulation.turntaking import TurnTaking
-from pixit.simulation.voices import SpeakerPool
 from pixit.types import Turn
 
 NUM_SPEAKERS = 6

@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.rooms import Filter, NoiseBank, RoomBank
-from pixit.simulation.voices import SpeakerPool
 from pixit.training.crops import CropSampler, CropSettings, at_level, augment, draw_activity
 from pixit.types import PixitError
 

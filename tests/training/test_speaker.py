@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pixit.models.embedders import SpeakerEncoder
+from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.rooms import NoiseBank
-from pixit.simulation.voices import SpeakerPool
 from pixit.training.crops import CropSampler
 from pixit.training.speaker import (
     AdditiveAngularMargin,
