@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixit.audio import Samples, open_audio
 from pixit.files import whole_folder
@@ -99,9 +100,13 @@ class SpeakerPool:
 
     def draw(self, num_speakers: int, rng: np.random.Generator) -> list[Voice]:
         """Draw `num_speakers` different voices."""
+        return [self.voices[place] for place in self.draw_places(num_speakers, rng)]
+
+    def draw_places(self, num_speakers: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw the places of `num_speakers` different voices among all."""
         if num_speakers > len(self):
             raise PixitError(f"{num_speakers} speakers asked for, but the pool has {len(self)}; add speakers")
-        return [self.voices[i] for i in rng.choice(len(self), num_speakers, False, self._shares)]
+        return rng.choice(len(self), num_speakers, False, self._shares)
 
 
 def find_audio(place: Path) -> list[Path]:

@@ -252,6 +252,16 @@ class NoiseBank:
         return stretches
 
 
+def read_noises(places: Iterable[Path | str], sample_rate_hz: int) -> list[Samples]:
+    """Read recordings of noise; a `PixitError` if a folder holds none."""
+    noises = []
+    for place in places:
+        if not (files := find_audio(Path(place))):
+            raise PixitError(f"{place}: holds no recordings of noise; expected .flac, .wav or .mp3 files")
+        noises += [open_audio(path, sample_rate_hz).read() for path in files]
+    return noises
+
+
 def coloured_noise(num_samples: int, tilt: float, rng: np.random.Generator) -> Samples:
     """Return noise (T,) whose power falls as f^-tilt (0 white, 1 pink, 2 brown) above 1/400 of its rate."""
     spectrum = np.fft.rfft(rng.standard_normal(num_samples))

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from pixit.audio import Samples, open_audio
+from pixit.audio import Samples
 from pixit.config import Settings
 from pixit.simulation.augmentation import change_formants, change_speed, draw_channel, draw_equaliser
-from pixit.simulation.pool import SpeakerPool, find_audio
-from pixit.simulation.rooms import Filter, NoiseBank, RoomBank, measured_rooms
+from pixit.simulation.pool import SpeakerPool
+from pixit.simulation.rooms import Filter, NoiseBank, RoomBank, measured_rooms, read_noises
 from pixit.simulation.turntaking import TurnTaking
 from pixit.simulation.voices import (
     SPEECH_DBFS,
@@ -28,7 +28,7 @@ from pixit.simulation.voices import (
     clip_intervals,
     talk,
 )
-from pixit.types import PixitError, Turn
+from pixit.types import Turn
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -109,11 +109,7 @@ class Ingredients:
         PixitError
             If one of them is missing, unreadable or empty.
         """
-        recorded = []
-        for place in noises:
-            if not (files := find_audio(Path(place))):
-                raise PixitError(f"{place}: holds no recordings of noise; expected .flac, .wav or .mp3 files")
-            recorded += [open_audio(path, sample_rate_hz).read() for path in files]
+        recorded = read_noises(noises, sample_rate_hz)  # mistakes come before the work
         return cls(
             pool=SpeakerPool.from_folders(speech, sample_rate_hz, unlabelled_speech, cache, unlabelled_share),
             turn_taking=TurnTaking.from_rttms(turns),

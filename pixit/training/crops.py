@@ -13,11 +13,10 @@ from torch import Tensor
 
 from pixit.config import Settings
 from pixit.models.embedders.resnet import STEP_S
-from pixit.simulation.augmentation import change_speed, draw_channel
+from pixit.simulation.augmentation import change_formants, change_speed, draw_channel
 from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.rooms import NoiseBank, RoomBank
-from pixit.simulation.voices import Voice
-from pixit.types import PixitError
+from pixit.types import LocalModel, PixitError
 
 Signal = NDArray[np.float32]
 
@@ -31,6 +30,9 @@ class CropSettings(Settings):
         (0.87, 1.0, 1.13),
         min_length=1,
         description="every speaker at every speed is a class: another pitch and vocal tract, another voice",
+    )
+    formants: tuple[float, ...] = Field(
+        (1.0,), min_length=1, description="the same with the formants moved, the pitch as it is"
     )
     speed_jitter: float = Field(0.02, ge=0, lt=1, description="random change of the speed within a class")
     partial_probability: float = Field(
@@ -63,20 +65,29 @@ class Batch:
 
 
 class CropSampler:
-    """Draw batches of augmented crops of at least two voices; the same generator draws the same batch."""
+    """Draw batches of augmented crops of at least two voices; the same generator draws the same batch.
+
+    With a `model` the crops that are separated went through it; else the separation is imitated.
+    """
 
     def __init__(
-        self, voices: SpeakerPool, rooms: RoomBank | None, noises: NoiseBank, settings: CropSettings
+        self,
+        voices: SpeakerPool,
+        rooms: RoomBank | None,
+        noises: NoiseBank,
+        settings: CropSettings,
+        model: LocalModel | None = None,
     ) -> None:
         if len(voices) < 2:
             raise PixitError(f"speech: found {len(voices)} speaker, expected two or more")
-        self.voices, self.sample_rate_hz = voices.voices, voices.sample_rate_hz
-        self.rooms, self.noises, self.settings = rooms, noises, settings
+        self.pool, self.sample_rate_hz = voices, voices.sample_rate_hz
+        self.rooms, self.noises, self.settings, self.model = rooms, noises, settings, model
+        self.kinds = [(speed, formants) for speed in settings.speeds for formants in settings.formants]
 
     @property
     def num_classes(self) -> int:
-        """Speakers times speeds."""
-        return len(self.voices) * len(self.settings.speeds)
+        """Speakers times speeds times formants."""
+        return len(self.pool) * len(self.kinds)
 
     def batch(self, rng: np.random.Generator, severity: float = 1.0) -> Batch:
         """Draw crops of one length: pairs of one speaker, rows 2 i and 2 i + 1, of different speakers.
@@ -85,32 +96,35 @@ class CropSampler:
         `severity` between 0 and 1 makes augmentations that much rarer.
         """
         settings = self.settings.milder(severity)
-        speakers = rng.permutation(len(self.voices))[: settings.batch_size // 2].repeat(2)
-        speeds = rng.integers(len(settings.speeds), size=len(speakers) // 2).repeat(2)
+        size = min(len(self.pool), settings.batch_size // 2)
+        speakers = self.pool.draw_places(size, rng).repeat(2)
+        kinds = rng.integers(len(self.kinds), size=size).repeat(2)
         step = round(STEP_S * self.sample_rate_hz)
         num_frames = round(rng.uniform(*settings.length_s) / STEP_S)
         targets, intruders, noises = np.zeros((3, len(speakers), num_frames * step), np.float32)
         weights = np.zeros((len(speakers), num_frames), np.float32)
         for row, speaker in enumerate(speakers):
-            other = (speaker + rng.integers(1, len(self.voices))) % len(self.voices)
+            other = (speaker + rng.integers(1, len(self.pool))) % len(self.pool)
+            another = int(rng.integers(len(self.kinds)))
             active = draw_activity(num_frames, settings.partial_probability, rng)
-            target, speech = self._talk(self.voices[speaker], settings.speeds[speeds[row]], num_frames, rng)
-            intruder, _ = self._talk(self.voices[other], rng.choice(settings.speeds), num_frames, rng)
+            target, speech = self._talk(speaker, kinds[row], num_frames, rng)
+            intruder, _ = self._talk(other, another, num_frames, rng)
             weights[row] = active * speech if np.any(active * speech) else speech
             targets[row], intruders[row] = target * np.repeat(weights[row], step), intruder
             if self.rooms is not None and rng.random() < settings.reverberation_probability:
                 places = self.rooms.draw(2, rng)
                 targets[row], intruders[row] = places[0](targets[row]), places[1](intruders[row])
             noises[row] = self.noises.draw([num_frames * step], rng)[0]
-        waveforms = augment(targets, intruders, noises, settings, self.sample_rate_hz, rng)
-        labels = torch.as_tensor(speakers * len(settings.speeds) + speeds)
+        waveforms = augment(targets, intruders, noises, settings, self.sample_rate_hz, rng, self.model)
+        labels = torch.as_tensor(speakers * len(self.kinds) + kinds)
         return Batch(torch.from_numpy(waveforms), torch.from_numpy(weights), labels)
 
     def _talk(
-        self, voice: Voice, speed: float, num_frames: int, rng: np.random.Generator
+        self, speaker: int, kind: int, num_frames: int, rng: np.random.Generator
     ) -> tuple[Signal, Signal]:
         """Return a stretch of talk (T,), and per frame whether it is speech (F,)."""
-        step = round(STEP_S * self.sample_rate_hz)
+        step, voice = round(STEP_S * self.sample_rate_hz), self.pool.voices[speaker]
+        speed, formants = self.kinds[kind]
         speed *= rng.uniform(1 - self.settings.speed_jitter, 1 + self.settings.speed_jitter)
         source, stretches = voice.cut(voice.draw_middle(rng), math.ceil((num_frames + 1) * step * speed))
         speech = np.zeros(num_frames, np.float32)
@@ -118,7 +132,8 @@ class CropSampler:
             speech[start:end] = 1
         if not speech.any():
             speech[0] = 1
-        return change_speed(source, speed)[: num_frames * step], speech
+        changed = change_speed(source, speed)[: num_frames * step]
+        return change_formants(changed, formants, self.sample_rate_hz), speech
 
 
 def draw_activity(num_frames: int, partial_probability: float, rng: np.random.Generator) -> Signal:
@@ -140,12 +155,9 @@ def augment(
     settings: CropSettings,
     sample_rate_hz: int,
     rng: np.random.Generator,
+    model: LocalModel | None = None,
 ) -> Signal:
-    """Mix targets (B, T) with intruders and noise, separate some of them imperfectly, and filter some.
-
-    The separation is imitated by the ratio mask of the true spectra, ``(S / (S + N)) ** exponent``, with
-    an exponent between 0.5 and 1: what leaks, and what is cut out, lies where a real mask errs as well.
-    """
+    """Mix targets (B, T) with intruders and noise, separate some of them, and filter some."""
     size = len(targets)
     separated = rng.random(size) < settings.separated_probability
     sir_db = np.where(
@@ -153,22 +165,42 @@ def augment(
     )
     noisy = rng.random(size) < settings.noise_probability
     snr_db = np.where(noisy, rng.uniform(*settings.noise_snr_db, size), np.inf)
-    exponents = np.where(separated, rng.uniform(0.5, 1.0, size), 0.0).astype(np.float32)
+    exponents = rng.uniform(0.5, 1.0, size).astype(np.float32)
     power = np.square(targets).mean(1)
     rest = at_level(intruders, power, sir_db) + at_level(noises, power, snr_db)
-    window = torch.hann_window(512)
-    speech_spectrum, rest_spectrum = (
-        torch.stft(torch.from_numpy(signals), 512, 128, window=window, return_complex=True)
-        for signals in (targets, rest)
-    )
-    speech_power, rest_power = speech_spectrum.abs().square(), rest_spectrum.abs().square()
-    mask = (speech_power / (speech_power + rest_power + 1e-9)) ** torch.from_numpy(exponents)[:, None, None]
-    mixed = torch.istft(
-        mask * (speech_spectrum + rest_spectrum), 512, 128, window=window, length=targets.shape[1]
-    ).numpy()
+    mixed = targets + rest
+    if separated.any():
+        chosen = targets[separated], rest[separated]
+        mixed[separated] = separate(*chosen, model) if model else imitate(*chosen, exponents[separated])
     for row in np.flatnonzero(rng.random(size) < settings.channel_probability):
         mixed[row] = draw_channel(sample_rate_hz, rng)(mixed[row])
     return mixed
+
+
+def separate(targets: Signal, rest: Signal, model: LocalModel) -> Signal:
+    """Return the source most like its target, of what `model` makes of targets and the rest, all (B, T)."""
+    with torch.inference_mode():
+        sources = model(torch.from_numpy(targets + rest).unsqueeze(1)).sources.float().cpu()  # (B, K, T)
+    likeness = (sources * torch.from_numpy(targets).unsqueeze(1)).sum(-1) / (sources.norm(dim=-1) + 1e-8)
+    best = likeness.abs().argmax(1)
+    return np.asarray(sources[torch.arange(len(sources)), best].numpy(), np.float32)
+
+
+def imitate(targets: Signal, rest: Signal, exponents: Signal) -> Signal:
+    """Separate targets from the rest, both (B, T), as imperfectly as a network may.
+
+    By the ratio mask of the true spectra, ``(S / (S + N)) ** exponent``, with exponents (B,) between 0.5 and 1:
+    what leaks, and what is cut out, lies where a real mask errs as well.
+    """
+    window = torch.hann_window(512)
+    speech, others = (
+        torch.stft(torch.from_numpy(signals), 512, 128, window=window, return_complex=True)
+        for signals in (targets, rest)
+    )
+    speech_power, other_power = speech.abs().square(), others.abs().square()
+    mask = (speech_power / (speech_power + other_power + 1e-9)) ** torch.from_numpy(exponents)[:, None, None]
+    found = torch.istft(mask * (speech + others), 512, 128, window=window, length=targets.shape[1])
+    return np.asarray(found.numpy(), np.float32)
 
 
 def at_level(signals: Signal, power: Signal, ratio_db: NDArray[np.float64]) -> Signal:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pixit.simulation.pool import SpeakerPool
 from pixit.simulation.rooms import Filter, NoiseBank, RoomBank
 from pixit.training.crops import CropSampler, CropSettings, at_level, augment, draw_activity
-from pixit.types import PixitError
+from pixit.types import LocalOutput, PixitError
 
 RATE_HZ = 16000
 PLAIN = {
@@ -143,3 +143,37 @@ def test_activity_is_never_empty(num_frames: int) -> None:
         active = draw_activity(num_frames, 1.0, rng)
         assert set(active) <= {0, 1}
         assert active.sum() >= min(40, num_frames)
+
+
+def test_formants_make_classes_of_their_own(voices: SpeakerPool, noises: NoiseBank) -> None:
+    settings = CropSettings.model_validate(
+        {**PLAIN, "batch_size": 6, "speeds": (1.0, 1.25), "formants": (1.0, 1.2), "speed_jitter": 0}
+    )
+    sampler = CropSampler(voices, None, noises, settings)
+    assert sampler.num_classes == 12
+    labels = torch.cat([sampler.batch(np.random.default_rng(seed)).labels for seed in range(30)])
+    assert set(labels.tolist()) == set(range(12))
+
+
+def test_what_is_separated_went_through_the_model(voices: SpeakerPool, noises: NoiseBank) -> None:
+    """A model that gives low and high tones apart: the target's own output is taken, without the intruder."""
+
+    class Splitter:
+        def __call__(self, waveforms: torch.Tensor) -> LocalOutput:
+            spectra = torch.fft.rfft(waveforms)
+            bins = torch.fft.rfftfreq(waveforms.shape[-1], 1 / RATE_HZ)
+            edges = [(0, 700), (700, 1700), (1700, 9000)]
+            bands = [spectra * ((low <= bins) & (bins < high)) for low, high in edges]
+            sources = torch.cat([torch.fft.irfft(band, waveforms.shape[-1]) for band in bands], 1)
+            return LocalOutput(torch.zeros(len(sources), 3, 1), sources)
+
+    settings = CropSettings.model_validate(
+        {**PLAIN, "batch_size": 6, "separated_probability": 1, "separated_sir_db": (-3, -3), "speeds": (1.0,)}
+    )
+    batch = CropSampler(voices, None, noises, settings, Splitter()).batch(np.random.default_rng(0))  # type: ignore[arg-type]
+    pitches_hz = [float(voice.speaker.removesuffix(" Hz")) for voice in voices.voices]
+    for waveform, label in zip(batch.waveforms.numpy(), batch.labels, strict=True):
+        spectrum = np.abs(np.fft.rfft(waveform)) ** 2
+        frequencies = np.fft.rfftfreq(len(waveform), 1 / RATE_HZ)
+        own = np.abs(frequencies - pitches_hz[int(label)]) < 0.1 * pitches_hz[int(label)]
+        assert spectrum[own].sum() > 0.9 * spectrum.sum()

@@ -61,6 +61,16 @@ def test_margin_by_hand() -> None:
     assert head(embedding, torch.tensor([1]), 0.2).item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_nearest_of_a_class_s_centres_counts() -> None:
+    one, two = (AdditiveAngularMargin(2, 2, scale=10.0, sub_centres=count) for count in (1, 2))
+    near, far, other = [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]
+    with torch.no_grad():
+        one.centres.copy_(torch.tensor([near, other]))
+        two.centres.copy_(torch.tensor([far, near, other, other]))
+    embedding = torch.tensor([[math.cos(0.3), math.sin(0.3)]])
+    torch.testing.assert_close(one(embedding, torch.tensor([0]), 0.2), two(embedding, torch.tensor([0]), 0.2))
+
+
 def test_margin_never_helps_the_right_class() -> None:
     head = AdditiveAngularMargin(8, 5, scale=30.0)
     embeddings = torch.nn.functional.normalize(torch.randn(200, 8), dim=1)
