@@ -17,7 +17,17 @@ import click
 from pixit.cli.console import complain
 from pixit.types import PixitError
 
-COMMANDS = ["separate", "transcribe", "train", "simulate", "evaluate", "export", "data", "report"]
+COMMANDS = [
+    "separate",
+    "transcribe",
+    "train",
+    "train-speaker",
+    "simulate",
+    "evaluate",
+    "export",
+    "data",
+    "report",
+]
 
 EXTRAS = {
     "pytorch_lightning": "train",
@@ -57,7 +67,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"pixit.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"pixit.cli.{name}"), name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

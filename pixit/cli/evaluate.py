@@ -8,6 +8,7 @@ import click
 
 from pixit.cli.console import PATH, format_option, outputs_option, progress, quiet_option, show_table, warn
 from pixit.cli.cpwer import cpwer
+from pixit.cli.verification import identification, verification
 from pixit.evaluation.diarization import CONVENTIONS, Diarizations, evaluate_diarization
 from pixit.evaluation.transcript import NORMALIZERS, alignment_page, evaluate_transcript
 from pixit.evaluation.word_errors import METRICS
@@ -18,7 +19,7 @@ EXISTING = click.Path(path_type=Path, exists=True)
 
 @click.group()
 def evaluate() -> None:
-    """Score diarization, separation and transcripts of any system."""
+    """Score diarization, separation and transcripts of any system, and speaker embedders."""
 
 
 @evaluate.command()
@@ -216,4 +217,5 @@ def transcript(
     show_table(scores.table(per_speaker), format, outputs)
 
 
-evaluate.add_command(cpwer)
+for command in (cpwer, verification, identification):
+    evaluate.add_command(command)

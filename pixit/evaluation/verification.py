@@ -1,9 +1,10 @@
-"""How well an embedder distinguishes voices: equal error rate, and purity after clustering."""
+"""How well an embedder distinguishes voices: trials of two recordings, and purity after clustering."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
+from pixit.files import write_text
 from pixit.types import PixitError
 
 Signal = NDArray[np.float32]
@@ -82,14 +84,171 @@ def equal_error_rate(scores: NDArray[np.floating], same: NDArray[np.bool_]) -> f
     same
         Whether it is one speaker, (P,); both kinds must occur.
     """
+    _, missed, false_alarm = error_rates(scores, same)
+    crossing = np.argmin(np.abs(missed - false_alarm))
+    return float((missed[crossing] + false_alarm[crossing]) / 2)
+
+
+def error_rates(
+    scores: NDArray[np.floating], same: NDArray[np.bool_]
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
+    """Return thresholds, and the rates of misses and of false alarms where what scores above them is accepted.
+
+    The thresholds (Q + 1,) are -inf and the Q different scores: everything is accepted first, nothing at last.
+    """
     thresholds, inverse = np.unique(scores, return_inverse=True)
     num_same = np.bincount(inverse, weights=same, minlength=len(thresholds))
     num_different = np.bincount(inverse, weights=~same, minlength=len(thresholds))
-    # accepted is what scores above the threshold, which stands below the lowest score and then above each
     missed = np.concatenate([[0], np.cumsum(num_same)]) / num_same.sum()
     false_alarm = 1 - np.concatenate([[0], np.cumsum(num_different)]) / num_different.sum()
-    crossing = np.argmin(np.abs(missed - false_alarm))
-    return float((missed[crossing] + false_alarm[crossing]) / 2)
+    return np.concatenate([[-np.inf], thresholds]), missed, np.maximum(false_alarm, 0)
+
+
+@dataclass(frozen=True)
+class VerificationScores:
+    """How well scores tell trials of one speaker from trials of two.
+
+    Parameters
+    ----------
+    eer, threshold
+        Equal error rate, and the score above which a trial is accepted there.
+    min_dcf
+        Least normalised detection cost (NIST; costs of 1, the prior as asked for).
+    tar_at_1_far
+        Share of the trials of one speaker that are accepted where 1 % of the others are.
+    accuracy
+        Share of all trials that are decided rightly at the threshold of the EER.
+    same, different
+        Numbers of trials.
+    """
+
+    eer: float
+    threshold: float
+    min_dcf: float
+    tar_at_1_far: float
+    accuracy: float
+    same: int
+    different: int
+
+
+def score_trials(
+    scores: NDArray[np.floating], same: NDArray[np.bool_], prior: float = 0.05
+) -> VerificationScores:
+    """Score the likeness of each trial, (P,), against whether it is one speaker, (P,).
+
+    Parameters
+    ----------
+    prior
+        Probability of one speaker, of the detection cost.
+
+    Raises
+    ------
+    PixitError
+        If the trials are not of both kinds, or a score is not a number.
+    """
+    if same.all() or not same.any():
+        kind = "one speaker" if same.any() else "two speakers"
+        raise PixitError(f"trials: found {len(same)} of {kind} only; expected both kinds")
+    if not np.isfinite(scores).all():
+        raise PixitError(f"trials: found {np.count_nonzero(~np.isfinite(scores))} scores that are no numbers")
+    thresholds, missed, false_alarm = error_rates(scores, same)
+    crossing = int(np.argmin(np.abs(missed - false_alarm)))
+    costs = (missed * prior + false_alarm * (1 - prior)) / min(prior, 1 - prior)
+    return VerificationScores(
+        eer=float((missed[crossing] + false_alarm[crossing]) / 2),
+        threshold=float(thresholds[crossing]),
+        min_dcf=float(costs.min()),
+        tar_at_1_far=float(1 - missed[false_alarm <= 0.01].min()),
+        accuracy=float(np.mean((scores > thresholds[crossing]) == same)),
+        same=int(same.sum()),
+        different=int((~same).sum()),
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Two recordings, and whether they are of one speaker."""
+
+    first: Path
+    second: Path
+    same: bool
+
+
+def read_trials(path: Path, root: Path | None = None) -> list[Trial]:
+    """Read a list of trials: ``1 a.wav b.wav`` as of VoxCeleb, or ``a.wav b.wav target`` as of Kaldi.
+
+    Parameters
+    ----------
+    root
+        What the paths are seen from; by default the folder of the list.
+
+    Raises
+    ------
+    PixitError
+        If the list cannot be read, has another form, or names a recording that is not there.
+    """
+    kinds = {"1": True, "0": False, "target": True, "nontarget": False}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PixitError(f"{path}: cannot be read as a list of trials ({error})") from None
+    trials, folder, known = [], root or path.parent, set[Path]()
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) == 3 and words[0] in kinds:
+            words = [*words[1:], words[0]]
+        if len(words) != 3 or words[2] not in kinds:
+            raise PixitError(f"{path}, line {number}: found {line[:60]!r}, expected '1 a.wav b.wav' or '0 …'")
+        first, second = folder / words[0], folder / words[1]
+        for place in (first, second):
+            if place not in known and not place.is_file():
+                raise PixitError(
+                    f"{path}, line {number}: {place} is not a file; say with --root where they are"
+                )
+            known.add(place)
+        trials.append(Trial(first, second, kinds[words[2]]))
+    if not trials:
+        raise PixitError(f"{path}: holds no trials; expected lines as '1 a.wav b.wav'")
+    return trials
+
+
+def draw_trials(
+    speech: Mapping[str, Sequence[Path]], num_trials: int, rng: np.random.Generator
+) -> list[Trial]:
+    """Draw different trials from speaker -> recordings, half of them of one speaker, and none of one recording.
+
+    Fewer where there are not so many.
+
+    Raises
+    ------
+    PixitError
+        If there are fewer than two speakers, or none with two recordings.
+    """
+    names = sorted(speech)
+    of_one = [name for name in names if len(speech[name]) > 1]
+    if len(names) < 2 or not of_one:
+        raise PixitError(
+            f"speech: found {len(names)} speakers, {len(of_one)} with two recordings; expected 2 and 1 at least"
+        )
+    found: list[Trial] = []
+    for same in (True, False):
+        pairs: set[tuple[Path, Path]] = set()
+        for _ in range(20 * num_trials):  # enough tries to find nearly all where there are few
+            if len(pairs) >= num_trials // 2:
+                break
+            chosen = [rng.choice(of_one)] * 2 if same else rng.choice(names, 2, replace=False)
+            first, second = (speech[name][int(rng.integers(len(speech[name])))] for name in chosen)
+            if first != second:
+                pairs.add((min(first, second), max(first, second)))
+        found += [Trial(first, second, same) for first, second in sorted(pairs)]
+    return found
+
+
+def write_trials(path: Path, trials: Sequence[Trial]) -> None:
+    """Write trials as `read_trials` reads them, with absolute paths."""
+    write_text(path, "".join(f"{t.same:d} {t.first.absolute()} {t.second.absolute()}\n" for t in trials))
 
 
 def mean_clustering_purity(

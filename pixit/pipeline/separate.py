@@ -82,7 +82,7 @@ class Separator:
             clustering = settings.clustering.model_copy(update={"threshold": embedder.clustering_threshold})
             settings = settings.model_copy(update={"clustering": clustering})
         self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
-        self.device = _pick_device(device)
+        self.device = pick_device(device)
         for network in (model, embedder):
             if isinstance(network, torch.nn.Module):
                 network.to(self.device).eval()
@@ -239,7 +239,7 @@ def _temporary_folder(place: str | Path | None) -> tempfile.TemporaryDirectory[s
         ) from None
 
 
-def _pick_device(device: str) -> torch.device:
+def pick_device(device: str) -> torch.device:
     """Return the device of this name; ``"auto"`` is CUDA where there is one, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

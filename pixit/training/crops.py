@@ -107,8 +107,8 @@ class CropSampler:
             other = (speaker + rng.integers(1, len(self.pool))) % len(self.pool)
             another = int(rng.integers(len(self.kinds)))
             active = draw_activity(num_frames, settings.partial_probability, rng)
-            target, speech = self._talk(speaker, kinds[row], num_frames, rng)
-            intruder, _ = self._talk(other, another, num_frames, rng)
+            target, speech = self._talk(int(speaker), int(kinds[row]), num_frames, rng)
+            intruder, _ = self._talk(int(other), another, num_frames, rng)
             weights[row] = active * speech if np.any(active * speech) else speech
             targets[row], intruders[row] = target * np.repeat(weights[row], step), intruder
             if self.rooms is not None and rng.random() < settings.reverberation_probability:

@@ -30,6 +30,7 @@ class SpeakerTrainingSettings(Settings):
     encoder: dict[str, Any] = Field(default_factory=dict, description="arguments of SpeakerEncoder")
     crops: CropSettings = CropSettings()
     seed: int = Field(0, description="seed of all that is random")
+    balance: float = Field(0.5, ge=0, le=1, description="0: all speakers are heard alike; 1: all folders are")
     steps: int = Field(2500, ge=1, description="steps of the optimizer")
     learning_rate: float = Field(1e-3, gt=0, description="its peak")
     warmup_steps: int = Field(100, ge=0, description="steps in which the learning rate grows from 0")

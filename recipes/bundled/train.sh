@@ -82,3 +82,14 @@ run 3-real 2-meetings --database "$data/ami/database.yml" data.real_share=0.15 \
     "$pairs.speaker_counts=[[1,1,0.35],[2,1,0.2],[2,0,0.1],[1,0,0.25],[3,0,0.1]]" \
     $pairs.full_overlap_probability=0.1 $pairs.reverb_probability=0.6 "$pairs.snr_db=[0,40]" \
     "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7
+
+# 4. the speaker embedder, on what the model makes of mixtures too
+if [ "$stage" = all ] || [ "$stage" = 4-speaker ]; then
+    speaker=()
+    for folder in "${train[@]}"; do speaker+=(--data "$folder"); done
+    for folder in "${validation[@]}"; do speaker+=(--validation "$folder"); done
+    while read -r -d , place; do speaker+=(--noise "$place"); done <<< "${noise//, /,},"
+    while read -r -d , place; do speaker+=(--room "$place"); done <<< "${rooms//, /,},"
+    pixit train-speaker "${speaker[@]}" --separator "$out/3-real/model" --cache "$out/cache" \
+        --config configs/speaker-cpu.yaml -o "$out/4-speaker"
+fi

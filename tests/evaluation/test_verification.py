@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pixit.evaluation.verification import (
     Crops,
     draw_crops,
+    draw_trials,
     equal_error_rate,
     mean_clustering_purity,
     purity,
+    read_trials,
+    score_trials,
     trial_error_rate,
+    write_trials,
 )
 from pixit.types import PixitError
 
@@ -86,3 +94,100 @@ def test_crops_avoid_pauses() -> None:
     signal[500:] = 1
     crops = draw_crops({"a": [signal], "b": [signal]}, 100, 2, np.random.default_rng(0))
     assert np.square(crops.waveforms).mean(1).min() > 0.5
+
+
+def test_trials_scored_by_hand() -> None:
+    same = np.array([True] * 4 + [False] * 4)
+    scores = np.array([0.9, 0.8, 0.7, 0.2, 0.6, 0.3, 0.1, 0.0])
+    found = score_trials(scores, same, prior=0.5)
+    assert found.eer == 0.25
+    assert found.threshold == 0.3  # what scores above is accepted: one miss, one false alarm
+    assert found.accuracy == 0.75
+    assert found.tar_at_1_far == 0.75  # above 0.6 no different pair is accepted
+    assert found.min_dcf == pytest.approx(0.25)  # one miss of four, no false alarm
+    assert (found.same, found.different) == (4, 4)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.05, 0.5]))
+def test_costs_are_the_least_over_all_thresholds(seed: int, prior: float) -> None:
+    rng = np.random.default_rng(seed)
+    same = np.arange(40) % 3 == 0
+    scores = np.round(rng.standard_normal(40) + same, 1)
+    found = score_trials(scores, same, prior)
+    costs, accepted_at_1 = [], []
+    for threshold in [-np.inf, *scores]:
+        accepted = scores > threshold
+        missed, false_alarm = np.mean(~accepted[same]), np.mean(accepted[~same])
+        costs.append((missed * prior + false_alarm * (1 - prior)) / min(prior, 1 - prior))
+        accepted_at_1.append(1 - missed if false_alarm <= 0.01 else 0)
+    assert found.min_dcf == pytest.approx(min(costs))
+    assert found.min_dcf <= 1 + 1e-12
+    assert found.tar_at_1_far == pytest.approx(max(accepted_at_1))
+    assert found.accuracy == np.mean((scores > found.threshold) == same)
+
+
+@pytest.mark.parametrize(
+    ("scores", "same", "message"),
+    [
+        ([0.1, 0.2], [True, True], "2 of one speaker only"),
+        ([0.1, 0.2], [False, False], "2 of two speakers only"),
+        ([0.1, np.nan], [True, False], "1 scores that are no numbers"),
+    ],
+)
+def test_trials_that_cannot_be_scored_are_told(scores: list[float], same: list[bool], message: str) -> None:
+    with pytest.raises(PixitError, match=message):
+        score_trials(np.array(scores), np.array(same))
+
+
+def recordings(folder: Path, counts: dict[str, int]) -> dict[str, list[Path]]:
+    speech: dict[str, list[Path]] = {}
+    for speaker, count in counts.items():
+        (folder / speaker).mkdir(parents=True)
+        speech[speaker] = [folder / speaker / f"{number}.wav" for number in range(count)]
+        for path in speech[speaker]:
+            path.touch()
+    return speech
+
+
+def test_drawn_trials_are_true_and_different(tmp_path: Path) -> None:
+    speech = recordings(tmp_path, {"a": 4, "b": 5, "c": 1})
+    trials = draw_trials(speech, 1000, np.random.default_rng(0))
+    assert len({frozenset((t.first, t.second)) for t in trials}) == len(trials)
+    assert all(trial.same == (trial.first.parent == trial.second.parent) for trial in trials)
+    assert sum(trial.same for trial in trials) == 6 + 10  # all that there are
+    assert sum(not trial.same for trial in trials) == 20 + 4 + 5
+    assert len(draw_trials(speech, 10, np.random.default_rng(0))) == 10
+    with pytest.raises(PixitError, match="1 speakers, 1 with two recordings"):
+        draw_trials({"a": speech["a"]}, 10, np.random.default_rng(0))
+
+
+def test_written_trials_are_read_back(tmp_path: Path) -> None:
+    trials = draw_trials(recordings(tmp_path / "speech", {"a": 3, "b": 3}), 12, np.random.default_rng(0))
+    write_trials(tmp_path / "trials.txt", trials)
+    assert read_trials(tmp_path / "trials.txt") == trials
+    kaldi = "".join(
+        f"{t.first.relative_to(tmp_path)} {t.second.relative_to(tmp_path)} {'' if t.same else 'non'}target\n"
+        for t in trials
+    )
+    (tmp_path / "kaldi.txt").write_text(kaldi)
+    assert read_trials(tmp_path / "kaldi.txt") == trials
+    (tmp_path / "elsewhere").mkdir()
+    moved = (tmp_path / "kaldi.txt").rename(tmp_path / "elsewhere" / "kaldi.txt")
+    assert read_trials(moved, root=tmp_path) == trials
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no trials"),
+        (b"1 a.wav\n", "line 1: found '1 a.wav', expected"),
+        (b"\n2 a.wav a.wav\n", "line 2: found"),
+        (b"1 a.wav nowhere.wav\n", "line 1: .*nowhere.wav is not a file; say with --root"),
+        (b"\xff\xfe", "cannot be read as a list of trials"),
+    ],
+)
+def test_bad_lists_of_trials_are_told(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "trials.txt").write_bytes(content)
+    with pytest.raises(PixitError, match=message):
+        read_trials(tmp_path / "trials.txt")

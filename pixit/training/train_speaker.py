@@ -1,0 +1,184 @@
+"""A training of the speaker embedder from beginning to end: speech in, the best encoder on unseen speakers out."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from pydantic import Field
+
+from pixit.audio import open_audio
+from pixit.checkpoints import load_model, save_model
+from pixit.config import Settings
+from pixit.evaluation.verification import (
+    Crops,
+    draw_crops,
+    embed_crops,
+    mean_clustering_purity,
+    trial_error_rate,
+)
+from pixit.files import write_text
+from pixit.models.embedders import SpeakerEncoder
+from pixit.simulation.pool import SpeakerPool, find_speakers
+from pixit.simulation.rooms import NoiseBank, RoomBank, measured_rooms, read_noises
+from pixit.training.crops import CropSampler, augment
+from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder
+from pixit.types import LocalModel, PixitError
+
+SAMPLE_RATE_HZ = 16000
+VALIDATION_S = (1.5, 3.0)
+
+
+class SpeakerRun(Settings):
+    """What a training of an embedder is made of, as ``run.yaml`` in its folder keeps it."""
+
+    speech: tuple[Path, ...] = Field(
+        min_length=1, description="folders or CSV lists of utterances per speaker"
+    )
+    validation: tuple[Path, ...] = Field(
+        min_length=1, description="the same, of speakers who are not in `speech`"
+    )
+    noise: tuple[Path, ...] = Field((), description="recordings of noise, or folders of them")
+    rooms: tuple[Path, ...] = Field((), description="measured room responses, or folders of them")
+    separator: str | None = Field(None, description="model whose separated sources are heard too")
+    cache: Path | None = Field(None, description="folder that keeps decoded speech and rooms between runs")
+    training: SpeakerTrainingSettings = SpeakerTrainingSettings()
+
+
+def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = lambda _: None) -> Path:
+    """Train an embedder in the folder `output`, or go on with the training that is there.
+
+    ``model`` is the encoder with the lowest mean EER over the validation sets so far; ``metrics.csv`` has every
+    validation, ``state.pt`` what a resumption needs.
+
+    Parameters
+    ----------
+    tell
+        Called with a line for each validation.
+
+    Returns
+    -------
+    Path
+        The folder of the model.
+
+    Raises
+    ------
+    PixitError
+        If speech is missing or unreadable, speakers are in both sets, or the folder holds another training.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    _keep(run, output)
+    settings, cache = run.training, run.cache
+    voices = SpeakerPool.from_folders(run.speech, SAMPLE_RATE_HZ, cache=cache, balance=settings.balance)
+    noises = NoiseBank(read_noises(run.noise, SAMPLE_RATE_HZ), seed=settings.seed)
+    place = cache / f"speaker-rooms-{settings.seed}.npz" if cache is not None else None
+    measured = measured_rooms(run.rooms, SAMPLE_RATE_HZ)
+    rooms = RoomBank(seed=settings.seed, sample_rate_hz=SAMPLE_RATE_HZ, cache=place, measured=measured)
+    model = _load_separator(run.separator)
+    sampler = CropSampler(voices, rooms, noises, settings.crops, model)
+    sets = validation_sets(run.validation, noises, settings, model)
+    tell(
+        f"{len(voices)} speakers, {sampler.num_classes} classes; validation on {_count(sets)} other speakers"
+    )
+    log = _Log(output / "metrics.csv")
+    started_s = time.monotonic()
+
+    def report(step: int, encoder: SpeakerEncoder, loss: float) -> None:
+        scores = {name: score(encoder, crops) for name, crops in sets.items()}
+        mean = float(np.mean([rates["eer"] for rates in scores.values()]))
+        is_best = log.add(step, loss, mean, scores)
+        if is_best:
+            provenance = {"settings": run.model_dump(mode="json"), "step": step, "validation": scores}
+            save_model(encoder, output / "model", provenance)
+        rates = ", ".join(f"{name} {100 * found['eer']:.1f} %" for name, found in scores.items())
+        best = " (best)" if is_best else ""
+        tell(f"step {step}, {time.monotonic() - started_s:.0f} s: loss {loss:.2f}, EER {rates}{best}")
+
+    train_speaker_encoder(sampler, settings, output / "state.pt", report)
+    return output / "model"
+
+
+def validation_sets(
+    places: Sequence[Path], noises: NoiseBank, settings: SpeakerTrainingSettings, model: LocalModel | None
+) -> dict[str, Crops]:
+    """Cut crops of two lengths from unseen speakers: as they are, and mixed with others and separated."""
+    speech = {
+        f"{place.name}-{name}": [open_audio(path, SAMPLE_RATE_HZ).read() for path in paths]
+        for place in places
+        for name, paths in find_speakers(place).items()
+    }
+    sets = {}
+    always = settings.crops.model_copy(update={"separated_probability": 1.0})
+    for length_s in VALIDATION_S:
+        rng = np.random.default_rng(0)
+        crops = draw_crops(speech, round(length_s * SAMPLE_RATE_HZ), 3, rng)
+        others = np.roll(crops.waveforms, len(crops.speakers) // 2, axis=0)
+        background = np.stack([noises.draw([others.shape[1]], rng)[0] for _ in others])
+        separated = augment(crops.waveforms, others, background, always, SAMPLE_RATE_HZ, rng, model)
+        sets[f"{length_s} s"] = crops
+        sets[f"{length_s} s separated"] = Crops(separated, crops.speakers, crops.utterances)
+    return sets
+
+
+def score(encoder: SpeakerEncoder, crops: Crops) -> dict[str, float]:
+    """Return equal error rate, and purity when crops of a few speakers are clustered."""
+    embeddings = embed_crops(encoder, crops.waveforms)
+    purity = mean_clustering_purity(embeddings, crops, np.random.default_rng(0))
+    return {"eer": round(trial_error_rate(embeddings, crops), 4), "purity": round(purity, 4)}
+
+
+class _Log:
+    """``metrics.csv``: a row a validation; knows the best one, from the rows of before a resumption too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def add(self, step: int, loss: float, mean: float, scores: dict[str, dict[str, float]]) -> bool:
+        """Add a row, in place of one of the same step or later, and say whether it is the best."""
+        self.rows = [row for row in self.rows if int(row["step"]) < step]
+        best = min((float(row["eer"]) for row in self.rows), default=np.inf)
+        row = {"step": str(step), "loss": f"{loss:.4f}", "eer": f"{mean:.5f}"}
+        for name, found in scores.items():
+            row |= {f"{kind} {name}": f"{value:.4f}" for kind, value in found.items()}
+        self.rows.append(row)
+        lines = [",".join(row), *(",".join(kept.values()) for kept in self.rows)]
+        write_text(self.path, "\n".join(lines) + "\n")
+        return mean < best
+
+
+def _keep(run: SpeakerRun, output: Path) -> None:
+    """Write ``run.yaml``; a PixitError if the folder holds another training."""
+    path, asked = output / "run.yaml", run.model_dump(mode="json", exclude={"cache"})
+    if path.exists():
+        try:
+            kept = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            raise PixitError(f"{path}: is damaged; choose another folder") from None
+        if kept != asked:
+            differing = [key for key in asked if not isinstance(kept, dict) or kept.get(key) != asked[key]]
+            raise PixitError(
+                f"{path}: is of a training with another {', '.join(differing)}; choose another folder"
+            )
+    write_text(path, yaml.safe_dump(asked, sort_keys=False))
+
+
+def _load_separator(name: str | None) -> LocalModel | None:
+    if name is None:
+        return None
+    model = load_model(name)
+    if not isinstance(model, LocalModel):
+        raise PixitError(f"{name}: is a {type(model).__name__}, expected a model that separates")
+    if model.sample_rate_hz != SAMPLE_RATE_HZ:
+        raise PixitError(f"{name}: found {model.sample_rate_hz} Hz, expected {SAMPLE_RATE_HZ} Hz")
+    return model
+
+
+def _count(sets: dict[str, Crops]) -> int:
+    return len({*next(iter(sets.values())).speakers.tolist()})

@@ -1,0 +1,147 @@
+"""A training of an embedder from folders of speech to a model that `pixit separate --embedder` takes."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from pixit.checkpoints import load_model
+from pixit.cli import cli
+from pixit.training import train_speaker as module
+from pixit.training.train_speaker import SpeakerRun, _Log, train_speaker
+from pixit.types import Embedder, PixitError
+
+RATE_HZ = 16000
+TINY = {
+    "encoder": {"embedding_size": 8, "num_mels": 16, "base_channels": 4, "blocks_per_stage": 1},
+    "crops": {"batch_size": 8, "length_s": [0.4, 0.5], "speeds": [1.0], "reverberation_probability": 0},
+    "steps": 4,
+    "report_every_steps": 2,
+    "sub_centres": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Buzzes of other pitch, three recordings of each: four to train on, two to validate on."""
+    folder = tmp_path_factory.mktemp("speech")
+    rng = np.random.default_rng(0)
+    for index, pitch_hz in enumerate((90, 120, 160, 210, 250, 300)):
+        place = folder / ("train" if index < 4 else "dev") / f"s{index}"
+        place.mkdir(parents=True)
+        for number in range(3):
+            time_s = np.arange(round(3.2 * RATE_HZ)) / RATE_HZ
+            harmonics = (np.sin(2 * np.pi * k * pitch_hz * time_s) / k for k in range(1, 15))
+            buzz = 0.05 * sum(harmonics) + 0.001 * rng.standard_normal(len(time_s))
+            soundfile.write(place / f"{number}.wav", buzz, RATE_HZ)
+    return folder
+
+
+def run_of(speech: Path, **training: Any) -> SpeakerRun:
+    return SpeakerRun.model_validate(
+        {
+            "speech": [speech / "train"],
+            "validation": [speech / "dev"],
+            "training": TINY | training,
+        }
+    )
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_training_leaves_a_model_and_its_validations(speech: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    exported = train_speaker(run_of(speech), tmp_path / "out", lines.append)
+    model = load_model(exported)
+    assert isinstance(model, Embedder)
+    assert [row["step"] for row in rows(tmp_path / "out")] == ["2", "4"]
+    assert {"eer 1.5 s", "eer 3.0 s separated", "purity 1.5 s"} <= set(rows(tmp_path / "out")[0])
+    assert lines[0] == "4 speakers, 4 classes; validation on 2 other speakers"
+    assert len(lines) == 3
+    assert "(best)" in lines[1]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "metrics.csv",
+        "model",
+        "run.yaml",
+        "state.pt",
+    ]
+
+    # again: nothing is left to do, and another training is not mixed with it
+    train_speaker(run_of(speech), tmp_path / "out")
+    assert len(rows(tmp_path / "out")) == 2
+    with pytest.raises(
+        PixitError, match=r"run\.yaml: is of a training with another training; choose another"
+    ):
+        train_speaker(run_of(speech, steps=6), tmp_path / "out")
+
+
+def test_the_best_and_not_the_last_is_kept(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = iter([0.3] * 4 + [0.1] * 4 + [0.2] * 4)
+    monkeypatch.setattr(module, "score", lambda encoder, crops: {"eer": next(rates), "purity": 0.5})
+    saved: list[int] = []
+    monkeypatch.setattr(module, "save_model", lambda encoder, place, origin: saved.append(origin["step"]))
+    train_speaker(run_of(speech, steps=6), tmp_path / "out")
+    assert saved == [2, 4]
+
+
+def test_a_resumption_replaces_rows_and_remembers_the_best(tmp_path: Path) -> None:
+    scores = {"1.5 s": {"eer": 0.2, "purity": 0.9}}
+    log = _Log(tmp_path / "metrics.csv")
+    assert [log.add(step, 1.0, eer, scores) for step, eer in ((2, 0.2), (4, 0.1), (6, 0.3))] == [
+        True,
+        True,
+        False,
+    ]
+    again = _Log(tmp_path / "metrics.csv")
+    assert not again.add(6, 1.0, 0.15, scores)
+    assert [row["step"] for row in rows(tmp_path)] == ["2", "4", "6"]
+    assert again.add(8, 1.0, 0.05, scores)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation": ["nowhere"]}, "nowhere"),
+        ({"separator": "EMBEDDER"}, "expected a model that separates"),
+    ],
+)
+def test_bad_input_is_told(speech: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    bundled = Path(module.__file__).parents[1] / "bundled" / "embedder"
+    changes = {key: str(bundled) if value == "EMBEDDER" else value for key, value in changes.items()}
+    run = SpeakerRun.model_validate(run_of(speech).model_dump() | changes)
+    with pytest.raises(PixitError, match=message):
+        train_speaker(run, tmp_path / "out")
+
+
+def test_the_command_collects_its_options(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[SpeakerRun, Path]] = []
+
+    def fake(run: SpeakerRun, output: Path, tell: Any) -> Path:
+        asked.append((run, output))
+        tell("a line")
+        return output / "model"
+
+    monkeypatch.setattr(module, "train_speaker", fake)
+    words = ["--data", "a b", "--data", "c.csv", "--validation", str(speech / "dev"), "--separator", "x/y"]
+    result = CliRunner().invoke(
+        cli, ["train-speaker", *words, "-o", str(tmp_path / "out"), "training.steps=7"]
+    )
+    assert result.exit_code == 0, result.output
+    run, output = asked[0]
+    assert run.speech == (Path("a b"), Path("c.csv"))
+    assert (run.separator, run.training.steps, output) == ("x/y", 7, tmp_path / "out")
+    assert "a line" in result.output
+    assert "pixit separate --embedder" in result.output
