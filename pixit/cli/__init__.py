@@ -18,7 +18,7 @@ from pixit.cli.console import complain
 from pixit.types import PixitError
 
 COMMANDS = ["separate", "transcribe", "train", "simulate", "evaluate", "export", "data", "report"]
-MODULES = {"export": "results", "report": "results"}
+MODULES = {"export": "results", "report": "results", "simulate": "data"}
 """Command -> module of pixit.cli, where that has another name."""
 
 EXTRAS = {
