@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixit.evaluation.tables import Column, Table
-from pixit.formats.names import match_names, some
+from pixit.formats.names import match_names, match_sides, some
 from pixit.formats.rttm import read_rttm, read_uem
 from pixit.types import PixitError, Turn
 
@@ -185,7 +185,9 @@ def evaluate_diarization(
         raise PixitError(f"unknown convention {convention!r}; expected one of {', '.join(CONVENTIONS)}")
     references = read_rttm(reference) if isinstance(reference, Path | str) else reference
     hypotheses = read_rttm(hypothesis) if isinstance(hypothesis, Path | str) else hypothesis
-    found, notes = _match(references, hypotheses)
+    if not references:
+        raise PixitError("the reference holds no recordings; expected at least one")
+    found, notes = match_sides(references, hypotheses, "recording", "all speech is missed")
     areas, more = _find_areas(references, uem, annotated)
     each_side_s = collar if convention == "md-eval" else collar / 2
     counts, doubled = {}, []
@@ -221,25 +223,6 @@ def _title(collar: float, each_side_s: float, skip_overlap: bool, convention: st
     extent = "no UEM: scored from the first to the last turn of reference and hypothesis"
     scored = "scored in the regions of the UEM" if has_uem else extent
     return f"Diarization, errors in %; {edges} ({convention}); {overlap}; {scored}"
-
-
-def _match(
-    references: Collection[str], hypotheses: Mapping[str, Sequence[Turn] | Annotation]
-) -> tuple[dict[str, str], list[str]]:
-    """Find the hypothesis of each recording that has one."""
-    if not references:
-        raise PixitError("the reference holds no recordings; expected at least one")
-    found, notes = match_names(references, hypotheses, "the hypothesis")
-    if not found and any(map(bool, hypotheses.values())):
-        raise PixitError(
-            f"no recording in common: the reference has {some(references)}, the hypothesis {some(hypotheses)}; "
-            "give both the same names"
-        )
-    if missing := [name for name in references if name not in found]:
-        notes.append(f"not in the hypothesis, all speech is missed: {some(missing)}")
-    if surplus := sorted(name for name in set(hypotheses) - set(found.values()) if hypotheses[name]):
-        notes.append(f"not in the reference, left out: {some(surplus)}")
-    return found, notes
 
 
 def _find_areas(
@@ -286,9 +269,8 @@ def _annotation(name: str, turns: Sequence[Turn] | Annotation) -> Annotation:
 
 def _speaks_twice(annotation: Annotation) -> bool:
     """Return whether turns of the same speaker overlap."""
-    timelines = (annotation.label_timeline(label) for label in annotation.labels())
     tracks_s = sum(segment.duration for segment, _ in annotation.itertracks())
-    return bool(tracks_s > sum(timeline.duration() for timeline in timelines) + 1e-3)
+    return bool(tracks_s > sum(talk_s for _, talk_s in annotation.chart()) + 1e-3)
 
 
 def _count_errors(
