@@ -329,7 +329,7 @@ def test_a_result_does_not_bring_the_report() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("ruff", "check", "."), ("ruff", "format", "--check", "pixit", "scripts", "tests"), ("mypy",)],
+    [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)],
 )
 def test_the_code_is_clean(arguments: tuple[str, ...]) -> None:
     """As CI checks it; skipped where the tool is not installed."""

@@ -17,8 +17,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pixit.audio.decode import Samples, decode_from, decode_whole, read_info
-from pixit.audio.signals import RESAMPLER_MARGIN_S, Channel, best_channel, resample_blocks, resampled_length
+from pixit.audio.decode import (
+    RESAMPLER_MARGIN_S,
+    Channel,
+    Samples,
+    best_channel,
+    decode_from,
+    decode_whole,
+    read_info,
+    resample_blocks,
+    resampled_length,
+)
 from pixit.types import PixitError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The command line: a file each command; each parses, calls, prints.
+"""The command line: its commands parse, call, print.
 
 Everything heavy is imported by the command that needs it, so that ``pixit --help`` is quick.
 """
@@ -17,17 +17,18 @@ import click
 from pixit.cli.console import complain
 from pixit.types import PixitError
 
-COMMANDS = [
-    "separate",
-    "transcribe",
-    "train",
-    "train-speaker",
-    "simulate",
-    "evaluate",
-    "export",
-    "data",
-    "report",
-]
+COMMANDS = {
+    "separate": "separate",
+    "transcribe": "transcribe",
+    "train": "train",
+    "train-speaker": "train_speaker",
+    "simulate": "data",
+    "evaluate": "evaluate",
+    "export": "results",
+    "data": "data",
+    "report": "results",
+}
+"""Command -> the module of `pixit.cli` that holds it."""
 
 EXTRAS = {
     "pytorch_lightning": "train",
@@ -62,13 +63,13 @@ class Commands(click.Group):
     """All commands, each imported when it is asked for; reports an error in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return COMMANDS
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(import_module(f"pixit.cli.{name}"), name)
+        module = import_module(f"pixit.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -215,15 +215,12 @@ class EpochDataset(Dataset[Item]):
 
     Parameters
     ----------
-    shape
-        T, K, F and how they relate.
     items_per_epoch, seed
         Number of items, and the seed of all that is random here.
     """
 
-    def __init__(self, shape: ChunkShape, items_per_epoch: int, seed: int) -> None:
-        self.shape, self.seed = shape, seed
-        self._items_per_epoch = items_per_epoch
+    def __init__(self, items_per_epoch: int, seed: int) -> None:
+        self.seed, self._items_per_epoch = seed, items_per_epoch
         # Shared memory: workers that outlive an epoch see the next one.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
@@ -245,7 +242,7 @@ class EpochDataset(Dataset[Item]):
 
 
 class PairDataset(EpochDataset):
-    """Pairs of real recordings as tensors; see `EpochDataset`.
+    """Pairs of real recordings as tensors of a shape (T, K, F and how they relate); see `EpochDataset`.
 
     Raises
     ------
@@ -260,8 +257,8 @@ class PairDataset(EpochDataset):
                 f"training items: found pairs of {num_samples} samples and {sampler.max_speakers} speakers, "
                 f"expected {shape.num_samples} samples and at most {shape.max_speakers} speakers"
             )
-        super().__init__(shape, items_per_epoch, seed)
-        self.sampler = sampler
+        super().__init__(items_per_epoch, seed)
+        self.sampler, self.shape = sampler, shape
 
     def draw(self, rng: np.random.Generator) -> Item:
         """Draw a pair and read its audio."""

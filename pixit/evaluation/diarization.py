@@ -1,7 +1,7 @@
 """Diarization error rate and Jaccard error rate of any system's RTTM.
 
-pyannote.metrics (Bredin, Interspeech 2017) does the arithmetic; here are the reading, the rules for recordings
-that only one side has, the two conventions of the collar, and counts that add up, so that nobody averages ratios.
+pyannote.metrics (Bredin, Interspeech 2017) does the arithmetic; here are the reading, the two conventions of the
+collar, and counts that add up, so that nobody averages ratios.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixit.evaluation.tables import Column, Table
-from pixit.formats.names import match_names, some
+from pixit.formats.names import match_names, match_sides, some
 from pixit.formats.rttm import read_rttm, read_uem
 from pixit.types import PixitError, Turn
 
@@ -185,34 +185,34 @@ def evaluate_diarization(
         raise PixitError(f"unknown convention {convention!r}; expected one of {', '.join(CONVENTIONS)}")
     references = read_rttm(reference) if isinstance(reference, Path | str) else reference
     hypotheses = read_rttm(hypothesis) if isinstance(hypothesis, Path | str) else hypothesis
-    found, notes = _match(references, hypotheses)
+    if not references:
+        raise PixitError("the reference holds no recordings; expected at least one")
+    found, notes = match_sides(references, hypotheses, "recording", "all speech is missed")
     areas, more = _find_areas(references, uem, annotated)
     each_side_s = collar if convention == "md-eval" else collar / 2
     counts, doubled = {}, []
-    for name in references if areas is None else areas:
+    options = {"collar": 2 * each_side_s, "skip_overlap": skip_overlap}
+    for name, area in areas.items():
         spoken = _annotation(name, references[name])
         heard = _annotation(name, hypotheses[found[name]] if name in found else ())
-        area = None if areas is None else areas[name]
-        counts[name] = _count_errors(spoken, heard, area, 2 * each_side_s, skip_overlap, convention)
+        counts[name] = _count_errors(spoken, heard, area, convention, options)
         if convention == "pyannote" and (_speaks_twice(spoken) or _speaks_twice(heard)):
             doubled.append(name)
     notes += more + _doubts(counts, doubled)
-    title = _title(collar, each_side_s, skip_overlap, convention, areas is not None)
+    has_uem = uem is not None or annotated is not None
+    title = _title(collar, each_side_s, skip_overlap, convention, has_uem)
     return DiarizationScores(counts, title, tuple(notes))
 
 
 def _doubts(counts: Mapping[str, DiarizationCounts], doubled: Collection[str]) -> list[str]:
     """Return notes on recordings whose scores are not what they seem."""
-    notes = []
-    if doubled:
-        notes.append(
-            f"turns of the same speaker overlap and count twice, as in pyannote.metrics: {some(doubled)}"
-        )
-    if silent := [name for name, count in counts.items() if not count.total_s]:
-        notes.append(
-            f"no reference speech is scored; DER is 100 % with any false alarm, else 0: {some(silent)}"
-        )
-    return notes
+    doubts = {
+        "turns of the same speaker overlap and count twice, as in pyannote.metrics": doubled,
+        "no reference speech is scored; DER is 100 % with any false alarm, else 0": [
+            name for name, count in counts.items() if not count.total_s
+        ],
+    }
+    return [f"{doubt}: {some(names)}" for doubt, names in doubts.items() if names]
 
 
 def _title(collar: float, each_side_s: float, skip_overlap: bool, convention: str, has_uem: bool) -> str:
@@ -223,39 +223,18 @@ def _title(collar: float, each_side_s: float, skip_overlap: bool, convention: st
     return f"Diarization, errors in %; {edges} ({convention}); {overlap}; {scored}"
 
 
-def _match(
-    references: Collection[str], hypotheses: Mapping[str, Sequence[Turn] | Annotation]
-) -> tuple[dict[str, str], list[str]]:
-    """Find the hypothesis of each recording that has one."""
-    if not references:
-        raise PixitError("the reference holds no recordings; expected at least one")
-    found, notes = match_names(references, hypotheses, "the hypothesis")
-    if not found and any(map(bool, hypotheses.values())):
-        raise PixitError(
-            f"no recording in common: the reference has {some(references)}, the hypothesis {some(hypotheses)}; "
-            "give both the same names"
-        )
-    if missing := [name for name in references if name not in found]:
-        notes.append(f"not in the hypothesis, all speech is missed: {some(missing)}")
-    if surplus := sorted(name for name in set(hypotheses) - set(found.values()) if hypotheses[name]):
-        notes.append(f"not in the reference, left out: {some(surplus)}")
-    return found, notes
-
-
 def _find_areas(
     recordings: Collection[str], uem: Uem | None, annotated: Mapping[str, Regions] | None
-) -> tuple[dict[str, Timeline] | None, list[str]]:
-    """Return what of each recording is scored, without those that the UEM does not hold; None for all."""
+) -> tuple[Mapping[str, Timeline | None], list[str]]:
+    """Return what of each recording is scored, None for all; those that the UEM does not hold are left out."""
     given = annotated if uem is None else uem
     if given is None:
-        return None, []
+        return dict.fromkeys(recordings), []
     regions = read_uem(given) if isinstance(given, Path | str) else given
     found, notes = match_names(recordings, regions, "the UEM")
     if not found:
-        raise PixitError(
-            f"the UEM holds none of the recordings: it has {some(regions) or 'none at all'}, "
-            f"expected {some(recordings)}"
-        )
+        held = some(regions) or "none at all"
+        raise PixitError(f"the UEM holds none of the recordings: it has {held}, expected {some(recordings)}")
     if missing := [name for name in recordings if name not in found]:
         notes.append(f"not in the UEM, left out: {some(missing)}")
     areas = {name: _timeline(regions[other]) for name, other in found.items()}
@@ -267,8 +246,6 @@ def _find_areas(
 def _timeline(regions: Regions | Timeline) -> Timeline:
     from pyannote.core import Segment, Timeline
 
-    if isinstance(regions, Timeline):
-        return regions.support()
     return Timeline([Segment(start_s, end_s) for start_s, end_s in regions]).support()
 
 
@@ -286,27 +263,24 @@ def _annotation(name: str, turns: Sequence[Turn] | Annotation) -> Annotation:
 
 def _speaks_twice(annotation: Annotation) -> bool:
     """Return whether turns of the same speaker overlap."""
-    timelines = (annotation.label_timeline(label) for label in annotation.labels())
     tracks_s = sum(segment.duration for segment, _ in annotation.itertracks())
-    return bool(tracks_s > sum(timeline.duration() for timeline in timelines) + 1e-3)
+    return bool(tracks_s > sum(talk_s for _, talk_s in annotation.chart()) + 1e-3)
 
 
 def _count_errors(
     reference: Annotation,
     hypothesis: Annotation,
     uem: Timeline | None,
-    collar_s: float,
-    skip_overlap: bool,
     convention: str,
+    options: Mapping[str, Any],
 ) -> DiarizationCounts:
-    """Count one recording; the collar is the whole width, whatever the convention."""
+    """Count one recording; the options are pyannote.metrics': its collar is the whole width."""
     from pyannote.core import Timeline
     from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
 
     if uem is None:
         extent = reference.get_timeline().extent() | hypothesis.get_timeline().extent()
-        uem = Timeline([extent] if extent else [])
-    options: dict[str, Any] = {"collar": collar_s, "skip_overlap": skip_overlap}
+        uem = Timeline([extent])
     if convention == "md-eval":
         parts = _md_eval_components(reference, hypothesis, uem, options)
     else:
@@ -326,7 +300,7 @@ def _count_errors(
 
 
 def _md_eval_components(
-    reference: Annotation, hypothesis: Annotation, uem: Timeline, options: dict[str, Any]
+    reference: Annotation, hypothesis: Annotation, uem: Timeline, options: Mapping[str, Any]
 ) -> Mapping[str, float]:
     """Assign the speakers in the whole UEM, then count without collars and overlap."""
     from pyannote.metrics.diarization import DiarizationErrorRate

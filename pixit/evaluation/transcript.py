@@ -28,7 +28,7 @@ from pixit.evaluation.word_errors import (
     count_errors,
     obstacle,
 )
-from pixit.formats.names import match_names, some
+from pixit.formats.names import match_sides, some
 from pixit.formats.transcripts import Utterance, read_transcript
 from pixit.types import PixitError
 
@@ -160,7 +160,12 @@ def evaluate_transcript(
     normalize = load_normalizer(normalizer)
     references = _read_sessions(reference, normalize, timed, "reference")
     hypotheses = _read_sessions(hypothesis, normalize, timed, "hypothesis")
-    hypotheses, notes = _match_sessions(references, hypotheses)
+    hint = " (of subtitles, the names of the files)"
+    found, notes = match_sides(references, hypotheses, "session", "all words are deletions", hint)
+    hypotheses = {
+        name: [replace(utterance, session=name) for utterance in hypotheses[other]]
+        for name, other in found.items()
+    }
     sessions = {}
     for metric in dict.fromkeys(metrics):
         sessions[metric], unscored = _score_sessions(metric, references, hypotheses, collar_s)
@@ -224,27 +229,6 @@ def _read_sessions(
         if not any(math.isnan(utterance.start_s) for utterance in own):  # else as the file has them
             own.sort(key=lambda utterance: utterance.start_s)
     return dict(sorted(sessions.items()))
-
-
-def _match_sessions(
-    references: Mapping[str, list[Utterance]], hypotheses: Mapping[str, list[Utterance]]
-) -> tuple[dict[str, list[Utterance]], list[str]]:
-    """Return the hypotheses by the names of the references, and notes on what is on one side only."""
-    found, notes = match_names(references, hypotheses, "the hypothesis")
-    if hypotheses and not found:
-        raise PixitError(
-            f"no session in common: the reference has {some(references)}, the hypothesis {some(hypotheses)}; "
-            "expected the same names (of subtitles, the names of the files)"
-        )
-    if missing := [name for name in references if name not in found]:
-        notes.append(f"not in the hypothesis, all words are deletions: {some(missing)}")
-    if surplus := [name for name in hypotheses if name not in found.values()]:
-        notes.append(f"not in the reference, left out: {some(surplus)}")
-    renamed = {
-        name: [replace(utterance, session=name) for utterance in hypotheses[other]]
-        for name, other in found.items()
-    }
-    return renamed, notes
 
 
 def alignment_page(

@@ -73,6 +73,31 @@ def match_names(
     return {name: found[name] for name in wanted if name in found}, notes
 
 
+def match_sides(
+    references: Collection[str], hypotheses: Mapping[str, object], kind: str, loss: str, hint: str = ""
+) -> tuple[dict[str, str], list[str]]:
+    """Find the hypothesis of each reference that has one, by `match_names`; its notes tell of the others, too.
+
+    Messages call what is scored a `kind`, and what a missing hypothesis costs a `loss`; `hint` follows the remedy.
+
+    Raises
+    ------
+    PixitError
+        As `match_names`, and if the hypothesis holds something, but nothing that is in the reference.
+    """
+    found, notes = match_names(references, hypotheses, "the hypothesis")
+    if not found and any(map(bool, hypotheses.values())):
+        raise PixitError(
+            f"no {kind} in common: the reference has {some(references)}, the hypothesis {some(hypotheses)}; "
+            f"give both the same names{hint}"
+        )
+    if missing := [name for name in references if name not in found]:
+        notes.append(f"not in the hypothesis, {loss}: {some(missing)}")
+    if surplus := sorted(name for name in set(hypotheses) - set(found.values()) if hypotheses[name]):
+        notes.append(f"not in the reference, left out: {some(surplus)}")
+    return found, notes
+
+
 def match_items(
     wanted: Collection[str], items: Mapping[str, Item], place: str
 ) -> tuple[dict[str, Item], list[str]]:

@@ -70,8 +70,8 @@ class SimulatedPairs(EpochDataset):
                 f"simulated pairs: found speech at {pool.sample_rate_hz} Hz, expected {shape.sample_rate_hz} Hz"
             )
         _check_counts(settings.speaker_counts, shape.max_speakers, len(pool))
-        super().__init__(shape, items_per_epoch, seed)
-        self.ingredients, self.settings = ingredients, settings
+        super().__init__(items_per_epoch, seed)
+        self.ingredients, self.settings, self.shape = ingredients, settings, shape
         weights = np.array([weight for *_, weight in settings.speaker_counts])
         self._cumulative = np.cumsum(weights / weights.sum())
         if ingredients.rooms is not None and settings.reverb_probability > 0:

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from pydantic import Field
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from pixit.config import Settings
 from pixit.data.database import load_recordings
-from pixit.data.pairs import ChunkShape, Item, PairDataset, PairSampler
+from pixit.data.pairs import ChunkShape, EpochDataset, Item, PairDataset, PairSampler
 from pixit.simulation.pairs import PairSettings, SimulatedPairs
 from pixit.simulation.simulate import Ingredients
 from pixit.types import LocalModel, PixitError
@@ -61,22 +60,18 @@ class DataSettings(Settings):
     simulation: SimulationSettings | None = None
 
 
-class MixedPairs(Dataset[Item]):
+class MixedPairs(EpochDataset):
     """Several datasets as one: which of them gives an item is drawn from the seed, the epoch and the index."""
 
     def __init__(self, parts: Sequence[Any], weights: Sequence[float], seed: int) -> None:
-        self.parts, self.seed = parts, seed
-        self.weights = np.asarray(weights) / np.sum(weights)
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        super().__init__(len(parts[0]), seed)
+        self.parts, self.weights = parts, np.asarray(weights) / np.sum(weights)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the items of `epoch`."""
-        self._epoch.fill_(epoch)
+        """Choose the items of `epoch`, of all parts."""
+        super().set_epoch(epoch)
         for part in self.parts:
             part.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.parts[0])
 
     def __getitem__(self, index: int) -> Item:
         # The parts draw from [seed, epoch, index]: the choice between them must not hang on the same numbers.

@@ -13,8 +13,8 @@ from torch import nn
 from pixit.config import Settings, load_settings
 from pixit.files import read_pickle, write_text
 from pixit.training.loaders import DataSettings
+from pixit.training.module import OptimizerSettings
 from pixit.training.objective import ObjectiveSettings
-from pixit.training.optimizer import OptimizerSettings
 from pixit.types import PixitError, one_line
 
 FREE = ("trainer.", "data.num_workers", "data.simulation.cache")

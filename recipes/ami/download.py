@@ -18,8 +18,8 @@ from pathlib import Path
 
 import click
 
+from corpus import MANUAL, MICROPHONES, audio_files
 from pixit.cli.console import complain, progress, run, say
-from pixit.data.ami import MANUAL, MICROPHONES, audio_files
 from pixit.types import PixitError
 
 MIRROR = "https://groups.inf.ed.ac.uk/ami"

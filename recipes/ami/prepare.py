@@ -15,9 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from pixit.audio import TrackWriter, open_audio, read_info
-from pixit.cli.console import progress, run, say
-from pixit.data.ami import (
+from corpus import (
     MANUAL,
     MICROPHONES,
     TextRules,
@@ -29,6 +27,8 @@ from pixit.data.ami import (
     rttm_line,
     uem_line,
 )
+from pixit.audio import TrackWriter, open_audio, read_info
+from pixit.cli.console import progress, run, say
 from pixit.data.database import SUBSETS
 from pixit.data.protocol import write_database, write_lines
 from pixit.formats.transcripts import Utterance, write_transcript

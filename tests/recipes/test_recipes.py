@@ -20,7 +20,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from pixit.data.ami import MANUAL, audio_files
+from corpus import MANUAL, audio_files
 from pixit.data.check import check_database
 from pixit.data.database import load_recordings
 from pixit.formats.rttm import rttm_line

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from pixit.models.totatonet import ToTaToNet
 from pixit.training.module import (
     MIN_SCORED_S,
+    OptimizerSettings,
     PixITModule,
     frame_errors,
     frame_errors_and_gains,
 )
 from pixit.training.objective import ObjectiveSettings, PairBatch, pixit_loss, si_sdr
-from pixit.training.optimizer import OptimizerSettings
 from pixit.types import LocalOutput
 
 TINY = {

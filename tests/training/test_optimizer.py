@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixit.training.optimizer import OptimizerSettings, make_optimizer
+from pixit.training.module import OptimizerSettings, make_optimizer
 from pixit.types import PixitError
 
 

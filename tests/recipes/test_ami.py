@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixit.data.ami import (
+from corpus import (
     TextRules,
     Token,
     find_turns,
