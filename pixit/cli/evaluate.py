@@ -217,5 +217,6 @@ def transcript(
     show_table(scores.table(per_speaker), format, outputs)
 
 
-for command in (cpwer, verification, identification):
-    evaluate.add_command(command)
+evaluate.add_command(cpwer)
+evaluate.add_command(verification)
+evaluate.add_command(identification)

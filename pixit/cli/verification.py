@@ -23,25 +23,13 @@ from pixit.evaluation.tables import Column, Table
 
 def voice_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what both commands take."""
-    for option in reversed(
-        (
-            click.option(
-                "--embedder", help="folder or hub name of a speaker embedder  [default: the bundled one]"
-            ),
-            click.option(
-                *("--crop", "crop_s"),
-                type=float,
-                metavar="SECONDS",
-                help="the loudest stretch only  [default: all]",
-            ),
-            device_option,
-            format_option,
-            outputs_option,
-            quiet_option,
-        )
-    ):
-        command = option(command)
-    return command
+    network = click.option(
+        "--embedder", help="folder or hub name of a speaker embedder  [default: the bundled one]"
+    )
+    crop = click.option(
+        *("--crop", "crop_s"), type=float, metavar="SECONDS", help="the loudest stretch only  [default: all]"
+    )
+    return network(crop(device_option(format_option(outputs_option(quiet_option(command))))))
 
 
 @click.command()
