@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 WEIGHTS, CONFIG, PYANNOTE = "model.safetensors", "config.json", "pytorch_model.bin"
-ARCHITECTURES = {"ToTaToNet": "pixit.models.totatonet", "SpeakerEncoder": "pixit.models.embedders.resnet"}
+ARCHITECTURES = {
+    "ToTaToNet": "pixit.models.totatonet",
+    "SpeakerEncoder": "pixit.models.embedders",
+    "WeSpeakerResNet34": "pixit.models.embedders",
+    "EcapaTdnn": "pixit.models.embedders",
+}
 """Class -> module that holds it, imported when a checkpoint asks for it."""
 
 

@@ -1,5 +1,7 @@
 """Networks that compute speaker embeddings."""
 
+from pixit.models.embedders.ecapa import EcapaTdnn
 from pixit.models.embedders.resnet import SpeakerEncoder
+from pixit.models.embedders.wespeaker import WeSpeakerResNet34
 
-__all__ = ["SpeakerEncoder"]
+__all__ = ["EcapaTdnn", "SpeakerEncoder", "WeSpeakerResNet34"]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixit.models.embedders.checks import check_input
 from pixit.types import PixitError
 
 WINDOW_S, STEP_S = 0.025, 0.010
@@ -102,13 +103,7 @@ class SpeakerEncoder(nn.Module):
         PixitError
             If the shapes do not fit each other.
         """
-        if waveforms.ndim != 2 or waveforms.shape[1] == 0:
-            raise PixitError(f"waveforms: expected (batch, samples), found shape {tuple(waveforms.shape)}")
-        if weights is None:
-            weights = torch.ones_like(waveforms[:, :1])
-        if weights.ndim != 2 or len(weights) != len(waveforms) or weights.shape[1] == 0:
-            found = tuple(weights.shape)
-            raise PixitError(f"weights: expected ({len(waveforms)}, frames), found shape {found}")
+        weights = check_input(waveforms, weights)
         power = self.features(waveforms)  # (B, M, F)
         weights = fit_weights(weights.to(power.dtype), power.shape[-1])
         features, silent = normalise(power, weights)
