@@ -1,4 +1,4 @@
-"""The command line: a file each command; each parses, calls, prints.
+"""The command line: its commands parse, call, print.
 
 Everything heavy is imported by the command that needs it, so that ``pixit --help`` is quick.
 """
@@ -18,6 +18,8 @@ from pixit.cli.console import complain
 from pixit.types import PixitError
 
 COMMANDS = ["separate", "transcribe", "train", "simulate", "evaluate", "export", "data", "report"]
+MODULES = {"export": "results", "report": "results"}
+"""Command -> module of pixit.cli, where that has another name."""
 
 EXTRAS = {
     "pytorch_lightning": "train",
@@ -57,7 +59,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"pixit.cli.{cmd_name}"), cmd_name)
+        module = import_module(f"pixit.cli.{MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -22,7 +22,7 @@ from pyannote.core import Annotation, Segment
 
 from pixit.audio import Track
 from pixit.cli import cli
-from pixit.cli.export import FORMATS as CHOICES
+from pixit.cli.results import EXPORT_FORMATS as CHOICES
 from pixit.formats.export import FORMATS, export, speech_table, tiers
 from pixit.formats.labelled import Labelled, read_labelled
 from pixit.formats.transcripts import Utterance, read_transcript, write_transcript
