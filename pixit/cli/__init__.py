@@ -17,8 +17,11 @@ import click
 from pixit.cli.console import complain
 from pixit.types import PixitError
 
-COMMANDS = ["separate", "transcribe", "train", "simulate", "evaluate", "export", "data", "report"]
-MODULES = {"export": "results", "report": "results"}
+COMMANDS = [
+    *("separate", "transcribe", "train", "simulate", "evaluate", "export", "data", "report"),
+    *("rename", "correct"),
+]
+MODULES = {"export": "results", "report": "results", "rename": "results", "correct": "results"}
 """Command -> module of pixit.cli, where that has another name."""
 
 EXTRAS = {
