@@ -194,13 +194,15 @@ def _renamed(result: Separation, names: Mapping[str, str]) -> Separation:
     first = {new: old for old, new in result.settings.get("renamed", {}).items()}
     renamed = {first.get(old, old): new for old, new in names.items() if first.get(old, old) != new}
     settings = {key: value for key, value in result.settings.items() if key not in ("renamed", "corrected")}
+    if renamed:
+        settings["renamed"] = renamed
     if result.settings.get("corrected"):
         settings["corrected"] = True
     return replace(
         result,
         diarization=result.diarization.rename_labels(dict(names)),
         tracks={names[speaker]: track for speaker, track in result.tracks.items()},
-        settings=settings | ({"renamed": renamed} if renamed else {}),
+        settings=settings,
     )
 
 

@@ -49,6 +49,12 @@ def parrot(monkeypatch: pytest.MonkeyPatch) -> type[Parrot]:
     return Parrot
 
 
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeline takes longer to draw than all else."""
+    monkeypatch.setattr(Separation, "_repr_png_", lambda self: b"picture")
+
+
 def make_result(folder: Path, name: str = "meeting") -> Path:
     """Save a result of two speakers, each told by the level of the track."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -240,14 +246,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, limit: int) -> list[int]:
     return done
 
 
-@pytest.fixture
-def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Separation, "_repr_png_", lambda self: b"picture")
-
-
-def test_a_kill_leaves_the_old_or_the_new(
-    tmp_path: Path, no_picture: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever it is killed: what is read next is whole, its tracks and transcripts of the same names."""
     transcribe(make_result(tmp_path / "made"))
     found = []

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixit.audio import OPUS_RATES_HZ, Samples, encode_clip, open_audio
-from pixit.files import whole_file
+from pixit.corrections import identity
+from pixit.files import file_name, whole_file
 from pixit.formats.names import find_results, match_items
 from pixit.formats.rttm import read_rttm
 from pixit.formats.transcripts import Utterance, find_words
@@ -208,6 +209,9 @@ def _data(content: Content, grid: media.Grid, pictures: list[dict[str, Any]]) ->
         entry = {"name": lane.name, "kind": lane.kind, "turns": lane.turns, "reference": lane.reference}
         lanes.append(entry | (pictures[index] if index < len(pictures) else {}))
     return {
+        "uri": content.result.uri,
+        "name": file_name(content.result.uri),
+        "made": identity(content.result),
         "duration": content.result.duration_s,
         "sampleRate": grid.sample_rate_hz,
         "sound": content.sound,
@@ -217,7 +221,9 @@ def _data(content: Content, grid: media.Grid, pictures: list[dict[str, Any]]) ->
         "columnsPerSecond": grid.sample_rate_hz / grid.column_samples,
         "tileColumns": media.TILE_COLUMNS,
         "lanes": lanes,
-        "words": [[u.start_s, u.end_s, u.words, content.lane_of(u.speaker)] for u in content.words],
+        "words": [
+            [u.start_s, u.end_s, u.words, content.lane_of(u.speaker), u.speaker] for u in content.words
+        ],
     }
 
 
