@@ -260,6 +260,10 @@ class View {
     for (const { start, end } of turns) {
       const [left, right] = this.sides(box, start, end);
       const width = Math.max(0.75, right - left - gap);
+      if (width < 4) { // thousands of turns: round corners would be lost on them
+        pen.fillRect(left, box.top, width, box.height);
+        continue;
+      }
       pen.beginPath();
       pen.roundRect(left, box.top, width, box.height, Math.min(3, width / 3));
       pen.fill();
