@@ -6,49 +6,32 @@ Tracks stay on disk: nothing here but `Separation.sources` and ``np.asarray(trac
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
-from pydantic import BaseModel, ValidationError
 
 from pixit.audio import Track, TrackWriter
 from pixit.files import file_name, whole_folder
 from pixit.report.timeline import Lane, draw_timeline, render_html, render_png
+from pixit.saved import (
+    TIMELINE,
+    Description,
+    TrackEntry,
+    TurnEntry,
+    check_file_names,
+    check_free,
+    read_description,
+)
 from pixit.types import PixitError, Turn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TIMELINE = "timeline.png"
 PLAYER_LIMIT_S = 900  # a notebook holds its players' sound: beyond this it becomes too heavy to open
-
-
-class _TurnEntry(BaseModel):
-    speaker: str
-    start: float
-    end: float
-
-
-class _TrackEntry(BaseModel):
-    file: str
-    peak: float
-    clipped_samples: int
-
-
-class _Description(BaseModel):
-    """The JSON file of a result; its names are those of the field, times in seconds."""
-
-    uri: str
-    duration: float
-    sample_rate: int
-    num_samples: int
-    tracks: dict[str, _TrackEntry]
-    settings: dict[str, Any]
-    diarization: list[_TurnEntry]
 
 
 @dataclass(eq=False)
@@ -115,6 +98,37 @@ class Separation:
         window = SlidingWindow(start=0.0, duration=step_s, step=step_s)
         return SlidingWindowFeature(data.T, window, labels=self.speakers)
 
+    def check_speakers(self) -> None:
+        """Raise a `PixitError` if someone talks who has no track, as after renaming in the diarization only."""
+        if lost := {turn.speaker for turn in self.turns} - set(self.tracks):
+            raise PixitError(
+                f"{self.uri}: {min(lost)!r} has turns but no track, the tracks are of "
+                f"{', '.join(self.tracks) or 'nobody'}; rename speakers with Separation.rename"
+            )
+
+    def rename(self, names: Mapping[str, str]) -> Separation:
+        """Give speakers other names, ``{"SPEAKER_00": "Ann"}``, and return this result.
+
+        A result that was loaded is changed on disk too, with its transcripts beside it, all or nothing: whatever
+        happens, the old names stand everywhere or the new ones. Names may be swapped.
+
+        Raises
+        ------
+        PixitError
+            If there is no such speaker, two would have one name, files or RTTM cannot hold a name, a transcript
+            cannot be renamed without loss, or the folder cannot be written. Nothing is changed then.
+
+        Examples
+        --------
+        >>> result = pixit.separate("examples/meeting.flac", num_speakers=2)
+        >>> result.rename({"SPEAKER_00": "Ann"}).speakers
+        ['Ann', 'SPEAKER_01']
+        """
+        from pixit.corrections import rename_speakers
+
+        rename_speakers(self, names)
+        return self
+
     def __iter__(self) -> Iterator[Annotation | SlidingWindowFeature]:
         yield self.diarization
         yield self.sources
@@ -139,33 +153,39 @@ class Separation:
         ------
         PixitError
             If the result exists and `overwrite` is not given, or something else stands in its place; two
-            speakers need the same file name; or the disk is full or not to be written.
+            speakers need the same file name, or someone talks who has no track; or the disk is full or not to
+            be written.
         """
         name = file_name(self.uri)
         target = Path(folder) / name
-        _check_free(target, overwrite)
+        check_free(target, overwrite)
         files = {speaker: f"{file_name(speaker)}.{format}" for speaker in self.speakers}
-        if len(set(files.values())) < len(files):
-            raise PixitError(f"{target}: two speakers have the same file name; rename one of {self.speakers}")
+        check_file_names(target, files)
+        self.check_speakers()
+        with whole_folder(target) as new:
+            entries = {s: _write_track(track, new / files[s], format) for s, track in self.tracks.items()}
+            self.write_description(new, name, entries)
+        return target
+
+    def write_description(self, folder: Path, name: str, tracks: Mapping[str, TrackEntry]) -> None:
+        """Write all but the tracks into a folder that exists: JSON, RTTM and the picture."""
         turns = self._rounded_turns()
+        description = Description(
+            uri=self.uri,
+            duration=self.duration_s,
+            sample_rate=self.sample_rate_hz,
+            num_samples=self.num_samples,
+            tracks=dict(tracks),
+            settings=self.settings,
+            diarization=turns,
+        )
         rttm = Annotation(uri=name)  # RTTM knows no spaces in names
         for turn in turns:
             rttm[Segment(turn.start, turn.end), turn.speaker] = file_name(turn.speaker)
-        with whole_folder(target) as new:
-            description = _Description(
-                uri=self.uri,
-                duration=self.duration_s,
-                sample_rate=self.sample_rate_hz,
-                num_samples=self.num_samples,
-                tracks={s: _write_track(track, new / files[s], format) for s, track in self.tracks.items()},
-                settings=self.settings,
-                diarization=turns,
-            )
-            (new / f"{name}.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            with (new / f"{name}.rttm").open("w", encoding="utf-8") as file:
-                rttm.write_rttm(file)
-            (new / TIMELINE).write_bytes(self._repr_png_())
-        return target
+        (folder / f"{name}.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        with (folder / f"{name}.rttm").open("w", encoding="utf-8") as file:
+            rttm.write_rttm(file)
+        (folder / TIMELINE).write_bytes(self._repr_png_())
 
     @classmethod
     def load(cls, folder: Path | str) -> Separation:
@@ -177,7 +197,7 @@ class Separation:
             If the folder does not hold a result, or a file of it is missing or damaged.
         """
         folder = Path(folder)
-        description = _read_description(folder)
+        description = read_description(folder)
         length, rate_hz = description.num_samples, description.sample_rate
         tracks = {}
         for speaker, entry in description.tracks.items():
@@ -192,14 +212,14 @@ class Separation:
             diarization[Segment(turn.start, turn.end), turn.speaker] = turn.speaker
         return cls(description.uri, diarization, tracks, rate_hz, length, description.settings, folder=folder)
 
-    def _rounded_turns(self) -> list[_TurnEntry]:
+    def _rounded_turns(self) -> list[TurnEntry]:
         """Return the turns in whole milliseconds, as RTTM has them, none beyond the end of the recording."""
         end_ms = int(self.duration_s * 1000)
         turns = []
         for turn in self.turns:
             start, end = (min(round(time_s * 1000), end_ms) for time_s in (turn.start_s, turn.end_s))
             if start < end:
-                turns.append(_TurnEntry(speaker=turn.speaker, start=start / 1000, end=end / 1000))
+                turns.append(TurnEntry(speaker=turn.speaker, start=start / 1000, end=end / 1000))
         return turns
 
     def plot(self) -> Figure:
@@ -229,39 +249,10 @@ class Separation:
         return render_html(self.uri, lanes, self.duration_s, picture, sounds)
 
 
-def _check_free(target: Path, overwrite: bool) -> None:
-    """Raise if a result must not go to `target`: what pixit did not write is never deleted."""
-    if not target.exists():
-        return
-    if not overwrite:
-        raise PixitError(f"{target}: exists already; overwrite it, or choose another folder")
-    description = _read_description(target)
-    own = {TIMELINE, f"{target.name}.json", f"{target.name}.rttm"}
-    own |= {entry.file for entry in description.tracks.values()}
-    foreign = sorted(path.name for path in target.iterdir() if path.name not in own)
-    if foreign:
-        raise PixitError(f"{target}: holds {foreign[0]}, which is not part of the result; move it elsewhere")
-
-
-def _read_description(folder: Path) -> _Description:
-    path = folder / f"{folder.resolve().name}.json"
-    try:
-        return _Description.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise PixitError(
-            f"{path}: cannot be read ({error.strerror}); expected the folder of a result"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        reason = f"{where}: {first['msg'].lower()}"
-        raise PixitError(f"{path}: is not the description of a result ({reason})") from None
-
-
-def _write_track(track: Track, path: Path, format: str) -> _TrackEntry:
+def _write_track(track: Track, path: Path, format: str) -> TrackEntry:
     peak = 0.0
     with TrackWriter(path, track.sample_rate_hz, format, num_samples=track.num_samples) as writer:
         for block in track.blocks():
             writer.write(block)
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
-    return _TrackEntry(file=path.name, peak=round(peak, 5), clipped_samples=writer.clipped_samples)
+    return TrackEntry(file=path.name, peak=round(peak, 5), clipped_samples=writer.clipped_samples)

@@ -27,6 +27,8 @@ COMMANDS = {
     "export": "results",
     "data": "data",
     "report": "results",
+    "rename": "results",
+    "correct": "results",
 }
 """Command -> the module of `pixit.cli` that holds it."""
 

@@ -1,4 +1,4 @@
-"""``pixit export`` and ``pixit report``: what is made of results, for other programs and for people."""
+"""What is made of results: ``pixit export`` and ``report``; and what people mend in them: ``rename``, ``correct``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import click
 from pixit.cli.console import PATH, progress, quiet_option, say, warn
 
 EXPORT_FORMATS = ["audacity", "textgrid", "elan", "csv", "srt", "vtt", "table", "rttm", "uem", "lab"]
+WITH_WORDS = EXPORT_FORMATS[:6]
+
+no_transcript_option = click.option("--no-transcript", is_flag=True, help="leave the words out")
 
 
 @click.command()
@@ -28,16 +31,30 @@ EXPORT_FORMATS = ["audacity", "textgrid", "elan", "csv", "srt", "vtt", "table", 
     type=PATH,
     help="recording, or folder of recordings: their length for textgrid, table and uem, the link for elan",
 )
+@click.option(
+    "--transcript",
+    type=PATH,
+    metavar="FILE",
+    help="who said what in results  [default: what pixit transcribe wrote beside them]",
+)
+@no_transcript_option
 @click.option("--overwrite", is_flag=True, help="replace files that exist")
 @quiet_option
 def export(
-    inputs: tuple[Path, ...], to: str, output: Path, audio: Path | None, overwrite: bool, quiet: bool
+    inputs: tuple[Path, ...],
+    to: str,
+    output: Path,
+    audio: Path | None,
+    transcript: Path | None,
+    no_transcript: bool,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     """Write INPUTS in another format: all of them, or none where one fails.
 
     INPUTS are RTTM files, result folders of `pixit separate`, transcripts (SegLST, STM, CTM, SRT, VTT), or
     folders of these. Each recording gets a file OUTPUT/NAME.ENDING; csv, rttm and uem can take all recordings
-    into one file.
+    into one file. Where the format has words, results are exported with those of their transcript.
 
     \b
     audacity  label track, overlapping speakers in one
@@ -53,10 +70,13 @@ def export(
     from pixit.files import writable
     from pixit.formats.export import export as write
     from pixit.formats.export import is_file
-    from pixit.formats.labelled import attach_audio, read_labelled
+    from pixit.formats.labelled import attach_audio, attach_words, read_labelled
 
     folder = output.parent if is_file(output, to) else output
     recordings = read_labelled(inputs)
+    if to in WITH_WORDS and not no_transcript:
+        recordings, notes = attach_words(recordings, transcript)
+        warn(notes)
     if audio is not None:
         recordings, notes = attach_audio(recordings, audio)
         warn(notes)
@@ -81,8 +101,10 @@ def export(
     "--transcript",
     type=PATH,
     metavar="FILE",
-    help="who said what: SegLST (.json), .stm, .ctm, .srt or .vtt",
+    help="who said what: SegLST (.json), .stm, .ctm, .srt or .vtt  [default: what pixit transcribe wrote "
+    "beside the result]",
 )
+@no_transcript_option
 @click.option(
     "--audio",
     type=PATH,
@@ -102,14 +124,50 @@ def export(
     help="a file named .html for one result, or a folder  [default: NAME.html beside the result]",
 )
 @quiet_option
-def report(results: tuple[Path, ...], output: Path | None, quiet: bool, **content: Any) -> None:
-    """Write a page to look at and listen to each result.
+def report(
+    results: tuple[Path, ...], output: Path | None, no_transcript: bool, quiet: bool, **content: Any
+) -> None:
+    """Write a page to look at, listen to and correct each result.
 
     DIR is the folder of a result of pixit separate, or a folder of such folders. A page is one HTML file with
-    all in it, pictures and sound: it opens in any browser, without a network.
+    all in it, pictures and sound: it opens in any browser, without a network. What is corrected on it can be
+    saved there, and be put into the result with pixit correct.
     """
     from pixit.report.page import write_reports
 
+    content["with_words"] = not no_transcript
     with progress(None, quiet) as bars:
         for result, page in write_reports(results, output, warn=warn, hook=bars, **content):
             bars.say(f"{result.uri}: {page.stat().st_size / 1e6:.1f} MB → {page}")
+
+
+@click.command()
+@click.argument("result", metavar="DIR", type=PATH)
+@click.argument("names", nargs=-1, required=True, metavar="OLD=NEW...")
+@quiet_option
+def rename(result: Path, names: tuple[str, ...], quiet: bool) -> None:
+    """Rename speakers of a result, everywhere in its folder and in the transcripts beside it, or nowhere.
+
+    DIR is the folder of a result of pixit separate; OLD=NEW is as SPEAKER_00=Ann. A=B B=A swaps two names.
+    """
+    from pixit.corrections import rename_saved
+
+    renamed = rename_saved(result, names)
+    say(f"{renamed.uri}: {', '.join(renamed.speakers)} → {result}", quiet)
+
+
+@click.command()
+@click.argument("result", metavar="DIR", type=PATH)
+@click.argument("corrections", metavar="FILE", type=PATH)
+@quiet_option
+def correct(result: Path, corrections: Path, quiet: bool) -> None:
+    """Give a result the names and turns that were corrected on its page.
+
+    DIR is the folder of a result of pixit separate; FILE is what the page that pixit report has made of it saves
+    as corrections. The transcripts beside the result follow. The tracks keep their sound.
+    """
+    from pixit.corrections import correct_saved
+
+    corrected = correct_saved(result, corrections)
+    turns = len(corrected.turns)
+    say(f"{corrected.uri}: {turns} turns of {', '.join(corrected.speakers) or 'nobody'} → {result}", quiet)

@@ -12,7 +12,7 @@ from pixit.files import list_files
 from pixit.formats.names import find_files, find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
-from pixit.formats.transcripts import READERS, Utterance, read_sessions
+from pixit.formats.transcripts import READERS, Utterance, find_words, read_sessions
 from pixit.results import Separation
 from pixit.types import PixitError, Turn
 
@@ -87,6 +87,25 @@ def attach_audio(recordings: list[Labelled], audio: Path) -> tuple[list[Labelled
     return [
         replace(r, audio=files[r.uri], duration_s=open_audio(files[r.uri]).duration_s) for r in recordings
     ], notes
+
+
+def attach_words(
+    recordings: list[Labelled], transcript: Path | None = None
+) -> tuple[list[Labelled], list[str]]:
+    """Put the words of each result in the place of its turns, if there are any; return the notes too.
+
+    They are as `find_words` finds them: by default those of the transcript beside the result.
+    """
+    results = [recording.result for recording in recordings if recording.result is not None]
+    words, notes = find_words(results, transcript) if results else ({}, [])
+    found = []
+    for recording in recordings:
+        said = words.get(recording.uri) if recording.result is not None else None
+        if said is not None:
+            place = transcript or Path(recording.uri)
+            recording = _in_milliseconds(place, replace(recording, utterances=tuple(said)))
+        found.append(recording)
+    return found, notes
 
 
 def _read(path: Path) -> Iterator[tuple[Path, Labelled]]:

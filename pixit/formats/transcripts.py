@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixit.files import list_files, read_text, write_text
+from pixit.files import file_hash, list_files, read_text, write_text
 from pixit.formats.names import match_items
 from pixit.formats.subtitles import Cue, parse_srt, parse_vtt, render_srt, render_vtt
+from pixit.results import Separation
+from pixit.saved import JOURNAL, TRANSCRIPTS, files_beside
 from pixit.types import PixitError
 
 STM_LABEL = re.compile(r"<(?:na|o|f\d_\w+|[^<>\s]*,[^<>\s]*)>(?:\s+|$)", re.IGNORECASE)
@@ -86,6 +88,44 @@ def match_sessions(
     if len(sessions) == len(recordings) == 1:
         return dict(zip(recordings, sessions.values(), strict=True)), []
     return match_items(recordings, sessions, str(path))
+
+
+def find_words(
+    results: Iterable[Separation], path: Path | str | None = None
+) -> tuple[dict[str, list[Utterance]], list[str]]:
+    """Return what is said in each result, by its uri, and what the user should know.
+
+    Without a `path` that is the transcript that ``pixit transcribe`` has written beside the folder of a result, of
+    several the first of `TRANSCRIPTS`; with it, as `match_sessions`. A result without a transcript is left out.
+    """
+    results = list(results)
+    if path is not None:
+        return match_sessions([result.uri for result in results], path)
+    words, notes = {}, []
+    for result in results:
+        files = [] if result.folder is None else files_beside(result.folder, TRANSCRIPTS)
+        if result.folder is None or not files:
+            continue
+        if _is_of_another(result.folder):
+            notes.append(
+                f"{files[0]}: is the transcript of an earlier result, left out; make it again with pixit "
+                "transcribe --overwrite, or name it with --transcript"
+            )
+        else:
+            words[result.uri] = read_transcript(files[0])
+    return words, notes
+
+
+def _is_of_another(folder: Path) -> bool:
+    """Return whether the journal beside a result's folder says that its transcript is of another result."""
+    for path in files_beside(folder, (JOURNAL,)):
+        try:
+            with path.open("rb") as file:
+                made_from = json.loads(file.readline())["request"].get("result_sha256")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+        return made_from not in (None, file_hash(folder / f"{folder.resolve().name}.json"))
+    return False
 
 
 def write_transcript(path: Path | str, utterances: Iterable[Utterance]) -> None:

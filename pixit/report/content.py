@@ -33,7 +33,7 @@ class Lane:
 
     name: str
     kind: str  # "mixture", "track", or "reference", which has no sound
-    turns: Stretches  # where the speaker talks
+    turns: Stretches  # where the speaker talks, turn by turn
     reference: Stretches  # where the one of the reference talks
     reference_name: str | None = None  # who of the reference this is, if anyone
 
@@ -75,11 +75,14 @@ def list_lanes(result: Separation, reference: Iterable[Turn] | None, with_mixtur
     for turn in reference or ():
         truth[Segment(turn.start_s, turn.end_s), turn.speaker] = turn.speaker
     pairs = match_speakers(result.diarization, truth)
+    turns: dict[str, Stretches] = {}
+    for turn in result.turns:
+        turns.setdefault(turn.speaker, []).append((round(turn.start_s, 3), round(turn.end_s, 3)))
     lanes = [Lane("Mixture", "mixture", [], [])] if with_mixture else []
     for speaker in result.speakers:
         name = pairs.get(speaker)
         known = stretches(truth, name) if name is not None else []
-        lanes.append(Lane(speaker, "track", stretches(result.diarization, speaker), known, name))
+        lanes.append(Lane(speaker, "track", turns.get(speaker, []), known, name))
     others = [name for name in truth.labels() if name not in pairs.values()]
     return lanes + [Lane(str(name), "reference", [], stretches(truth, name), str(name)) for name in others]
 

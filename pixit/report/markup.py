@@ -14,12 +14,13 @@ from pixit.results import Separation
 
 MARK = "<!-- a report of pixit -->"
 SOUNDS_HERE = "<!-- sounds -->"
-SCRIPTS = ("player.js", "pictures.js", "view.js", "page.js")
+SCRIPTS = (
+    *("turns.js", "stretch.js", "player.js", "pictures.js", "view.js"),
+    *("transcript.js", "editor.js", "saving.js", "page.js"),
+)
 SOUND_NAMES = {"flac": "FLAC, lossless", "opus": "Opus, 24 kbit/s", "none": "left out"}
 NUM_COLOURS = 8  # --speaker-0 to --speaker-7 in style.css
 NOTHING = '<p class="notice">No speech was found in this recording.</p>'
-SPEECH_GAP_S = 1.0  # words of one speaker that are closer stand on one line of the transcript
-LINE_S = 20.0  # a line holds no more than about this
 
 
 def fill_template(content: Content) -> tuple[str, str]:
@@ -33,7 +34,6 @@ def fill_template(content: Content) -> tuple[str, str]:
         facts=_facts(content),
         lanes="\n".join(_lane(content, index) for index in range(len(content.lanes))),
         notice="" if content.result.tracks else NOTHING,
-        transcript=_transcript(content),
         scores="".join(map(_scores, content.scores)),
         settings=_settings(content.result.settings),
         sound=content.sound,
@@ -83,10 +83,15 @@ def _lane(content: Content, index: int) -> str:
         "reference": f"turns of {name} in the reference",
     }[lane.kind]
     controls = "" if lane.kind == "reference" or content.sound == "none" else _controls(name, index, lane)
+    rename = ""
+    if lane.kind == "track":
+        rename = (
+            f'<button type="button" class="rename" aria-label="Rename {name}" title="Rename (r)">✎</button>'
+        )
     return (
         f'<section class="lane {lane.kind}" data-lane="{index}" style="--colour: {_colour(content, index)}" '
         f'aria-label="{name}">'
-        f'<div class="head"><h3 title="{name}"><span class="dot"></span>{name}</h3>'
+        f'<div class="head"><h3 title="{name}"><span class="dot"></span><span class="name">{name}</span>{rename}</h3>'
         f"<p>{_lane_facts(content, lane)}</p>{controls}</div>"
         f'<div class="view"><canvas role="img" aria-label="{described}"></canvas></div></section>'
     )
@@ -95,6 +100,12 @@ def _lane(content: Content, index: int) -> str:
 def _controls(name: str, index: int, lane: Lane) -> str:
     key = "0" if lane.kind == "mixture" else str(index) if index < 10 else ""
     hint = f" (key {key})" if key else ""
+    download = (
+        f'<button type="button" class="download" aria-label="Download the track of {name}" '
+        f'title="Download as wav">↓</button>'
+        if lane.kind == "track"
+        else ""
+    )
     muted = "false" if lane.kind == "mixture" else "true"  # the tracks sum to the mixture: one of both sounds
     return (
         '<div class="controls">'
@@ -102,7 +113,7 @@ def _controls(name: str, index: int, lane: Lane) -> str:
         f'<button type="button" class="solo" aria-pressed="false" aria-label="Solo {name}" '
         f'title="Solo{hint}">S</button>'
         f'<input type="range" class="gain" min="0" max="2" step="0.05" value="1" aria-label="Volume of {name}" '
-        f'title="Volume">'
+        f'title="Volume">{download}'
         '<span class="meter" aria-hidden="true"><i></i></span></div>'
     )
 
@@ -110,15 +121,14 @@ def _controls(name: str, index: int, lane: Lane) -> str:
 def _lane_facts(content: Content, lane: Lane) -> str:
     if lane.kind == "mixture":
         return "the whole recording"
-    stretches = lane.turns if lane.kind == "track" else lane.reference
-    talk_s = sum(end_s - start_s for start_s, end_s in stretches)
-    turns = f"{len(stretches)} turn{'' if len(stretches) == 1 else 's'}"
-    facts = f"{clock(talk_s)} · {_share(talk_s, content.result)} · {turns}"
     if lane.kind == "reference":
-        return f"{facts}<br>reference only"
+        talk_s = sum(end_s - start_s for start_s, end_s in lane.reference)
+        turns = f"{len(lane.reference)} turn{'' if len(lane.reference) == 1 else 's'}"
+        return f"{clock(talk_s)} · {_share(talk_s, content.result)} · {turns}<br>reference only"
+    facts = '<span class="talk"></span>'  # by the page, since it changes there
     if content.has_reference:
         name = "no one" if lane.reference_name is None else escape(lane.reference_name)
-        facts += f'<br><span class="who">reference: {name}</span>'
+        facts += f'<br><span class="who">reference: {name}</span><br><span class="who errors"></span>'
     return facts
 
 
@@ -140,35 +150,3 @@ def _settings(settings: dict[str, Any]) -> str:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         rows.append(f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>')
     return "".join(rows)
-
-
-def _transcript(content: Content) -> str:
-    """Return the transcript, a line for each stretch of one speaker; empty without words."""
-    lines: list[list[int]] = []  # places of the utterances
-    for place, utterance in enumerate(content.words):
-        if lines:
-            first, last = content.words[lines[-1][0]], content.words[lines[-1][-1]]
-            is_close = utterance.start_s - last.end_s <= SPEECH_GAP_S
-            if last.speaker == utterance.speaker and is_close and utterance.end_s - first.start_s <= LINE_S:
-                lines[-1].append(place)
-                continue
-        lines.append([place])
-    if not lines:
-        return ""
-    items = "".join(_transcript_line(content, places) for places in lines)
-    return (
-        '<section class="card"><h2 id="transcript-title">Transcript</h2>'
-        f'<ol class="transcript" tabindex="0" aria-labelledby="transcript-title">{items}</ol></section>'
-    )
-
-
-def _transcript_line(content: Content, places: list[int]) -> str:
-    first = content.words[places[0]]
-    colour = _colour(content, content.lane_of(first.speaker))
-    words = " ".join(
-        f'<span data-word="{place}">{escape(content.words[place].words)}</span>' for place in places
-    )
-    return (
-        f'<li style="--colour: {colour}"><button type="button" data-seek="{first.start_s:.3f}">'
-        f"{clock(first.start_s)}</button><b>{escape(first.speaker)}</b><p>{words}</p></li>"
-    )

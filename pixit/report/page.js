@@ -1,4 +1,4 @@
-// Ties the controls of the page to the player and the view.
+// Ties the controls of the page to the player, the view, the turns and the transcript.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const clips = data.lanes
@@ -7,9 +7,12 @@ const clips = data.lanes
   .map((element) => element.textContent.split("\n"));
 const find = (selector) => document.querySelector(selector);
 const player = new Player(data, clips);
-const view = new View(data, find("#lanes"));
+const turns = new Turns(data);
+const view = new View(data, turns, find("#lanes"));
 const heads = player.lanes.map((_, index) => find(`.lane[data-lane="${index}"] .head`));
-const spoken = data.words.map((_, index) => find(`[data-word="${index}"]`));
+const transcript = new Transcript(data, turns, find("#transcript"));
+const editor = new Editor(data, turns, view, player);
+const saving = new Saving(data, turns);
 
 // --- what is shown of the player ---
 
@@ -19,6 +22,8 @@ function showState() {
   find("#play").setAttribute("aria-label", player.playing ? "Pause" : "Play");
   find("#mute").setAttribute("aria-pressed", player.muted);
   find("#volume").value = player.volume;
+  find("#speed").value = player.speed;
+  find("#loop").setAttribute("aria-pressed", Boolean(player.part?.again));
   if (data.sound !== "none") {
     player.lanes.forEach((lane, index) => {
       heads[index].querySelector(".mute").setAttribute("aria-pressed", lane.muted);
@@ -37,36 +42,43 @@ function showPosition(position) {
   slider.setAttribute("aria-valuenow", position.toFixed(1));
   slider.setAttribute("aria-valuetext", `${clock(position)} of ${clock(data.duration)}`);
   view.moveTo(position);
-  showWords(position);
+  transcript.mark(position);
 }
 
-// Marks what is being said; utterances are ordered by start, and one that lasts longer ends the search.
-const longest = data.words.reduce((most, [start, end]) => Math.max(most, end - start), 0);
-let marked = new Set();
-
-function showWords(position) {
-  let low = 0;
-  for (let high = data.words.length; low < high; ) {
-    const middle = (low + high) >> 1;
-    if (data.words[middle][0] <= position) low = middle + 1;
-    else high = middle;
+// What depends on turns and names: heads of lanes, transcript, tools.
+function showTurns() {
+  const { names } = turns.state;
+  for (const lane of turns.tracks) {
+    const section = find(`.lane[data-lane="${lane}"]`);
+    section.querySelector(".name").textContent = names[lane];
+    section.querySelector("h3").title = names[lane];
+    section.setAttribute("aria-label", names[lane]);
+    const labels = {
+      ".rename": "Rename", ".mute": "Mute", ".solo": "Solo", ".gain": "Volume of", ".download": "Download the track of",
+      canvas: "turns, waveform and spectrogram of",
+    };
+    for (const [selector, act] of Object.entries(labels)) {
+      section.querySelector(selector)?.setAttribute("aria-label", `${act} ${names[lane]}`);
+    }
+    section.querySelector(".talk").textContent = talkOf(lane);
+    const errors = section.querySelector(".errors");
+    if (errors) errors.textContent = errorsOf(lane);
   }
-  const now = new Set();
-  for (let index = low - 1; index >= 0 && data.words[index][0] >= position - longest; index -= 1) {
-    if (data.words[index][1] > position) now.add(index);
-  }
-  for (const index of marked) if (!now.has(index)) spoken[index].classList.remove("now");
-  for (const index of now) if (!marked.has(index)) reveal(spoken[index]);
-  marked = now;
+  transcript.build();
+  transcript.mark(player.position);
+  editor.show();
 }
 
-// Scrolls within the transcript only: the page itself stays where the reader has put it.
-function reveal(word) {
-  word.classList.add("now");
-  const list = find(".transcript");
-  const line = word.closest("li");
-  const isSeen = line.offsetTop >= list.scrollTop && line.offsetTop + line.offsetHeight <= list.scrollTop + list.clientHeight;
-  if (!isSeen) list.scrollTop = line.offsetTop - list.clientHeight / 3;
+function talkOf(lane) {
+  const own = turns.of(lane);
+  const talk = own.reduce((sum, { start, end }) => sum + end - start, 0);
+  const share = data.duration ? `${Math.round((100 * talk) / data.duration)}%` : "–";
+  return `${clock(talk)} · ${share} · ${own.length} turn${own.length === 1 ? "" : "s"}`;
+}
+
+function errorsOf(lane) {
+  const length = (kind) => view.errorsOf(lane).reduce((sum, error) => sum + (error.kind === kind ? error.end - error.start : 0), 0);
+  return `missed ${length("missed").toFixed(1)} s · false alarm ${length("added").toFixed(1)} s`;
 }
 
 let ticking = false;
@@ -130,6 +142,51 @@ function changeTheme() {
   view.redraw();
 }
 
+const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 2];
+
+function changeSpeed(by) {
+  const place = SPEEDS.indexOf(player.speed) + by;
+  if (place >= 0 && place < SPEEDS.length) player.setSpeed(SPEEDS[place]);
+}
+
+// --- what leaves the page ---
+
+const files = {
+  rttm: ["rttm", () => saving.rttm()],
+  labels: ["labels.txt", () => saving.labels()],
+  seglst: ["seglst.json", () => saving.seglst()],
+  corrections: ["corrections.json", () => saving.corrections()],
+};
+
+function save(kind) {
+  const [ending, content] = files[kind];
+  download(`${data.name}.${ending}`, content());
+  turns.saved = turns.state;
+  find("#save").open = false;
+}
+
+async function downloadTrack(lane) {
+  editor.say("Putting the track together …");
+  download(`${fileName(turns.state.names[lane])}.wav`, await saving.wav(player, lane));
+  editor.say("");
+}
+
+// Goes where the address says: #t=12.5 is a time, #t=12.5,20 a stretch, in seconds.
+function goToHash() {
+  const [, from, to] = /^#t=([\d.]+)(?:,([\d.]+))?$/.exec(location.hash) ?? [];
+  const [start, end] = [from, to].map((time) => Math.min(data.duration, Number(time)));
+  if (!Number.isFinite(start)) return;
+  if (end > start && !(view.selected?.start === start && view.selected?.end === end)) {
+    const owner = turns.tracks.find((lane) => {
+      const turn = turns.at(lane, start);
+      return turn?.start === start && turn.end === end;
+    });
+    if (owner === undefined) editor.selectTime(start, end);
+    else editor.select(owner, turns.at(owner, start));
+  }
+  seek(start);
+}
+
 function zoom(factor) {
   const middle = view.start + view.span / 2;
   const inside = player.position >= view.start && player.position <= view.start + view.span;
@@ -184,13 +241,27 @@ const acts = {
   "#show-wave": () => show("wave"),
   "#show-spectrum": () => show("spectrum"),
   "#theme": changeTheme,
+  "#help-open": () => find("#help").showModal(),
+  "#help-close": () => find("#help").close(),
 };
 for (const [selector, act] of Object.entries(acts)) find(selector).addEventListener("click", act);
 find("#volume").addEventListener("input", (event) => {
   player.volume = Number(event.target.value);
   player.mix();
 });
+find("#speed").addEventListener("change", (event) => player.setSpeed(Number(event.target.value)));
+for (const button of document.querySelectorAll("[data-save]")) {
+  button.addEventListener("click", () => save(button.dataset.save));
+}
+find("#search").addEventListener("input", (event) => transcript.search(event.target.value));
+find("#search").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") event.target.blur();
+  if (event.key !== "Enter") return;
+  const time = transcript.step(event.shiftKey ? -1 : 1);
+  if (time !== null) seek(time);
+});
 heads.forEach((head, index) => {
+  head.querySelector(".download")?.addEventListener("click", () => downloadTrack(index));
   head.querySelector(".mute")?.addEventListener("click", () => mute(index));
   head.querySelector(".solo")?.addEventListener("click", () => solo(index, true));
   head.querySelector(".gain")?.addEventListener("input", (event) => {
@@ -210,6 +281,28 @@ document.addEventListener("click", (event) => {
 // --- keys ---
 
 const keys = {
+  Enter: () => editor.play(),
+  Escape: () => editor.clear(),
+  Delete: () => editor.remove(),
+  Backspace: () => editor.remove(),
+  ",": () => seek(player.position - 0.05),
+  ".": () => seek(player.position + 0.05),
+  "<": () => changeSpeed(-1),
+  ">": () => changeSpeed(1),
+  "?": acts["#help-open"],
+  "/": () => { find("#search").focus(); find("#search").select(); },
+  n: () => editor.step(1),
+  p: () => editor.step(-1),
+  l: () => editor.loop(),
+  a: () => editor.add(),
+  s: () => editor.split(),
+  j: (event) => editor.join(event.shiftKey ? -1 : 1),
+  i: () => editor.setSide(0, player.position),
+  o: () => editor.setSide(1, player.position),
+  g: () => find("#speaker").focus(),
+  r: () => editor.rename(editor.lane),
+  e: () => editor.stepToError(),
+  u: () => editor.undo(),
   " ": toggle,
   ArrowLeft: (event) => seek(player.position - (event.shiftKey ? 1 : 5)),
   ArrowRight: (event) => seek(player.position + (event.shiftKey ? 1 : 5)),
@@ -225,7 +318,14 @@ const keys = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const isTyping = event.target.matches("input:not([type=range]), select") || find("#help").open;
+  if ((event.ctrlKey || event.metaKey) && !event.altKey && !isTyping && /^[zy]$/i.test(event.key)) {
+    if (event.key.toLowerCase() === "y" || event.shiftKey) editor.redo();
+    else editor.undo();
+    event.preventDefault();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || isTyping) return;
   const own = event.target.closest("button, summary") ? [" ", "Enter"] : [];
   if (event.target.matches(".transcript")) own.push("ArrowUp", "ArrowDown", "Home", "End");
   if (event.target.matches("input")) own.push("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End");
@@ -241,11 +341,18 @@ document.addEventListener("keydown", (event) => {
 // --- start ---
 
 player.onchange = showState;
+turns.onchange = showTurns;
 player.onerror = (message) => {
   find("#error").textContent = message;
   find("#error").hidden = false;
 };
 document.documentElement.classList.toggle("has-reference", view.withReference);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => view.redraw());
+addEventListener("hashchange", goToHash);
+addEventListener("beforeunload", (event) => {
+  if (turns.state !== turns.saved) event.preventDefault(); // the browser asks
+});
+showTurns();
 showState();
+goToHash();
 view.redraw();

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixit.audio import OPUS_RATES_HZ, Samples, encode_clip, open_audio
-from pixit.files import whole_file
+from pixit.corrections import identity
+from pixit.files import file_name, whole_file
 from pixit.formats.names import find_results, match_items
 from pixit.formats.rttm import read_rttm
-from pixit.formats.transcripts import Utterance, match_sessions
+from pixit.formats.transcripts import Utterance, find_words
 from pixit.report import media
 from pixit.report.content import Content, list_lanes, read_scores
 from pixit.report.markup import MARK, fill_template
@@ -92,6 +93,7 @@ def write_reports(
     *,
     reference: Path | None = None,
     transcript: Path | None = None,
+    with_words: bool = True,
     audio: Path | None = None,
     scores: Sequence[Path] = (),
     sound: str = "auto",
@@ -107,7 +109,9 @@ def write_reports(
     output
         A file named .html for one result, or a folder; by default NAME.html beside the folder of the result.
     reference, transcript
-        Who really spoke when, as `read_rttm` reads it, and who said what, as `read_transcript` does.
+        Who really spoke when, as `read_rttm` reads it, and who said what, as `find_words` finds it.
+    with_words
+        Whether the pages show who said what.
     audio
         The recording of a single result.
     scores, sound, hook
@@ -128,7 +132,7 @@ def write_reports(
     loaded = [Separation.load(folder) for folder in folders]
     uris = [result.uri for result in loaded]
     turns, notes = ({}, []) if reference is None else match_items(uris, read_rttm(reference), str(reference))
-    words, more = ({}, []) if transcript is None else match_sessions(uris, transcript)
+    words, more = find_words(loaded, transcript) if with_words else ({}, [])
     if warn is not None:
         warn([*notes, *more])
     for result, page in zip(loaded, pages, strict=True):
@@ -205,6 +209,9 @@ def _data(content: Content, grid: media.Grid, pictures: list[dict[str, Any]]) ->
         entry = {"name": lane.name, "kind": lane.kind, "turns": lane.turns, "reference": lane.reference}
         lanes.append(entry | (pictures[index] if index < len(pictures) else {}))
     return {
+        "uri": content.result.uri,
+        "name": file_name(content.result.uri),
+        "made": identity(content.result),
         "duration": content.result.duration_s,
         "sampleRate": grid.sample_rate_hz,
         "sound": content.sound,
@@ -214,7 +221,9 @@ def _data(content: Content, grid: media.Grid, pictures: list[dict[str, Any]]) ->
         "columnsPerSecond": grid.sample_rate_hz / grid.column_samples,
         "tileColumns": media.TILE_COLUMNS,
         "lanes": lanes,
-        "words": [[u.start_s, u.end_s, u.words, content.lane_of(u.speaker)] for u in content.words],
+        "words": [
+            [u.start_s, u.end_s, u.words, content.lane_of(u.speaker), u.speaker] for u in content.words
+        ],
     }
 
 

@@ -10,6 +10,8 @@ class Player {
   constructor(data, clips) {
     Object.assign(this, { data, clips, playing: false, offset: 0, startedAt: null, run: 0 });
     this.volume = 1;
+    this.speed = 1;
+    this.part = null; // {start, end, again}: where playing stops, or begins anew
     this.muted = false;
     this.lanes = clips.map((_, index) => ({
       gain: 1,
@@ -25,8 +27,12 @@ class Player {
 
   get position() {
     if (!this.playing || this.startedAt === null) return this.offset;
-    const played = Math.max(0, this.context.currentTime - this.startedAt);
-    return Math.min(this.data.duration, this.offset + played);
+    const played = Math.max(0, this.context.currentTime - this.startedAt) * this.speed;
+    return Math.min(this.end, this.offset + played);
+  }
+
+  get end() {
+    return this.part?.end ?? this.data.duration;
   }
 
   audible(lane) {
@@ -35,6 +41,11 @@ class Player {
 
   async play() {
     if (this.playing || this.data.sound === "none") return;
+    const isInside = this.part && this.position >= this.part.start && this.position < this.part.end - 0.01;
+    if (this.part && !isInside) {
+      if (this.part.again) this.offset = this.part.start;
+      else this.part = null;
+    }
     if (this.position >= this.data.duration - 0.01) this.offset = 0;
     this.playing = true;
     this.onchange();
@@ -50,7 +61,26 @@ class Player {
     this.onchange();
   }
 
+  // Plays [start, end) once, or over and over.
+  async playPart(start, end, again = false) {
+    this.part = { start, end, again };
+    await this.move(start);
+    await this.play();
+  }
+
+  // Goes elsewhere; what is there is played on beyond the part that was to be played.
   async seek(time) {
+    if (this.part && !(time >= this.part.start && time < this.part.end)) this.part = null;
+    await this.move(time);
+  }
+
+  async setSpeed(speed) {
+    const { position } = this;
+    this.speed = speed;
+    await this.move(position);
+  }
+
+  async move(time) {
     this.silence();
     // a whole number of samples, so that clips follow each other without a gap
     const rate = this.data.sampleRate;
@@ -83,7 +113,7 @@ class Player {
     const rate = this.data.sampleRate;
     this.startedAt = Math.ceil((this.context.currentTime + LEAD_S) * rate) / rate;
     this.fill();
-    this.timer = setInterval(() => this.fill(), 250);
+    this.timer = setInterval(() => this.fill(), 40);
   }
 
   silence() {
@@ -99,11 +129,12 @@ class Player {
 
   fill() {
     const position = this.position;
-    if (position >= this.data.duration) {
-      this.pause();
+    if (position >= this.end) {
+      if (this.part?.again) this.move(this.part.start);
+      else this.pause();
       return;
     }
-    const last = Math.min(position + AHEAD_S, this.data.duration - 1e-6);
+    const last = Math.min(position + AHEAD_S * this.speed, this.end - 1e-6);
     this.lanes.forEach((lane, number) => {
       if (!this.audible(lane)) return;
       for (let index = Math.floor(position / this.data.clip); index * this.data.clip <= last; index += 1) {
@@ -118,37 +149,43 @@ class Player {
     lane.started.add(index);
     const buffer = await this.decode(number, index);
     if (buffer === null || run !== this.run) return;
-    const { clip, margin, duration, sampleRate } = this.data;
+    const { clip, margin, sampleRate } = this.data;
+    const { speed } = this;
     const begin = index * clip;
-    const end = Math.min(begin + clip, duration);
+    const end = Math.min(begin + clip, this.end);
     let from = Math.max(begin, this.offset);
-    const late = this.context.currentTime + 0.01 - (this.startedAt + from - this.offset);
-    if (late > 0) from += Math.ceil(late * sampleRate) / sampleRate;
+    const late = this.context.currentTime + 0.01 - (this.startedAt + (from - this.offset) / speed);
+    if (late > 0) from += (speed * Math.ceil(late * sampleRate)) / sampleRate;
     if (from >= end) return;
     const source = this.context.createBufferSource();
     source.buffer = buffer;
     source.connect(lane.node);
     source.onended = () => lane.sources.delete(source);
-    source.start(this.startedAt + from - this.offset, margin + from - begin, end - from);
+    source.start(this.startedAt + (from - this.offset) / speed, (margin + from - begin) / speed, (end - from) / speed);
     lane.sources.add(source);
   }
 
-  // Promise of the decoded clip, null for silence.
-  decode(number, index) {
-    const key = `${number}:${index}`;
+  // Promise of the decoded clip as it sounds at a speed, null for silence.
+  decode(number, index, speed = this.speed) {
+    const key = `${number}:${index}:${speed}`;
     const text = this.clips[number][index];
     if (!text) return Promise.resolve(null);
-    const found = this.decoded.get(key) ?? this.decodeText(text);
+    const found = this.decoded.get(key) ?? this.decodeText(text, speed);
     this.decoded.delete(key);
     this.decoded.set(key, found); // the last used is the last to go
     if (this.decoded.size > MAX_DECODED) this.decoded.delete(this.decoded.keys().next().value);
     return found;
   }
 
-  async decodeText(text) {
+  async decodeText(text, speed) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     try {
-      return await this.context.decodeAudioData(bytes.buffer);
+      const buffer = await this.context.decodeAudioData(bytes.buffer);
+      if (speed === 1) return buffer;
+      const samples = stretch(buffer.getChannelData(0), speed, buffer.sampleRate);
+      const changed = this.context.createBuffer(1, samples.length, buffer.sampleRate);
+      changed.copyToChannel(samples, 0);
+      return changed;
     } catch {
       this.onerror(`This browser cannot decode ${this.data.sound} sound.`);
       return null;

@@ -87,8 +87,10 @@ class Transcriber:
         Raises
         ------
         PixitError
-            If a track cannot be read, or the recogniser returns neither text nor words.
+            If a track cannot be read, someone talks who has none, or the recogniser returns neither text nor
+            words.
         """
+        result.check_speakers()
         audio = {speaker: AudioFile(track.path, SAMPLE_RATE_HZ) for speaker, track in result.tracks.items()}
         stretches = self._stretches(result.turns, audio, result.duration_s, within, keep_apart=False)
         return self._recognize(stretches, audio, session or result.uri, journal, hook)

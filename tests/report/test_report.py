@@ -190,8 +190,7 @@ def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
     assert list(page.scripts) == ["sound-0", "sound-1", "data", "code"]
     data = json.loads(page.scripts["data"])
     assert [lane["name"] for lane in data["lanes"]] == ["Mixture", EVIL, EVIL + "2"]
-    assert data["words"][0] == [0, 1, EVIL, 1]
-    assert data["words"][1][3] == -1
+    assert data["words"] == [[0, 1, EVIL, 1, EVIL], [0.5, 1, "</li>", -1, "stranger"]]
     assert page.text.count(EVIL) >= 5  # as text it is whole
 
 
@@ -372,7 +371,7 @@ def test_a_page_for_each_result_of_a_folder(tmp_path: Path) -> None:
     assert sorted(pages) == ["one.html", "two_words.html"]
     data = json.loads(pages["two_words.html"].scripts["data"])
     assert data["lanes"][1]["reference"] == [[0.5, 1.5]]
-    assert data["words"] == [[0, 1, "hello", 1]]
+    assert data["words"] == [[0, 1, "hello", 1, "S_p"]]
     assert json.loads(pages["one.html"].scripts["data"])["words"] == []
     Separation.load(tmp_path / "separated" / "one")  # the page is beside the result, not in it
 
@@ -420,4 +419,4 @@ def test_a_transcript_of_one_recording_needs_no_name(tmp_path: Path) -> None:
     done = run_report(tmp_path / "separated" / "one", "--transcript", tmp_path / "whatever.srt")
     assert done.exit_code == 0, done.output
     page = parse_page(tmp_path / "separated" / "one.html")
-    assert json.loads(page.scripts["data"])["words"] == [[0, 1, "hello", 1]]
+    assert json.loads(page.scripts["data"])["words"] == [[0, 1, "hello", 1, "A"]]

@@ -1,0 +1,183 @@
+"""The folder of a saved result: its description, what lies beside it, and how it is changed, all or nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pixit.files import file_name
+from pixit.types import PixitError
+
+TIMELINE = "timeline.png"
+BESIDE = "beside"
+CHANGE, UNFINISHED = ".pixit-change", ".pixit-change-new"
+"""Folders in a result's: a change that is decided and carried out, and one that is still written."""
+
+TRANSCRIPTS = (".seglst.json", ".stm", ".srt", ".vtt")
+JOURNAL = ".transcription.jsonl"
+"""Endings of what ``pixit transcribe`` writes beside the folder NAME, after NAME; the best transcript first."""
+
+
+class TurnEntry(BaseModel):
+    """A turn, in seconds."""
+
+    speaker: str
+    start: float
+    end: float
+
+
+class TrackEntry(BaseModel):
+    """The track of a speaker."""
+
+    file: str
+    peak: float
+    clipped_samples: int
+
+
+class Description(BaseModel):
+    """The JSON file of a result; its names are those of the field, times in seconds."""
+
+    uri: str
+    duration: float
+    sample_rate: int
+    num_samples: int
+    tracks: dict[str, TrackEntry]
+    settings: dict[str, Any]
+    diarization: list[TurnEntry]
+
+    def files(self, name: str) -> set[str]:
+        """Return the names of all files of the result in the folder `name`."""
+        tracks = {Path(entry.file).name for entry in self.tracks.values()}  # none from elsewhere
+        return tracks | {TIMELINE, f"{name}.json", f"{name}.rttm"}
+
+
+def read_description(folder: Path) -> Description:
+    """Read the description of a saved result; a change that was interrupted is finished first.
+
+    Raises
+    ------
+    PixitError
+        If the folder does not hold a result, or one whose turns and tracks have other speakers.
+    """
+    _finish_change(folder)
+    path = folder / f"{folder.resolve().name}.json"
+    description = _parse(path)
+    if lost := {turn.speaker for turn in description.diarization} - set(description.tracks):
+        raise PixitError(
+            f"{path}: has turns of {min(lost)!r}, who has no track; expected turns of "
+            f"{', '.join(description.tracks) or 'nobody'}: put the same names into both"
+        )
+    return description
+
+
+def check_free(target: Path, overwrite: bool) -> None:
+    """Raise if a result must not go to `target`: what pixit did not write is never deleted."""
+    if not target.exists():
+        return
+    if not overwrite:
+        raise PixitError(f"{target}: exists already; overwrite it, or choose another folder")
+    _finish_change(target)
+    own = _parse(target / f"{target.resolve().name}.json").files(target.name) | {UNFINISHED}
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in own)
+    if foreign:
+        raise PixitError(f"{target}: holds {foreign[0]}, which is not part of the result; move it elsewhere")
+
+
+def check_file_names(place: Path, names: dict[str, str]) -> None:
+    """Raise if two speakers need the same file, for file systems that know no capitals too; `names` of files."""
+    if len({name.casefold() for name in names.values()}) < len(names):
+        speakers = ", ".join(map(repr, names))
+        raise PixitError(f"{place}: two speakers have the same file name; rename one of {speakers}")
+
+
+def check_speaker(place: Path | str, name: str) -> None:
+    """Raise if a speaker must not be given a name: files, RTTM or text cannot hold it."""
+    fit = file_name(name).encode("utf-8", "replace").decode()
+    if fit != name:
+        raise PixitError(
+            f"{place}: {name!r} cannot be the name of a speaker, for RTTM and names of files hold neither "
+            rf'spaces nor any of <>:"/\|?*; call the speaker {fit!r}'
+        )
+
+
+def files_beside(folder: Path, endings: tuple[str, ...] = (*TRANSCRIPTS, JOURNAL)) -> list[Path]:
+    """Return those of the files NAME.ENDING beside the folder NAME that exist, in the order of the endings."""
+    folder = folder.resolve()
+    paths = [folder.parent / f"{folder.name}{ending}" for ending in endings]
+    return [path for path in paths if path.is_file()]
+
+
+@contextmanager
+def changed_folder(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder to fill with a result's new files, which at the end take the place of the old ones.
+
+    What is put into its folder `BESIDE` replaces files beside the result; an empty file removes them. Whatever
+    happens, the result that was is left or the new one: from one renaming on the change is decided, and what a
+    killed run has not done of it is done by the next that reads the description. Tracks that the new description
+    lacks are removed.
+
+    Raises
+    ------
+    PixitError
+        If the system refuses something; the result is as it was.
+    """
+    new = folder / UNFINISHED
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        (new / BESIDE).mkdir(parents=True)
+        yield new
+        new.rename(folder / CHANGE)
+    except OSError as error:
+        raise _cannot_be_changed(folder, error) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    _finish_change(folder)
+
+
+def _finish_change(folder: Path) -> None:
+    """Carry out the change that lies in a result's folder, from where it was interrupted, if there is one."""
+    change, name = folder / CHANGE, folder.resolve().name
+    if not change.is_dir():
+        return
+    try:
+        description = change / f"{name}.json"
+        if description.is_file():  # it is the last to be moved
+            new, old = _parse(description).files(name), _parse(folder / f"{name}.json").files(name)
+            for path in sorted(change.iterdir()):
+                if path.name in new and path != description:
+                    path.replace(folder / path.name)
+            for path in files_beside(folder):
+                replaced = change / BESIDE / path.name
+                if replaced.is_file():
+                    replaced.replace(path) if replaced.stat().st_size else path.unlink()
+            kept = {file.casefold() for file in new}  # "ann.wav" is "Ann.wav" to some file systems
+            for file in old:
+                if file.casefold() not in kept:
+                    (folder / file).unlink(missing_ok=True)
+            description.replace(folder / description.name)
+        shutil.rmtree(change)
+    except OSError as error:
+        raise _cannot_be_changed(folder, error) from None
+
+
+def _cannot_be_changed(folder: Path, error: OSError) -> PixitError:
+    return PixitError(f"{folder}: cannot be changed ({error.strerror or error}); check space and rights")
+
+
+def _parse(path: Path) -> Description:
+    try:
+        return Description.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise PixitError(
+            f"{path}: cannot be read ({error.strerror}); expected the folder of a result"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        reason = f"{where}: {first['msg'].lower()}"
+        raise PixitError(f"{path}: is not the description of a result ({reason})") from None
