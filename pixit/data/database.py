@@ -22,7 +22,7 @@ import difflib
 import io
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pixit.audio import open_audio
+from pixit.formats.rttm import read_rttm, read_uem
 from pixit.types import PixitError, Recording, Turn
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pyannote.database.registry import Registry
 
 SUBSETS = ("train", "development", "test")
+STRICT_READERS: dict[str, Callable[[Path], Any]] = {".rttm": read_rttm, ".uem": read_uem}
 OVERRUN_S = 0.5
 """A turn may begin this much after the end of its audio (rounded times) before it counts as a mistake."""
 
@@ -151,7 +153,14 @@ def list_files(
     if subset not in defined:
         raise PixitError(f"{source}: {name} has no subset {subset!r}; found: {', '.join(defined) or 'none'}")
     if not name.startswith("X."):
-        return list(getattr(registry.get_protocol(name), f"{subset}_iter" if raw else subset)())
+        protocol = registry.get_protocol(name)
+        check = _text_check(registry, name, subset)
+        check({})  # the texts that are of all recordings
+        files = list(getattr(protocol, f"{subset}_iter")())
+        for file in files:
+            for key in {"annotation", "annotated"} & set(getattr(file, "lazy", ())):
+                file.lazy[key] = _after(check, file.lazy[key])
+        return files if raw else [protocol.preprocess(file) for file in files]
     # pyannote.database looks the parts up in its global registry; ours may be another one.
     _, task, protocol = name.split(".")
     for config in reversed(registry.configs.values()):
@@ -160,6 +169,44 @@ def list_files(
             parts = [(part, s) for part, subsets in entries[subset].items() for s in subsets]
             return [file for part, s in parts for file in list_files(registry, part, s, source, raw)]
     return []
+
+
+def _text_check(registry: Registry, name: str, subset: str) -> Callable[[Mapping[str, Any]], None]:
+    """Return what reads the RTTM and UEM of a recording strictly, each once: a PixitError names file and line.
+
+    pyannote.database drops turns that are not numbers, and takes a name with a space for that of another recording.
+    """
+    database, task, protocol = name.split(".")
+    texts: dict[str, Path] = {}
+    for place, config in reversed(registry.configs.items()):
+        entries = (
+            config.get("Protocols", {}).get(database, {}).get(task, {}).get(protocol, {}).get(subset, {})
+        )
+        if entries:
+            texts = {str(entries[key]): place.parent for key in ("annotation", "annotated") if key in entries}
+            break
+    read: set[Path] = set()
+
+    def check(file: Mapping[str, Any]) -> None:
+        for template, folder in texts.items():
+            try:
+                path = Path(template.removeprefix("_").format(**file)).expanduser()
+            except KeyError:  # of one recording, and none is given
+                continue
+            path = path if path.is_file() else folder / path
+            if path.suffix in STRICT_READERS and path.is_file() and path not in read:
+                STRICT_READERS[path.suffix](path)
+                read.add(path)
+
+    return check
+
+
+def _after(check: Callable[[Mapping[str, Any]], None], load: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def load_checked(file: ProtocolFile) -> Any:
+        check(abs(file))
+        return load(file)
+
+    return load_checked
 
 
 def _recording(file: ProtocolFile, registry: Registry, source: str) -> Recording:

@@ -224,6 +224,19 @@ def break_rttm(folder: Path) -> None:
     (folder / "train.rttm").write_text("SPEAKER one 1 zero 1.5 <NA> <NA> bob <NA> <NA>\n")
 
 
+def break_rttm_time(folder: Path) -> None:
+    with (folder / "train.rttm").open("a") as file:
+        file.write("SPEAKER one 1 nan 1.5 <NA> <NA> bob <NA> <NA>\n")
+
+
+def break_rttm_name(folder: Path) -> None:
+    replace_in(folder / "train.rttm", "eve", "eve adams")
+
+
+def break_uem(folder: Path) -> None:
+    replace_in(folder / "train.uem", "6.200", "inf")
+
+
 def break_rttm_away(folder: Path) -> None:
     replace_in(folder / "database.yml", "train.rttm", "rttm/{uri}.rttm")
 
@@ -258,7 +271,10 @@ def break_file(folder: Path) -> None:
         (break_list, r"Tiny\.SpeakerDiarization\.words\.train: .*train\.lst"),
         (break_list_content, "lists no recording"),
         (break_list_twice, "'Tiny/one' is listed more than once"),
-        (break_rttm, "zero"),
+        (break_rttm, r"train\.rttm:1: expected .* found 'SPEAKER one 1 zero"),
+        (break_rttm_time, r"train\.rttm:4: expected .* found 'SPEAKER one 1 nan"),
+        (break_rttm_name, r"train\.rttm:3: expected .* without spaces in names, found .*eve adams"),
+        (break_uem, r"train\.uem:3: expected 'uri 1 start end'"),
         (break_rttm_away, r"one\.rttm"),
         (break_annotation, "one: the protocol gives no 'annotation'"),
         (break_loader, r"\.lst"),
