@@ -153,14 +153,14 @@ def list_files(
     if subset not in defined:
         raise PixitError(f"{source}: {name} has no subset {subset!r}; found: {', '.join(defined) or 'none'}")
     if not name.startswith("X."):
-        protocol = registry.get_protocol(name)
+        found = registry.get_protocol(name)
         check = _text_check(registry, name, subset)
         check({})  # the texts that are of all recordings
-        files = list(getattr(protocol, f"{subset}_iter")())
+        files = list(getattr(found, f"{subset}_iter")())
         for file in files:
             for key in {"annotation", "annotated"} & set(getattr(file, "lazy", ())):
                 file.lazy[key] = _after(check, file.lazy[key])
-        return files if raw else [protocol.preprocess(file) for file in files]
+        return files if raw else [found.preprocess(file) for file in files]
     # pyannote.database looks the parts up in its global registry; ours may be another one.
     _, task, protocol = name.split(".")
     for config in reversed(registry.configs.values()):
