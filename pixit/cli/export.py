@@ -55,7 +55,7 @@ def export(
     from pixit.formats.labelled import attach_audio, read_labelled
 
     folder = output.parent if is_file(output, to) else output
-    recordings = read_labelled(inputs)
+    recordings = read_labelled(inputs, lambda note: warn([note]))
     if audio is not None:
         recordings, notes = attach_audio(recordings, audio)
         warn(notes)

@@ -29,7 +29,7 @@ from pixit.evaluation.word_errors import (
     obstacle,
 )
 from pixit.formats.names import match_names, some
-from pixit.formats.transcripts import Utterance, read_transcript
+from pixit.formats.transcripts import Tell, Utterance, read_transcript
 from pixit.types import PixitError
 
 NORMALIZERS = ("whisper-english", "none")
@@ -158,9 +158,11 @@ def evaluate_transcript(
         raise PixitError(f"collar of {collar_s} s; expected 0 or more")
     timed = any(metric in TIMED for metric in metrics)
     normalize = load_normalizer(normalizer)
-    references = _read_sessions(reference, normalize, timed, "reference")
-    hypotheses = _read_sessions(hypothesis, normalize, timed, "hypothesis")
-    hypotheses, notes = _match_sessions(references, hypotheses)
+    notes: list[str] = []
+    references = _read_sessions(reference, normalize, timed, "reference", notes.append)
+    hypotheses = _read_sessions(hypothesis, normalize, timed, "hypothesis", notes.append)
+    hypotheses, more = _match_sessions(references, hypotheses)
+    notes += more
     sessions = {}
     for metric in dict.fromkeys(metrics):
         sessions[metric], unscored = _score_sessions(metric, references, hypotheses, collar_s)
@@ -202,14 +204,14 @@ def load_normalizer(normalizer: str | Normalizer) -> Normalizer:
 
 
 def _read_sessions(
-    transcript: Transcript, normalize: Normalizer, need_times: bool, side: str
+    transcript: Transcript, normalize: Normalizer, need_times: bool, side: str, tell: Tell | None = None
 ) -> dict[str, list[Utterance]]:
     """Return session -> its utterances, normalised and in order, sessions ordered by name.
 
     An utterance that the normaliser leaves without words stays: its speaker is still one.
     """
     if isinstance(transcript, str | Path):
-        name, utterances = str(transcript), read_transcript(transcript, need_times)
+        name, utterances = str(transcript), read_transcript(transcript, need_times, tell)
     else:
         name, utterances = f"the {side}", list(transcript)
     if side == "reference" and not utterances:
