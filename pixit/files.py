@@ -22,6 +22,21 @@ def file_name(name: str) -> str:
     return re.sub(r"^\.+", "_", safe) or "_"
 
 
+def csv_cell(value: Any) -> Any:
+    """Return a value as a cell of a CSV file: text that a spreadsheet would compute gets an apostrophe before it.
+
+    That is any text that begins as a formula does (OWASP, "CSV injection"); numbers stay numbers. A carriage return,
+    which not every version of Python quotes, becomes a space: it would begin a row.
+    """
+    if not isinstance(value, str):
+        return value
+    apostrophe = "'" if value.startswith(_FORMULA) else ""
+    return apostrophe + value.replace("\r", " ")
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
 def list_files(folder: Path, endings: Collection[str]) -> list[Path]:
     """Return the files of a folder, at any depth, with one of the endings; what is hidden is passed by."""
     return [

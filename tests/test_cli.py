@@ -107,6 +107,18 @@ def test_help_and_version() -> None:
     assert run("separate", "-h").exit_code == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_names_do_not_steer_the_terminal(fake: FakeSeparator, tmp_path: Path) -> None:
+    name = "a\x1b[31m\u202e\x9b[red]\nb"
+    good, bad = write(tmp_path / f"{name}.wav"), tmp_path / f"{name}.mp3"
+    bad.write_bytes(b"")
+    for result in (run("separate", good), run("separate", bad), run("separate", "--step", name, good)):
+        assert not re.search("[\x00-\x09\x0b-\x1f\x80-\x9f\u202e]", result.output)
+        assert (
+            "\\u001b[31m\\u202e\\u009b[red]" in result.output or r"\x1b[31m\u202e\x9b[red]" in result.output
+        )
+
+
 def test_options_show_the_defaults_of_the_settings() -> None:
     shown = " ".join(run("separate", "--help").output.split())
     for name in ("step_s", "batch_size"):

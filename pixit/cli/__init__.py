@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from pixit.cli.console import complain
-from pixit.types import PixitError
+from pixit.types import PixitError, printable
 
 COMMANDS = ["separate", "transcribe", "train", "simulate", "evaluate", "export", "data", "report"]
 
@@ -65,6 +65,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except PixitError as error:
             fail(ctx, error)
+        except click.ClickException as error:
+            error.message = printable(error.message)
+            raise
         except ModuleNotFoundError as error:
             package = next((name for name in EXTRAS if f"{error.name}.".startswith(f"{name}.")), None)
             if package is None:

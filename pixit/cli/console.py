@@ -13,7 +13,7 @@ from typing import Any, get_origin
 import click
 
 from pixit.evaluation.tables import FORMATS, Table, check_path
-from pixit.types import PixitError
+from pixit.types import PixitError, printable
 
 # --- options --------------------------------------------------------------------------------------------
 
@@ -90,18 +90,18 @@ def collect_overrides(overrides: Iterable[str], **options: Any) -> list[str]:
 def say(line: str, quiet: bool = False) -> None:
     """Print a line."""
     if not quiet:
-        click.echo(line)
+        click.echo(printable(line))
 
 
 def complain(error: PixitError | str) -> None:
     """Print an error as one line."""
-    click.echo(f"pixit: error: {' '.join(str(error).split())}", err=True)
+    click.echo(printable(f"pixit: error: {' '.join(str(error).split())}"), err=True)
 
 
 def warn(notes: Iterable[str]) -> None:
     """Print what the user should know, each as one line."""
     for note in notes:
-        click.echo(f"pixit: warning: {' '.join(note.split())}", err=True)
+        click.echo(printable(f"pixit: warning: {' '.join(note.split())}"), err=True)
 
 
 def show_table(table: Table, format: str, outputs: Iterable[Path], quiet: bool = False) -> None:
@@ -147,7 +147,7 @@ class Bars:
         if self._progress is None:
             self._begin()
         name = self._name or getattr(file, "uri", file)
-        name = f"{name}: {step}" if name else step
+        name = printable(f"{name}: {step}" if name else step)
         if name not in self._bars:
             self._bars[name] = self._progress.add_task(name)
         self._progress.update(self._bars[name], total=total, completed=completed)
@@ -157,7 +157,8 @@ class Bars:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         percent = TextColumn("{task.percentage:3.0f} %")
-        columns = (TextColumn("{task.description}"), BarColumn(), percent, TimeRemainingColumn())
+        text = TextColumn("{task.description}", markup=False)
+        columns = (text, BarColumn(), percent, TimeRemainingColumn())
         console = Console(stderr=True)
         is_disabled = not self._is_shown or not console.is_terminal
         self._progress = Progress(*columns, console=console, transient=True, disable=is_disabled)
