@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pixit.audio import Track, TrackWriter
-from pixit.files import file_name, whole_folder
+from pixit.files import file_name, read_text, real_path, whole_folder
 from pixit.report.timeline import Lane, draw_timeline, render_html, render_png
 from pixit.types import PixitError, Turn
 
@@ -27,28 +27,45 @@ TIMELINE = "timeline.png"
 PLAYER_LIMIT_S = 900  # a notebook holds its players' sound: beyond this it becomes too heavy to open
 
 
-class _TurnEntry(BaseModel):
+class _Entry(BaseModel):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class _TurnEntry(_Entry):
     speaker: str
-    start: float
+    start: float = Field(ge=0)
     end: float
 
 
-class _TrackEntry(BaseModel):
+class _TrackEntry(_Entry):
     file: str
     peak: float
     clipped_samples: int
 
 
-class _Description(BaseModel):
+class _Description(_Entry):
     """The JSON file of a result; its names are those of the field, times in seconds."""
 
     uri: str
     duration: float
-    sample_rate: int
-    num_samples: int
+    sample_rate: int = Field(ge=1)
+    num_samples: int = Field(ge=0)
     tracks: dict[str, _TrackEntry]
     settings: dict[str, Any]
     diarization: list[_TurnEntry]
+
+    @model_validator(mode="after")
+    def _agree(self) -> _Description:
+        """Whoever speaks has a track; settings that are read again are of their kinds."""
+        for turn in self.diarization:
+            if turn.speaker not in self.tracks:
+                raise ValueError(f"a turn is of {turn.speaker!r}, who has no track")
+            if turn.end < turn.start:
+                raise ValueError(f"a turn of {turn.speaker!r} ends before it starts")
+        for name, kind in {"request": dict, "source": str, "warnings": list}.items():
+            if not isinstance(self.settings.get(name, kind()), kind):
+                raise ValueError(f"settings.{name} is a {type(self.settings[name]).__name__}")
+        return self
 
 
 @dataclass(eq=False)
@@ -244,13 +261,11 @@ def _check_free(target: Path, overwrite: bool) -> None:
 
 
 def _read_description(folder: Path) -> _Description:
-    path = folder / f"{folder.resolve().name}.json"
+    path = folder / f"{real_path(folder).name}.json"
+    if not path.exists():
+        raise PixitError(f"{path}: cannot be read (no such file); expected the folder of a result")
     try:
-        return _Description.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise PixitError(
-            f"{path}: cannot be read ({error.strerror}); expected the folder of a result"
-        ) from None
+        return _Description.model_validate_json(read_text(path, "the description of a result"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from pixit.files import check_file
 from pixit.types import PixitError
 
 Samples = NDArray[np.float32]
@@ -48,8 +49,7 @@ def read_info(path: str | Path) -> AudioInfo:
         str(path).encode()
     except UnicodeEncodeError:
         raise PixitError(f"{str(path)!a}: the name is not valid UTF-8; rename the file") from None
-    if path.is_fifo():  # opening it would wait for a writer, perhaps forever
-        raise PixitError(f"{path}: is a pipe, expected an audio file; save it to one first")
+    check_file(path, "an audio file")
     try:
         with path.open("rb") as file:
             is_empty = not file.read(1)

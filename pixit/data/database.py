@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pixit.audio import open_audio
+from pixit.config import read_yaml
+from pixit.files import real_path
 from pixit.formats.rttm import read_rttm, read_uem
 from pixit.types import PixitError, Recording, Turn
 
@@ -94,7 +96,15 @@ def bad_input(where: str) -> Iterator[None]:
     """Turn what pyannote.database and pandas raise on bad files into one line."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        yaml.YAMLError,
+    ) as error:
         raise PixitError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
@@ -113,9 +123,23 @@ def open_registry(database: Path | str | None) -> Registry:
     path = Path(database).expanduser()
     if not path.is_file():
         raise PixitError(f"{path}: no such file, expected a pyannote.database configuration (database.yml)")
+    _check_yaml(path, set())
     own = Registry()
     own.load_database(path)
     return own
+
+
+def _check_yaml(path: Path, read: set[Path]) -> None:
+    """Read a database.yml, and those that it requires, by our rules: pyannote.database has none."""
+    if real_path(path) in read:
+        return
+    read.add(real_path(path))
+    tree = read_yaml(path)
+    if not tree:
+        raise PixitError(f"{path}: is empty, expected a pyannote.database configuration (database.yml)")
+    required = tree.get("Requirements") or []
+    for name in required if isinstance(required, list) else [required]:
+        _check_yaml(path.parent / str(name), read)
 
 
 def choose_protocol(registry: Registry, protocol: str | None, source: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pixit.audio import open_audio
-from pixit.files import list_files
+from pixit.files import list_files, real_path
 from pixit.formats.names import find_files, find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
@@ -65,7 +65,7 @@ def read_labelled(paths: Iterable[Path | str], tell: Tell | None = None) -> list
             raise PixitError(f"{path}: does not exist; expected a file or folder to export")
         for place, recording in _read(path, tell):
             other = found[recording.uri][0] if recording.uri in found else place
-            if other.resolve() != place.resolve():  # a file that is given twice is read once
+            if real_path(other) != real_path(place):  # a file that is given twice is read once
                 raise PixitError(
                     f"{other} and {place}: both hold {recording.uri!r}; expected one file a recording"
                 )

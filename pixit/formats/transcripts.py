@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixit.files import list_files, read_text, write_text
+from pixit.files import list_files, parse_json, read_text, write_text
 from pixit.formats.names import match_items
 from pixit.formats.subtitles import Cue, parse_srt, parse_vtt, render_srt, render_vtt
 from pixit.types import PixitError
@@ -159,10 +159,7 @@ def _check_times(start_s: float, end_s: float) -> None:
 
 
 def _read_seglst(path: Path, text: str) -> list[Utterance]:
-    try:
-        segments = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise PixitError(f"{path}:{error.lineno}: is not JSON ({error.msg}), expected SegLST") from None
+    segments = parse_json(text, str(path), "SegLST")
     if not isinstance(segments, list):
         raise PixitError(
             f"{path}: holds a JSON {type(segments).__name__}, expected a SegLST list of segments"
@@ -180,7 +177,7 @@ def _seglst_utterance(path: Path, number: int, segment: Any) -> Utterance:
         if (times := (segment.get("start_time"), segment.get("end_time"))) != (None, None):
             start_s, end_s = map(float, times)
             _check_times(start_s, end_s)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise PixitError(
             f"{path}: segment {number} is {json.dumps(segment, ensure_ascii=False)[:200]}, expected session_id, "
             "speaker, words (text) and, if known, start_time <= end_time in seconds"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pixit.audio import Audio, Channel, open_audio
-from pixit.files import file_name, writable
+from pixit.files import file_name, real_path, writable
 from pixit.formats.names import AUDIO_ENDINGS
 from pixit.pipeline.provenance import make_request
 from pixit.pipeline.separate import Separator
@@ -148,7 +148,7 @@ def find_recordings(recordings: Iterable[str | Path | Recording]) -> dict[str, P
             files = {file: file.stem for file in _audio_files(Path(recording))}
         for file, uri in files.items():
             name = file_name(uri)
-            if name in first and (uri not in named or first[name].resolve() != file.resolve()):
+            if name in first and (uri not in named or real_path(first[name]) != real_path(file)):
                 raise PixitError(
                     f"{first[name]} and {file}: the results of both would be named {name}; rename one, "
                     "or choose another folder for its output"

@@ -34,7 +34,9 @@ class ClusteringSettings(Settings):
     split_gap: float = Field(
         0.5, ge=0, description="loss of cosine similarity from which two outputs are one voice that was split"
     )
-    max_vectors: int = Field(2000, ge=2, description="most embeddings to cluster; others join the nearest")
+    max_vectors: int = Field(
+        2000, ge=2, le=20_000, description="most embeddings to cluster; others join the nearest"
+    )
 
 
 def check_num_speakers(

@@ -19,7 +19,7 @@ import soxr
 from numpy.typing import NDArray
 
 from pixit.audio import Samples, open_audio
-from pixit.files import whole_file
+from pixit.files import check_file, whole_file
 from pixit.simulation.voices import find_audio
 from pixit.types import PixitError
 
@@ -169,6 +169,7 @@ class RoomBank:
         return repr((self.num_rooms, self.positions_per_room, self.seed, self.sample_rate_hz, self.rt60_s))
 
     def _read(self, cache: Path) -> list[list[Filter]]:
+        check_file(cache, "a cache of rooms")
         try:
             with np.load(cache) as arrays:
                 if str(arrays["key"]) != self._key():

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixit.audio import Samples, open_audio
-from pixit.files import whole_folder
+from pixit.files import check_file, read_text, real_path, whole_folder
 from pixit.types import PixitError
 
 Intervals = NDArray[np.int64]
@@ -288,7 +288,7 @@ def _read_voices(speakers: Mapping[str, Sequence[Path]], sample_rate_hz: int) ->
 def _key(speakers: Mapping[str, Sequence[Path]], sample_rate_hz: int) -> str:
     """Return what tells one collection of recordings from another, by names, sizes and times of change."""
     files = {
-        name: [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+        name: [(str(real_path(p)), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
         for name, paths in speakers.items()
     }
     return hashlib.sha256(json.dumps([sample_rate_hz, files]).encode()).hexdigest()[:16]
@@ -306,14 +306,15 @@ def _write_cache(place: Path, voices: Sequence[Voice]) -> None:
 
 
 def _read_cache(place: Path) -> list[Voice]:
+    check_file(place / "samples.npy", "a cache of speech")
     try:
         samples = np.load(place / "samples.npy", mmap_mode="r")
         voices, start = [], 0
-        for entry in json.loads((place / "index.json").read_text(encoding="utf-8")):
+        for entry in json.loads(read_text(place / "index.json", "a cache of speech")):
             end = start + entry["num_samples"]
             speech, onsets = (np.array(entry[name], dtype=np.int64) for name in ("speech", "onsets"))
             voices.append(Voice(entry["speaker"], samples[start:end], speech, onsets))
             start = end
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise PixitError(f"{place}: is not a cache of speech ({error}); delete it") from None
     return voices

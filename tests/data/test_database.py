@@ -253,6 +253,10 @@ def break_yaml(folder: Path) -> None:
     (folder / "database.yml").write_text("Protocols: [")
 
 
+def break_yaml_away(folder: Path) -> None:
+    (folder / "database.yml").write_text("# later\n")
+
+
 def break_structure(folder: Path) -> None:
     (folder / "database.yml").write_text("Protocols: [one]\n")
 
@@ -278,7 +282,8 @@ def break_file(folder: Path) -> None:
         (break_rttm_away, r"one\.rttm"),
         (break_annotation, "one: the protocol gives no 'annotation'"),
         (break_loader, r"\.lst"),
-        (break_yaml, r"database\.yml: ParserError"),
+        (break_yaml, r"database\.yml: is not valid YAML"),
+        (break_yaml_away, r"database\.yml: is empty, expected a pyannote\.database"),
         (break_structure, r"database\.yml: "),
         (break_file, r"database\.yml: no such file"),
     ],

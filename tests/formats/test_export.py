@@ -337,7 +337,7 @@ def test_what_xml_cannot_hold_is_left_out(tmp_path: Path) -> None:
     }
     (tmp_path / "r.json").write_text(json.dumps([segment]))
     (path,) = export(read_labelled([tmp_path / "r.json"]), "elan", tmp_path)
-    assert read_elan(path) == {"unknown": {(0, 1000, "a b [0m c")}}
+    assert read_elan(path) == {"unknown": {(0, 1000, "a b [0m\ufffdc")}}
 
 
 # --- results, several recordings, audio -----------------------------------------------------------------
