@@ -11,6 +11,9 @@ import secrets
 import shutil
 import stat
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -230,6 +233,13 @@ _PICKLE_ERRORS = (
     *(pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError),
     *(AttributeError, EOFError, ArithmeticError, AssertionError),
 )
+
+
+ARRAY_ERRORS = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError),
+)
+"""What reading damaged files of NumPy's ends in."""
 
 
 def file_hash(path: Path | str) -> str:

@@ -33,7 +33,7 @@ from pixit.audio import open_audio
 from pixit.config import read_yaml
 from pixit.files import real_path
 from pixit.formats.rttm import read_rttm, read_uem
-from pixit.types import PixitError, Recording, Turn
+from pixit.types import PixitError, Recording, Turn, one_line
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 SUBSETS = ("train", "development", "test")
 STRICT_READERS: dict[str, Callable[[Path], Any]] = {".rttm": read_rttm, ".uem": read_uem}
+LONGEST_NAME = 1000
 OVERRUN_S = 0.5
 """A turn may begin this much after the end of its audio (rounded times) before it counts as a mistake."""
 
@@ -105,7 +106,7 @@ def bad_input(where: str) -> Iterator[None]:
         ArithmeticError,
         yaml.YAMLError,
     ) as error:
-        raise PixitError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise PixitError(f"{where}: {type(error).__name__}: {one_line(error, 500)}") from error
 
 
 def open_registry(database: Path | str | None) -> Registry:
@@ -182,6 +183,8 @@ def list_files(
         check({})  # the texts that are of all recordings
         files = list(getattr(found, f"{subset}_iter")())
         for file in files:
+            if len(file["uri"]) > LONGEST_NAME:
+                raise PixitError(f"{source}: {name}.{subset}: lists a name of {len(file['uri'])} characters")
             for key in {"annotation", "annotated"} & set(getattr(file, "lazy", ())):
                 file.lazy[key] = _after(check, file.lazy[key])
         return files if raw else [found.preprocess(file) for file in files]

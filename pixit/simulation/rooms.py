@@ -7,7 +7,6 @@ its reference sources and its noise.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ import soxr
 from numpy.typing import NDArray
 
 from pixit.audio import Samples, open_audio
-from pixit.files import check_file, whole_file
+from pixit.files import ARRAY_ERRORS, check_file, whole_file
 from pixit.simulation.voices import find_audio
-from pixit.types import PixitError
+from pixit.types import PixitError, one_line
 
 SPEED_OF_SOUND_M_S = 343.0
 EARLY_S = 0.05  # direct sound and first reflections, which the ear takes as one
@@ -181,9 +180,9 @@ class RoomBank:
                     [Filter(arrays[f"{i}-{j}"], LEAD_SAMPLES) for j in range(self.positions_per_room)]
                     for i in range(self.num_rooms)
                 ]
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except ARRAY_ERRORS as error:
             raise PixitError(
-                f"{cache}: is not a cache of rooms ({error}); delete it or name another file"
+                f"{cache}: is not a cache of rooms ({one_line(error)}); delete it or name another file"
             ) from None
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixit.audio import Samples, open_audio
-from pixit.files import check_file, read_text, real_path, whole_folder
-from pixit.types import PixitError
+from pixit.files import ARRAY_ERRORS, check_file, read_text, real_path, whole_folder
+from pixit.types import PixitError, one_line
 
 Intervals = NDArray[np.int64]
 """Stretches (n, 2) of samples, ``[start, end)``, ordered and disjoint."""
@@ -315,6 +315,6 @@ def _read_cache(place: Path) -> list[Voice]:
             speech, onsets = (np.array(entry[name], dtype=np.int64) for name in ("speech", "onsets"))
             voices.append(Voice(entry["speaker"], samples[start:end], speech, onsets))
             start = end
-    except (OSError, EOFError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-        raise PixitError(f"{place}: is not a cache of speech ({error}); delete it") from None
+    except ARRAY_ERRORS as error:
+        raise PixitError(f"{place}: is not a cache of speech ({one_line(error)}); delete it") from None
     return voices
