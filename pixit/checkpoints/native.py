@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from pixit.checkpoints.pyannote import read_pyannote, rename_like
+from pixit.config import read_yaml
 from pixit.files import check_file, file_hash, read_json, whole_folder
 from pixit.types import PixitError, one_line
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from pixit.models.totatonet import ToTaToNet
 
 FORMAT = 1
-WEIGHTS, CONFIG, PYANNOTE = "model.safetensors", "config.json", "pytorch_model.bin"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+PYANNOTE, PIPELINE = "pytorch_model.bin", "config.yaml"
 LARGEST_SIZE = 200_000
 """Of anything in a configuration: samples a second, channels, units."""
 ARCHITECTURES = {"ToTaToNet": "pixit.models.totatonet", "SpeakerEncoder": "pixit.models.embedders.resnet"}
@@ -115,6 +117,8 @@ def load_model(
     source = _find_model(str(path_or_name), revision, token, cache_dir)
     if source.is_dir() and not (source / CONFIG).exists() and (source / PYANNOTE).exists():
         source = source / PYANNOTE
+    if source.is_dir() and not (source / CONFIG).exists() and (source / PIPELINE).exists():
+        raise _is_pipeline(source / PIPELINE, str(path_or_name))
     model: nn.Module = _load_folder(source) if source.is_dir() else import_pyannote(source)
     try:
         return model.to(device).eval()
@@ -122,10 +126,27 @@ def load_model(
         raise PixitError(f"device {str(device)!r}: cannot be used ({one_line(error)}); try cpu") from None
 
 
-def import_pyannote(path: Path | str) -> ToTaToNet:
+def _is_pipeline(path: Path, name: str) -> PixitError:
+    """Return what to say of a repository of pyannote.audio that holds a pipeline, which names its models."""
+    pipeline = read_yaml(path).get("pipeline")
+    if not isinstance(pipeline, dict):
+        return PixitError(
+            f"{name}: holds no model, but {PIPELINE}; expected {CONFIG} and {WEIGHTS}, or {PYANNOTE}"
+        )
+    parameters = pipeline.get("params")
+    model = parameters.get("segmentation") if isinstance(parameters, dict) else None
+    model = model.get("checkpoint") if isinstance(model, dict) else model
+    found = one_line(model or "pyannote/separation-ami-1.0").replace("$model", name)
+    return PixitError(
+        f"{name}: is a pipeline of pyannote.audio ({one_line(pipeline.get('name'))}), expected the model in it; "
+        f"pass {found} instead"
+    )
+
+
+def import_pyannote(path: Path | str, stable_layer_norm: bool | None = None) -> ToTaToNet:
     """Read a ToTaToNet that pyannote.audio 3 or 4 saved, without pyannote.audio; see `read_pyannote`."""
     path = Path(path)
-    config, state = read_pyannote(path)
+    config, state = read_pyannote(path, stable_layer_norm)
     return cast("ToTaToNet", _build_filled("ToTaToNet", config, path, state, path, rename_like))
 
 
@@ -147,7 +168,7 @@ def _find_model(name: str, revision: str | None, token: str | None, cache_dir: P
     hub_errors: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
     repository, revision = f"{named[1]}/{named[2]}", revision or named[3]
     try:
-        for wanted in ([CONFIG, WEIGHTS], [PYANNOTE]):
+        for wanted in ([CONFIG, WEIGHTS], [PYANNOTE], [PIPELINE]):
             snapshot = huggingface_hub.snapshot_download(
                 repository, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=wanted
             )

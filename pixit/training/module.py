@@ -109,6 +109,25 @@ class PixITModule(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Limit the norm of the gradient, of WavLM and of the rest each by itself unless the settings say otherwise.
+
+        As pyannote.audio does, whose two optimizers are clipped one after the other.
+        """
+        if not gradient_clip_val:
+            return
+        parts: dict[str, list[Tensor]] = {}
+        for group in optimizer.param_groups:
+            name = "wavlm" if self.optimizer_settings.clip_apart and group.get("name") == "wavlm" else "rest"
+            parts.setdefault(name, []).extend(group["params"])
+        for parameters in parts.values():
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
     def _listen(self, mixtures: Tensor) -> LocalOutput:
         """Return what the network says of mixtures (M, 1, T), in full precision."""
         output: LocalOutput = self.model(mixtures)

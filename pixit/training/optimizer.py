@@ -22,6 +22,9 @@ class OptimizerSettings(Settings):
     )
     learning_rate: float = Field(3e-4, gt=0, description="learning rate of all but WavLM")
     wavlm_learning_rate: float = Field(1e-5, ge=0, description="learning rate of WavLM; 0 freezes it")
+    clip_apart: bool = Field(
+        True, description="limit the gradients of WavLM and of the rest each by itself; else their joint norm"
+    )
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
     warmup_steps: int = Field(0, ge=0, description="steps in which the learning rates rise from 0")
     schedule: Literal["constant", "cosine"] = Field("constant", description="course of the learning rates")
