@@ -34,6 +34,14 @@ class AudioInfo:
     duration_s: float | None
 
 
+def check_local(name: str | Path) -> None:
+    """Raise a PixitError for an address on the network, and for ``-``: recordings are read more than once."""
+    if str(name) == "-":
+        raise PixitError("-: recordings are read from files, more than once; save what is piped to one first")
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(name)) and not Path(name).exists():
+        raise PixitError(f"{name}: is an address; pixit reads files and opens no network: download it first")
+
+
 def read_info(path: str | Path) -> AudioInfo:
     """Read the header of an audio file.
 
@@ -44,6 +52,7 @@ def read_info(path: str | Path) -> AudioInfo:
         or (wav, aiff, rf64) more than 0.1 s shorter than its header promises. A truncated flac shows only when
         it is decoded.
     """
+    check_local(path)
     path = Path(path)
     try:
         str(path).encode()

@@ -27,6 +27,11 @@ def check_outputs(ctx: click.Context, option: click.Parameter, outputs: tuple[Pa
     return outputs
 
 
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: lines to copy."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
 device_option = click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
 format_option = click.option(
     "--format", type=click.Choice(list(FORMATS.values())), default="text", show_default=True
@@ -38,7 +43,7 @@ outputs_option = click.option(
     callback=check_outputs,
     help=f"write the table to a file: {', '.join(FORMATS)}; may be repeated",
 )
-quiet_option = click.option("--quiet", is_flag=True, help="print errors only")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="print errors only")
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting, as section.key=value"
 )
@@ -48,7 +53,8 @@ class SettingsCommand(click.Command):
     """A command with options for fields of a settings class, which show its defaults and descriptions.
 
     The class, ``"module.Class"``, is imported only when the command runs or shows its help: it takes a second.
-    `fields` names the option of each field; one that is not given is None, a pair of numbers is as ``2-4``.
+    `fields` names the option of each field (several names are divided by slashes); one that is not given is None, a
+    pair of numbers is as ``2-4``.
     """
 
     def __init__(self, *args: Any, settings: str, fields: dict[str, str], **kwargs: Any) -> None:
@@ -65,7 +71,7 @@ class SettingsCommand(click.Command):
             default = "-".join(map(str, field.default)) if is_pair else str(field.default)
             options.append(
                 click.Option(
-                    [option, name],
+                    [*option.split("/"), name],
                     type=str if is_pair else field.annotation,
                     metavar="MIN-MAX" if is_pair else None,
                     help=f"{field.description or name.replace('_', ' ')}  [default: {default}]",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pixit.cli.console import PATH, progress, say
+from pixit.cli.console import PATH, examples, progress, say
 from pixit.evaluation.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -29,12 +29,14 @@ SUMMARY = [
 ]
 
 
-@click.group()
+@click.group(epilog=examples("pixit data check database.yml"))
 def data() -> None:
     """Look after databases of recordings."""
 
 
-@data.command()
+@data.command(
+    epilog=examples("pixit data check database.yml", "pixit data check database.yml --full -o findings.csv")
+)
 @click.argument("database", required=False, type=PATH)
 @click.option(
     "--protocol", help="name of its protocol, as AMI-SDM.SpeakerDiarization.only_words  [default: all]"
@@ -47,7 +49,7 @@ def data() -> None:
 )
 @click.option("--full", is_flag=True, help="decode all audio, not only its ends")
 @click.option("-o", "--output", type=PATH, help="write the findings to a .csv, .json, .md or .txt file")
-@click.option("--quiet", is_flag=True, help="print errors and warnings only")
+@click.option("-q", "--quiet", is_flag=True, help="print errors and warnings only")
 @click.pass_context
 def check(
     ctx: click.Context,

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import PATH, quiet_option, say, warn
+from pixit.cli.console import PATH, examples, quiet_option, say, warn
 
 FORMATS = ["audacity", "textgrid", "elan", "csv", "srt", "vtt", "table", "rttm", "uem", "lab"]
 
 
-@click.command()
+@click.command(
+    epilog=examples("pixit export separated --to textgrid", "pixit export words.stm --to srt -o words.srt")
+)
 @click.argument("inputs", nargs=-1, required=True, type=PATH)
 @click.option("--to", required=True, type=click.Choice(FORMATS), help="format to write")
 @click.option(

@@ -7,10 +7,15 @@ from typing import Any
 
 import click
 
-from pixit.cli.console import PATH, progress, quiet_option, warn
+from pixit.cli.console import PATH, examples, progress, quiet_option, warn
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pixit report separated",
+        "pixit report separated/meeting --reference meeting.rttm --transcript meeting.stm -o meeting.html",
+    )
+)
 @click.argument("results", nargs=-1, required=True, metavar="DIR...", type=PATH)
 @click.option("--reference", type=PATH, metavar="RTTM", help="who spoke when, by the reference")
 @click.option(

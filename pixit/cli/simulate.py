@@ -12,6 +12,7 @@ from pixit.cli.console import (
     PATH,
     SettingsCommand,
     collect_overrides,
+    examples,
     progress,
     quiet_option,
     say,
@@ -24,7 +25,8 @@ paths_option = partial(click.option, multiple=True, type=PATH)
 @click.command(
     cls=SettingsCommand,
     settings="pixit.simulation.simulate.MeetingSettings",
-    fields={"duration_s": "--duration", "num_speakers": "--speakers"},
+    fields={"duration_s": "--duration", "num_speakers": "-n/--speakers/--num-speakers"},
+    epilog=examples("pixit simulate --speech utterances/ --turns rttm/ -n 2-4 --train 100 -o simulated"),
 )
 @paths_option("--speech", required=True, help="folder of utterances, a folder each speaker; may be repeated")
 @paths_option(
