@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pixit.files import read_text
 from pixit.types import PixitError, one_line
 
 
@@ -22,9 +23,16 @@ class Settings(BaseModel):
     """Base of all settings: immutable, and without room for unknown keys."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
 
+
+YAML_BYTES, YAML_VALUES = 1 << 20, 100_000
+"""What the largest sensible configuration is far below."""
 
 S = TypeVar("S", bound=Settings)
 
@@ -71,12 +79,7 @@ def settings_from_mapping(kind: type[S], tree: Mapping[str, Any], source: str) -
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
     """Return the mapping that a YAML file holds (empty for an empty file)."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise PixitError(f"{path}: cannot be read as a YAML file ({reason})") from None
-    tree = _parse_yaml(text, str(path)) or {}
+    tree = _parse_yaml(read_text(Path(path), "a YAML file", YAML_BYTES), str(path)) or {}
     if not isinstance(tree, dict):
         raise PixitError(f"{path}: expected a YAML mapping (key: value), found {type(tree).__name__}")
     return tree
@@ -84,9 +87,41 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def _parse_yaml(text: str, source: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader
+        loader = _Loader(text)  # a SafeLoader
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _count_values(node, {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         raise PixitError(f"{source}: is not valid YAML: {one_line(error, 1000)}") from None
+    except RecursionError:
+        raise PixitError(f"{source}: is not valid YAML: nested too deeply") from None
+    except (
+        ValueError,
+        ArithmeticError,
+    ) as error:  # a date that does not exist, a number of thousands of digits
+        raise PixitError(f"{source}: is not valid YAML: {one_line(error)}") from None
+
+
+def _count_values(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Return how many values a node has with all that its aliases stand for; a ValueError for too many.
+
+    Aliases of aliases ("billion laughs") are small in the file and in memory, until somebody walks through them.
+    """
+    if id(node) not in known:
+        known[id(node)] = None  # until it is counted
+        inside = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for item in inside for part in (item if isinstance(item, tuple) else (item,)))
+        known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
+    if (count := known[id(node)]) is None:
+        raise ValueError("an alias stands for what it is part of")
+    if count > YAML_VALUES:
+        raise ValueError(f"its aliases stand for more than {YAML_VALUES} values")
+    return count
 
 
 def _put(tree: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -111,12 +146,19 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
         message = " ".join(first["msg"].removeprefix("Value error, ").split())
         if first["type"] != "value_error":  # pydantic's own: "Input should be …"
             message = message[:1].lower() + message[1:]
-        value = repr(first["input"])
-        return f"{where}{message}, found {value if len(value) <= 80 else value[:77] + '...'}"
+        return f"{where}{message}, found {_shown(first['input'])}"
     known = _keys_at(kind, [str(part) for part in first["loc"][:-1]])
     near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
     return f"unknown key {path!r}; {hint}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        text = f"a {type(value).__name__} of too many digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _keys_at(kind: type[BaseModel], path: list[str]) -> list[str]:

@@ -3,23 +3,61 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import pickle
 import re
 import secrets
 import shutil
+import stat
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pixit.types import PixitError
+from pixit.types import PixitError, one_line
+
+NAME_BYTES = 200
+"""Longest name of a file without ending: file systems take 255 bytes."""
+TEXT_BYTES = 1 << 28
+"""Longest text that is read: hundreds of meetings of many hours."""
 
 
 def file_name(name: str) -> str:
-    """Make a name fit for files and RTTM: white space and what file systems refuse become underscores."""
-    safe = re.sub(r'[\s<>:"/\\|?*\x00-\x1f\x7f]', "_", name)
-    return re.sub(r"^\.+", "_", safe) or "_"
+    """Make a name fit for files and RTTM: white space and what file systems refuse become underscores.
+
+    One that is too long for them is cut, and ends with a hash of the whole.
+    """
+    safe = re.sub(r'[\s<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]', "_", name)
+    safe = re.sub(r"^\.+", "_", safe) or "_"
+    if len(encoded := safe.encode()) > NAME_BYTES:
+        digest = hashlib.sha256(encoded).hexdigest()[:8]
+        safe = f"{encoded[: NAME_BYTES - 9].decode(errors='ignore')}-{digest}"
+    return safe
+
+
+def real_path(path: Path) -> Path:
+    """Return where a path leads; other than `Path.resolve` it takes links that lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value as a cell of a CSV file: text that a spreadsheet would compute gets an apostrophe before it.
+
+    That is any text that begins as a formula does (OWASP, "CSV injection"); numbers stay numbers. A carriage return,
+    which not every version of Python quotes, becomes a space: it would begin a row.
+    """
+    if not isinstance(value, str):
+        return value
+    apostrophe = "'" if value.startswith(_FORMULA) else ""
+    return apostrophe + value.replace("\r", " ")
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def list_files(folder: Path, endings: Collection[str]) -> list[Path]:
@@ -33,14 +71,61 @@ def list_files(folder: Path, endings: Collection[str]) -> list[Path]:
     ]
 
 
-def read_text(path: Path, kind: str) -> str:
-    """Read UTF-8 text, with or without byte order mark; a PixitError names the `kind` that was expected."""
+def check_file(path: Path, kind: str) -> None:
+    """Raise a PixitError if there is a pipe or a device at `path`: reading it might never end."""
     try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # is told, better, by who opens it
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        what = "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+        raise PixitError(f"{path}: is {what}, expected {kind}; save it to a file first")
+
+
+def read_text(path: Path, kind: str, most_bytes: int = TEXT_BYTES) -> str:
+    """Read UTF-8 text, with or without byte order mark; a PixitError names the `kind` that was expected."""
+    check_file(path, kind)
+    try:
+        if (size := path.stat().st_size) > most_bytes:
+            raise PixitError(
+                f"{path}: has {size_text(size)}, expected {kind} of at most {size_text(most_bytes)}"
+            )
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise PixitError(f"{path}: cannot be read as {kind} ({error.strerror})") from None
     except UnicodeDecodeError:
         raise PixitError(f"{path}: is not UTF-8 text, expected {kind}") from None
+    except ValueError:
+        raise PixitError(f"{str(path)!a}: is no name of a file, expected {kind}") from None
+
+
+def read_json(path: Path, kind: str) -> Any:
+    """Read JSON; a PixitError names the `kind` that was expected."""
+    return parse_json(read_text(path, kind), str(path), kind)
+
+
+def parse_json(text: str, source: str, kind: str) -> Any:
+    """Parse JSON from `source`; a PixitError if it is none, or nested too deeply. Half a character becomes U+FFFD."""
+    try:
+        tree = json.loads(text)
+        if "\\u" in text:  # of a pair of surrogates, one may stand alone
+            units = json.dumps(tree, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+            tree = json.loads(units.decode("utf-16-le", "replace"))
+    except json.JSONDecodeError as error:
+        raise PixitError(f"{source}:{error.lineno}: is not JSON ({error.msg}), expected {kind}") from None
+    except RecursionError:
+        raise PixitError(f"{source}: is not JSON of a sensible depth, expected {kind}") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise PixitError(f"{source}: is not JSON ({one_line(error)}), expected {kind}") from None
+    return tree
+
+
+def size_text(num_bytes: int) -> str:
+    """Return a size for people: ``"1.2 GB"``."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.1f} {unit}"
+    return f"{num_bytes} bytes"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -124,6 +209,7 @@ def read_pickle(path: Path, expected: str, allow: Collection[Any] = (), **option
     """
     import torch
 
+    check_file(path, expected)
     earlier = torch.serialization.get_safe_globals()
     torch.serialization.add_safe_globals([*allow])
     try:
@@ -147,6 +233,13 @@ _PICKLE_ERRORS = (
     *(pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError),
     *(AttributeError, EOFError, ArithmeticError, AssertionError),
 )
+
+
+ARRAY_ERRORS = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError),
+)
+"""What reading damaged files of NumPy's ends in."""
 
 
 def file_hash(path: Path | str) -> str:

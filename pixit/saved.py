@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pixit.files import file_name
+from pixit.files import file_name, read_text, real_path
 from pixit.types import PixitError
 
 TIMELINE = "timeline.png"
@@ -23,15 +23,19 @@ JOURNAL = ".transcription.jsonl"
 """Endings of what ``pixit transcribe`` writes beside the folder NAME, after NAME; the best transcript first."""
 
 
-class TurnEntry(BaseModel):
+class _Entry(BaseModel):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class TurnEntry(_Entry):
     """A turn, in seconds."""
 
     speaker: str
-    start: float
+    start: float = Field(ge=0)
     end: float
 
 
-class TrackEntry(BaseModel):
+class TrackEntry(_Entry):
     """The track of a speaker."""
 
     file: str
@@ -39,16 +43,27 @@ class TrackEntry(BaseModel):
     clipped_samples: int
 
 
-class Description(BaseModel):
+class Description(_Entry):
     """The JSON file of a result; its names are those of the field, times in seconds."""
 
     uri: str
     duration: float
-    sample_rate: int
-    num_samples: int
+    sample_rate: int = Field(ge=1)
+    num_samples: int = Field(ge=0)
     tracks: dict[str, TrackEntry]
     settings: dict[str, Any]
     diarization: list[TurnEntry]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Description:
+        """Check that turns end after they start, and that settings which are read again are of their kinds."""
+        for turn in self.diarization:
+            if turn.end < turn.start:
+                raise ValueError(f"a turn of {turn.speaker!r} ends before it starts")
+        for name, kind in {"request": dict, "source": str, "warnings": list}.items():
+            if not isinstance(self.settings.get(name, kind()), kind):
+                raise ValueError(f"settings.{name} is a {type(self.settings[name]).__name__}")
+        return self
 
     def files(self, name: str) -> set[str]:
         """Return the names of all files of the result in the folder `name`."""
@@ -65,7 +80,7 @@ def read_description(folder: Path) -> Description:
         If the folder does not hold a result, or one whose turns and tracks have other speakers.
     """
     _finish_change(folder)
-    path = folder / f"{folder.resolve().name}.json"
+    path = folder / f"{real_path(folder).name}.json"
     description = _parse(path)
     if lost := {turn.speaker for turn in description.diarization} - set(description.tracks):
         raise PixitError(
@@ -82,7 +97,7 @@ def check_free(target: Path, overwrite: bool) -> None:
     if not overwrite:
         raise PixitError(f"{target}: exists already; overwrite it, or choose another folder")
     _finish_change(target)
-    own = _parse(target / f"{target.resolve().name}.json").files(target.name) | {UNFINISHED}
+    own = _parse(target / f"{real_path(target).name}.json").files(target.name) | {UNFINISHED}
     foreign = sorted(path.name for path in target.iterdir() if path.name not in own)
     if foreign:
         raise PixitError(f"{target}: holds {foreign[0]}, which is not part of the result; move it elsewhere")
@@ -107,7 +122,7 @@ def check_speaker(place: Path | str, name: str) -> None:
 
 def files_beside(folder: Path, endings: tuple[str, ...] = (*TRANSCRIPTS, JOURNAL)) -> list[Path]:
     """Return those of the files NAME.ENDING beside the folder NAME that exist, in the order of the endings."""
-    folder = folder.resolve()
+    folder = real_path(folder)
     paths = [folder.parent / f"{folder.name}{ending}" for ending in endings]
     return [path for path in paths if path.is_file()]
 
@@ -141,7 +156,7 @@ def changed_folder(folder: Path) -> Iterator[Path]:
 
 def _finish_change(folder: Path) -> None:
     """Carry out the change that lies in a result's folder, from where it was interrupted, if there is one."""
-    change, name = folder / CHANGE, folder.resolve().name
+    change, name = folder / CHANGE, real_path(folder).name
     if not change.is_dir():
         return
     try:
@@ -170,12 +185,10 @@ def _cannot_be_changed(folder: Path, error: OSError) -> PixitError:
 
 
 def _parse(path: Path) -> Description:
+    if not path.exists():
+        raise PixitError(f"{path}: cannot be read (no such file); expected the folder of a result")
     try:
-        return Description.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise PixitError(
-            f"{path}: cannot be read ({error.strerror}); expected the folder of a result"
-        ) from None
+        return Description.model_validate_json(read_text(path, "the description of a result"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -7,6 +7,7 @@ order of axes is always (batch, speaker, time).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,15 @@ class PixitError(Exception):
 def one_line(error: object, most: int = 200) -> str:
     """Return what another library's error says, as part of a line of ours."""
     return " ".join(str(error).split())[:most]
+
+
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What would steer a terminal, turn its text around or cannot be encoded; names of files may hold all of it."""
+
+
+def printable(text: str) -> str:
+    """Return text with what is `UNPRINTABLE` in it written out, in the way of JSON."""
+    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 @dataclass(frozen=True)

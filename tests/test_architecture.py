@@ -28,7 +28,7 @@ VOCABULARY = [f"!pixit.{name}" for name in ("types", "config", "files", "windows
 FORBIDDEN = {
     # who: what it never imports (a name stands for all that is in it)
     "pixit.types": ["pixit"],
-    "pixit.config": ["pixit", "!pixit.types"],
+    "pixit.config": ["pixit", "!pixit.types", "!pixit.files"],
     "pixit.files": ["pixit", "!pixit.types"],
     "pixit.windows": ["pixit", *VOCABULARY],
     "pixit.audio*": ["pixit", *VOCABULARY, "!pixit.audio"],

@@ -25,6 +25,7 @@ from pixit.audio import Audio, Track, TrackWriter
 from pixit.checkpoints import save_model
 from pixit.cli import cli
 from pixit.cli.console import collect_overrides
+from pixit.cli.evaluate import split_list
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
@@ -105,6 +106,52 @@ def test_help_and_version() -> None:
     shown = run("--help").output
     assert all(command in shown for command in ("separate", "train", "simulate"))
     assert run("separate", "-h").exit_code == 0
+
+
+def test_a_file_in_place_of_a_command_is_separated(fake: FakeSeparator, tmp_path: Path) -> None:
+    done = run(write(tmp_path / "a.wav"), "-n", 2, "-q")
+    assert (done.exit_code, done.output, fake.calls[0]["num_speakers"]) == (0, "", 2)
+    assert (tmp_path / "separated" / "a").is_dir()
+    assert "missing.wav: cannot be read" in run("missing.wav").stderr
+
+
+def test_typing_errors_get_the_nearest_name(fake: FakeSeparator) -> None:
+    assert "No such command 'seperate'. Did you mean 'separate'?" in run("seperate", "a.wav").stderr
+    assert "Commands: separate, transcribe" in run("xyz").stderr
+    assert "--num-speakers" in run("separate", "--num-speaker", "2", "a.wav").stderr
+
+
+COMMANDS = [
+    *([name] for name in ("separate", "transcribe", "train", "simulate", "export", "report")),
+    *(["evaluate", name] for name in ("diarization", "separation", "transcript", "cpwer")),
+    ["data", "check"],
+]
+
+
+@pytest.mark.parametrize("command", [[], *COMMANDS])
+def test_every_help_ends_with_examples(command: list[str]) -> None:
+    shown = run(*command, "--help").output
+    assert f"Examples:\n    pixit {' '.join(command)}" in shown
+    assert "--quiet" not in shown or "-q, --quiet" in shown
+
+
+def test_metrics_have_the_same_option_everywhere() -> None:
+    for command in ("separation", "transcript"):
+        shown = run("evaluate", command, "--help").output
+        assert "--metric, --metrics" in shown
+    assert split_list(None, None, ("si_sdr,SDR", "si-sdr")) == ("si_sdr", "sdr", "si_sdr")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_names_do_not_steer_the_terminal(fake: FakeSeparator, tmp_path: Path) -> None:
+    name = "a\x1b[31m\u202e\x9b[red]\nb"
+    good, bad = write(tmp_path / f"{name}.wav"), tmp_path / f"{name}.mp3"
+    bad.write_bytes(b"")
+    for result in (run("separate", good), run("separate", bad), run("separate", "--step", name, good)):
+        assert not re.search("[\x00-\x09\x0b-\x1f\x80-\x9f\u202e]", result.output)
+        assert (
+            "\\u001b[31m\\u202e\\u009b[red]" in result.output or r"\x1b[31m\u202e\x9b[red]" in result.output
+        )
 
 
 def test_options_show_the_defaults_of_the_settings() -> None:
@@ -247,10 +294,10 @@ def test_what_is_done_is_skipped(fake: FakeSeparator, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "options", "printed"),
     [
-        ("settings", ["--step", "0.5"], "separation"),
-        ("number", ["--num-speakers", "3"], "call"),
-        ("file", [], "source_sha256"),
-        ("model", [], "model_sha256"),
+        ("settings", ["--step", "0.5"], "step_s: 1.0, asked for 0.5"),
+        ("number", ["--num-speakers", "3"], "num_speakers: None, asked for 3"),
+        ("file", [], "another recording"),
+        ("model", [], "another model"),
         ("format", ["--format", "flac"], "format"),
     ],
 )

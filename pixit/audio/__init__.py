@@ -4,7 +4,7 @@ Lossless formats (wav, flac, aiff …) are decoded by libsndfile, everything els
 the ffmpeg inside PyAV. `recording` makes of it what the rest of the library reads.
 """
 
-from pixit.audio.decode import AudioInfo, Channel, Samples, read_info, resample_blocks
+from pixit.audio.decode import AudioInfo, Channel, Samples, check_local, read_info, resample_blocks
 from pixit.audio.recording import BLOCK_SAMPLES, Audio, AudioFile, MemoryAudio, open_audio
 from pixit.audio.tracks import OPUS_RATES_HZ, Track, TrackWriter, encode_clip
 
@@ -19,6 +19,7 @@ __all__ = [
     "Samples",
     "Track",
     "TrackWriter",
+    "check_local",
     "encode_clip",
     "open_audio",
     "read_info",

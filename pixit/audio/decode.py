@@ -16,6 +16,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from pixit.files import check_file
 from pixit.types import PixitError
 
 Samples = NDArray[np.float32]
@@ -49,6 +50,14 @@ class AudioInfo:
     duration_s: float | None
 
 
+def check_local(name: str | Path) -> None:
+    """Raise a PixitError for an address on the network, and for ``-``: recordings are read more than once."""
+    if str(name) == "-":
+        raise PixitError("-: recordings are read from files, more than once; save what is piped to one first")
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(name)) and not Path(name).exists():
+        raise PixitError(f"{name}: is an address; pixit reads files and opens no network: download it first")
+
+
 def read_info(path: str | Path) -> AudioInfo:
     """Read the header of an audio file.
 
@@ -59,13 +68,13 @@ def read_info(path: str | Path) -> AudioInfo:
         or (wav, aiff, rf64) more than 0.1 s shorter than its header promises. A truncated flac shows only when
         it is decoded.
     """
+    check_local(path)
     path = Path(path)
     try:
         str(path).encode()
     except UnicodeEncodeError:
         raise PixitError(f"{str(path)!a}: the name is not valid UTF-8; rename the file") from None
-    if path.is_fifo():  # opening it would wait for a writer, perhaps forever
-        raise PixitError(f"{path}: is a pipe, expected an audio file; save it to one first")
+    check_file(path, "an audio file")
     try:
         with path.open("rb") as file:
             is_empty = not file.read(1)

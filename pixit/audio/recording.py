@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK_SAMPLES = 1 << 18
+LOUDEST = 2.0**33
+"""Samples of 32-bit integers that were never scaled are smaller; energies of larger ones overflow."""
+MOST_CHANNELS = 64
+"""An array of more channels is one of (time, channel), if it is longer that way."""
 
 
 def _cut(blocks: Iterable[Samples], start: int, stop: int | None) -> Iterator[Samples]:
@@ -83,8 +88,8 @@ class Audio(ABC):
         self._configure(sample_rate_hz or source_rate_hz, channel)
 
     def _configure(self, sample_rate_hz: int, channel: Channel | None) -> None:
-        if min(self.source_rate_hz, sample_rate_hz) <= 0:
-            raise PixitError(f"{self.uri}: expected sample rates above 0, found {sample_rate_hz} Hz")
+        if (lowest := min(self.source_rate_hz, sample_rate_hz)) <= 0:
+            raise PixitError(f"{self.uri}: expected sample rates above 0, found {lowest} Hz")
         if channel not in (None, "best", "mean", *range(self.num_channels)):
             raise PixitError(
                 f"{self.uri}: has no channel {channel}; expected one of 0 to {self.num_channels - 1}, best or mean"
@@ -163,6 +168,10 @@ class Audio(ABC):
                 raise PixitError(
                     f"{self.uri}: holds NaN or infinite samples, first at {at_s:.3f} s; repair it"
                 )
+            if (peak := float(np.abs(mono).max(initial=0.0))) > LOUDEST:
+                raise PixitError(
+                    f"{self.uri}: holds samples as large as {peak:.3g}, where 1 is full scale; scale it down"
+                )
             position += len(mono)
             yield mono
 
@@ -225,6 +234,18 @@ class MemoryAudio(Audio):
                 f"{uri}: expected a floating point waveform (channel, time), "
                 f"found {array.dtype} of shape {array.shape}"
             )
+        if array.shape[0] > max(MOST_CHANNELS, array.shape[1]):
+            raise PixitError(
+                f"{uri}: has shape {array.shape}, that is {array.shape[0]} channels of {array.shape[1]} samples; "
+                "expected (channel, time): transpose it"
+            )
+        try:
+            source_rate_hz = operator.index(source_rate_hz)
+        except TypeError:
+            if int(source_rate_hz if isinstance(source_rate_hz, float) else 0) != source_rate_hz:
+                raise PixitError(
+                    f"{uri}: expected a sample rate in whole Hz, found {source_rate_hz!r}"
+                ) from None
         self.waveform: Samples = array.astype(np.float32, copy=False)
         num_channels, num_samples = array.shape
         super().__init__(int(source_rate_hz), num_channels, num_samples, sample_rate_hz, channel, uri)

@@ -15,6 +15,7 @@ import importlib
 import inspect
 import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,14 +24,18 @@ import torch
 from torch import Tensor, nn
 
 from pixit.checkpoints.pyannote import read_pyannote, rename_like
-from pixit.files import file_hash, whole_folder
+from pixit.config import read_yaml
+from pixit.files import check_file, file_hash, read_json, whole_folder
 from pixit.types import PixitError, one_line
 
 if TYPE_CHECKING:
     from pixit.models.totatonet import ToTaToNet
 
 FORMAT = 1
-WEIGHTS, CONFIG, PYANNOTE = "model.safetensors", "config.json", "pytorch_model.bin"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+PYANNOTE, PIPELINE = "pytorch_model.bin", "config.yaml"
+LARGEST_SIZE = 200_000
+"""Of anything in a configuration: samples a second, channels, units."""
 ARCHITECTURES = {
     "ToTaToNet": "pixit.models.totatonet",
     "SpeakerEncoder": "pixit.models.embedders",
@@ -38,6 +43,13 @@ ARCHITECTURES = {
     "EcapaTdnn": "pixit.models.embedders",
 }
 """Class -> module that holds it, imported when a checkpoint asks for it."""
+
+
+BUILDING_ERRORS = (
+    *(PixitError, TypeError, ValueError, LookupError, ArithmeticError, RuntimeError),
+    *(AttributeError, AssertionError, NotImplementedError, MemoryError),
+)
+"""What building a network of wrong arguments ends in; most libraries do not check them."""
 
 
 def save_model(
@@ -110,6 +122,8 @@ def load_model(
     source = _find_model(str(path_or_name), revision, token, cache_dir)
     if source.is_dir() and not (source / CONFIG).exists() and (source / PYANNOTE).exists():
         source = source / PYANNOTE
+    if source.is_dir() and not (source / CONFIG).exists() and (source / PIPELINE).exists():
+        raise _is_pipeline(source / PIPELINE, str(path_or_name))
     model: nn.Module = _load_folder(source) if source.is_dir() else import_pyannote(source)
     try:
         return model.to(device).eval()
@@ -117,13 +131,28 @@ def load_model(
         raise PixitError(f"device {str(device)!r}: cannot be used ({one_line(error)}); try cpu") from None
 
 
-def import_pyannote(path: Path | str) -> ToTaToNet:
+def _is_pipeline(path: Path, name: str) -> PixitError:
+    """Return what to say of a repository of pyannote.audio that holds a pipeline, which names its models."""
+    pipeline = read_yaml(path).get("pipeline")
+    if not isinstance(pipeline, dict):
+        return PixitError(
+            f"{name}: holds no model, but {PIPELINE}; expected {CONFIG} and {WEIGHTS}, or {PYANNOTE}"
+        )
+    parameters = pipeline.get("params")
+    model = parameters.get("segmentation") if isinstance(parameters, dict) else None
+    model = model.get("checkpoint") if isinstance(model, dict) else model
+    found = one_line(model or "pyannote/separation-ami-1.0").replace("$model", name)
+    return PixitError(
+        f"{name}: is a pipeline of pyannote.audio ({one_line(pipeline.get('name'))}), expected the model in it; "
+        f"pass {found} instead"
+    )
+
+
+def import_pyannote(path: Path | str, stable_layer_norm: bool | None = None) -> ToTaToNet:
     """Read a ToTaToNet that pyannote.audio 3 or 4 saved, without pyannote.audio; see `read_pyannote`."""
     path = Path(path)
-    config, state = read_pyannote(path)
-    model = cast("ToTaToNet", _build("ToTaToNet", config, path))
-    _fill(model, rename_like(state, model.state_dict()), path)
-    return model
+    config, state = read_pyannote(path, stable_layer_norm)
+    return cast("ToTaToNet", _build_filled("ToTaToNet", config, path, state, path, rename_like))
 
 
 def _find_model(name: str, revision: str | None, token: str | None, cache_dir: Path | str | None) -> Path:
@@ -144,7 +173,7 @@ def _find_model(name: str, revision: str | None, token: str | None, cache_dir: P
     hub_errors: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
     repository, revision = f"{named[1]}/{named[2]}", revision or named[3]
     try:
-        for wanted in ([CONFIG, WEIGHTS], [PYANNOTE]):
+        for wanted in ([CONFIG, WEIGHTS], [PYANNOTE], [PIPELINE]):
             snapshot = huggingface_hub.snapshot_download(
                 repository, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=wanted
             )
@@ -160,12 +189,10 @@ def _find_model(name: str, revision: str | None, token: str | None, cache_dir: P
 
 def _load_folder(folder: Path) -> nn.Module:
     weights, path = folder / WEIGHTS, folder / CONFIG
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PixitError(f"{path}: cannot be read ({error.strerror}); expected a model's folder") from None
-    except ValueError as error:
-        raise PixitError(f"{path}: is not valid JSON ({one_line(error)}); fetch the model again") from None
+    if not path.exists():
+        raise PixitError(f"{path}: cannot be read (No such file); expected a model's folder")
+    description = read_json(path, f"the {CONFIG} of a model's folder")
+    check_file(weights, "the model's weights")
     for key, kind in {"format": int, "architecture": str, "config": dict, "sha256": str}.items():
         if not isinstance(description, dict) or not isinstance(description.get(key), kind):
             raise PixitError(f"{path}: lacks {key!r}; expected the {CONFIG} of a pixit model")
@@ -187,7 +214,46 @@ def _load_folder(folder: Path) -> nn.Module:
         raise PixitError(
             f"{weights}: is not a safetensors file ({one_line(error)}); fetch it again"
         ) from None
-    return _fill(_build(description["architecture"], description["config"], path), state, weights)
+    return _build_filled(description["architecture"], description["config"], path, state, weights)
+
+
+def _build_filled(
+    architecture: str,
+    config: dict[str, Any],
+    source: Path,
+    state: dict[str, Tensor],
+    weights: Path,
+    rename: Callable[..., dict[str, Tensor]] = lambda state, expected: state,
+) -> nn.Module:
+    """Construct a model and load its weights; `source` and `weights` are the files to name in errors.
+
+    A configuration of other sizes than the weights have is refused before any memory is taken for it.
+    """
+    for key, number in _numbers(config):
+        most = len(state) if re.search("layer|repeat|block", key) else LARGEST_SIZE
+        if abs(number) > most:
+            raise PixitError(
+                f"{source}: found {key}={number:.12g}, expected at most {most} with these weights"
+            )
+    with torch.device("meta"):
+        expected = _build(architecture, config, source).state_dict()
+    _check_shapes(expected, rename(state, expected), weights)
+    model = _build(architecture, config, source)
+    model.load_state_dict(rename(state, model.state_dict()))
+    return model
+
+
+def _numbers(tree: Any) -> Iterator[tuple[str, int]]:
+    """Yield the whole numbers of a configuration with the keys that they stand under."""
+    waiting = [("", tree)]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, int) and not isinstance(value, bool):
+            yield key, value
+        elif isinstance(value, dict):
+            waiting += [(str(name), inside) for name, inside in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(key, inside) for inside in value]
 
 
 def _build(architecture: str, config: dict[str, Any], source: Path) -> nn.Module:
@@ -204,14 +270,13 @@ def _build(architecture: str, config: dict[str, Any], source: Path) -> nn.Module
             raise PixitError(f"{source}: {architecture} takes no {key!r}; did you mean {near[0]!r}?")
     try:
         model: nn.Module = kind(**config)
-    except (PixitError, TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+    except BUILDING_ERRORS as error:
         raise PixitError(f"{source}: its {architecture} cannot be built ({one_line(error)})") from None
     return model
 
 
-def _fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> nn.Module:
-    """Load weights, every one of them; `source` is the file to name in errors."""
-    expected = model.state_dict()
+def _check_shapes(expected: dict[str, Tensor], state: dict[str, Tensor], source: Path) -> None:
+    """Raise PixitError if weights are not those that are expected; `source` is the file to name in errors."""
     for name in sorted(set(expected) | set(state)):
         if name not in state or name not in expected:
             raise PixitError(f"{source}: {'lacks' if name in expected else 'has an unknown'} weight {name!r}")
@@ -220,5 +285,3 @@ def _fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> nn.Module
                 f"{source}: weight {name!r} has shape {tuple(state[name].shape)}, "
                 f"its configuration asks for {tuple(expected[name].shape)}"
             )
-    model.load_state_dict(state)
-    return model

@@ -41,17 +41,23 @@ class Resolution(Enum):
     CHUNK = 2
 
 
+PUBLISHED_WAVLMS = {(1024, 24, "layer"): True, (768, 12, "group"): False}
+"""Hidden size, layers and norm of the convolutions of WavLM-large and WavLM-base -> ``do_stable_layer_norm``."""
+
 STAND_INS = (Specifications, Problem, Resolution)
 for _stand_in in STAND_INS:
     _stand_in.__module__ = "pyannote.audio.core.task"  # the name under which pickles ask for it
 
 
-def read_pyannote(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_pyannote(
+    path: Path, stable_layer_norm: bool | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read a ToTaToNet that pyannote.audio 3 or 4 saved: arguments of ours, and weights under its names.
 
     The number of sources, the use of WavLM and its sizes, which these checkpoints (``pytorch_model.bin``, or
-    another of a training) do not state, are read off the weights. A PixitError if the file is missing,
-    damaged, no ToTaToNet, or asks for code to be run.
+    another of a training) do not state, are read off the weights. They do not show WavLM's
+    ``do_stable_layer_norm``: that is known of WavLM-large and WavLM-base, and must be given for others. A PixitError
+    if it is not, or if the file is missing, damaged, no ToTaToNet, or asks for code to be run.
     """
     expected = "a whole checkpoint of pyannote.audio"
     checkpoint = read_pickle(path, expected, [*STAND_INS, torch.torch_version.TorchVersion])
@@ -63,10 +69,26 @@ def read_pyannote(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not all(isinstance(tensor, Tensor) for tensor in state.values()):
             raise PixitError(f"{path}: its state_dict does not hold tensors only; expected a ToTaToNet")
         config = _config_of(checkpoint["hyper_parameters"], info["specifications"], state)
+        _settle_layer_norm(config["wavlm"], stable_layer_norm, path)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise PixitError(f"{path}: is not a ToTaToNet of pyannote.audio ({reason}); expected one") from None
     return config, state
+
+
+def _settle_layer_norm(wavlm: dict[str, Any] | None, given: bool | None, path: Path) -> None:
+    """Say whether WavLM's layers are normalised before or after attention: both have the same weights."""
+    if wavlm is None:
+        return
+    sizes = wavlm["hidden_size"], wavlm["num_hidden_layers"], wavlm["feat_extract_norm"]
+    stable = PUBLISHED_WAVLMS.get(sizes) if given is None else given
+    if stable is None:
+        raise PixitError(
+            f"{path}: its WavLM has the sizes of no published one (hidden_size={sizes[0]}, "
+            f"num_hidden_layers={sizes[1]}, feat_extract_norm={sizes[2]}), and do_stable_layer_norm does not show in "
+            "weights; give it: pixit.checkpoints.native.import_pyannote(path, stable_layer_norm=…)"
+        )
+    wavlm["do_stable_layer_norm"] = stable
 
 
 def rename_like(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -93,11 +115,16 @@ def _config_of(given: dict[str, Any], specifications: Any, state: dict[str, Tens
     # theirs rounds the number of encoder frames per diarization frame down, ours wants the rate that results
     pooling = int(sample_rate_hz / (given.get("diar") or {}).get("frames_per_second", 125) / stride)
     num_outputs, bottleneck = state["masker.first_out.1.weight"].shape[:2]
+    dprnn = dict(given.get("dprnn") or {})
+    if (
+        dprnn.get("use_mulcat") is False
+    ):  # what ours is; asteroid's other way stays and is refused by its name
+        del dprnn["use_mulcat"]
     first = specifications[0] if isinstance(specifications, tuple) else specifications
     return {
         "n_sources": num_outputs // bottleneck,
         "encoder_decoder": encoder_decoder,
-        "masker": {"name": "dprnn"} | dict(given.get("dprnn") or {}),
+        "masker": {"name": "dprnn"} | dprnn,
         "linear": dict(given.get("linear") or {}),
         "diar": {"frames_per_second": sample_rate_hz / (stride * pooling)},
         "wavlm": _wavlm_config({k[6:]: v for k, v in state.items() if k.startswith("wavlm.")}),
@@ -116,9 +143,9 @@ def _wavlm_config(state: dict[str, Tensor]) -> dict[str, Any] | None:
     old, new = "weight_v", "parametrizations.weight.original1"
     position = "encoder.pos_conv_embed.conv."
     positions = state[position + old] if position + old in state else state[position + new]
-    # in every published WavLM, the variant with layer norms in its convolutions is also the "stable" one
     layer_norms = "feature_extractor.conv_layers.1.layer_norm.weight" in state
-    return {
+    masked = {} if "masked_spec_embed" in state else {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+    return masked | {
         "hidden_size": hidden_size,
         "num_hidden_layers": sum(name.endswith("attention.gru_rel_pos_const") for name in state),
         "num_attention_heads": state["encoder.layers.0.attention.gru_rel_pos_const"].shape[1],
@@ -130,5 +157,4 @@ def _wavlm_config(state: dict[str, Tensor]) -> dict[str, Any] | None:
         "num_conv_pos_embedding_groups": hidden_size // positions.shape[1],
         "num_buckets": state["encoder.layers.0.attention.rel_attn_embed.weight"].shape[0],
         "feat_extract_norm": "layer" if layer_norms else "group",
-        "do_stable_layer_norm": layer_norms,
     }

@@ -5,17 +5,19 @@ Everything heavy is imported by the command that needs it, so that ``pixit --hel
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import signal
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from pixit.cli.console import complain
-from pixit.types import PixitError
+from pixit.cli.console import complain, examples
+from pixit.types import PixitError, printable
 
 COMMANDS = {
     "separate": "separate",
@@ -74,11 +76,30 @@ class Commands(click.Group):
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """``pixit FILE…`` is ``pixit separate FILE…``; of anything else the nearest command is named."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("--"):
+            if _is_recording(name):
+                args = ["separate", *args]
+            elif near := difflib.get_close_matches(name, COMMANDS, n=1):
+                ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+            else:
+                ctx.fail(
+                    f"No such command, file or folder {name!r}. Commands: {', '.join(COMMANDS)}; a recording is "
+                    "separated"
+                )
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except PixitError as error:
             fail(ctx, error)
+        except click.ClickException as error:
+            raise click.UsageError(printable(error.format_message()), getattr(error, "ctx", None)) from None
         except ModuleNotFoundError as error:
             package = next((name for name in EXTRAS if f"{error.name}.".startswith(f"{name}.")), None)
             if package is None:
@@ -94,16 +115,31 @@ class Commands(click.Group):
             ctx.exit(130)
 
 
+def _is_recording(name: str) -> bool:
+    from pixit.formats.names import AUDIO_ENDINGS
+
+    return name == "-" or "://" in name or name.lower().endswith(AUDIO_ENDINGS) or Path(name).exists()
+
+
 def fail(ctx: click.Context, error: PixitError | str) -> NoReturn:
     """Print an error and end the program."""
     complain(error)
     ctx.exit(2)
 
 
-@click.group(cls=Commands, context_settings=CONTEXT)
-@click.version_option(message="pixit %(version)s", package_name="pixit-audio")
+@click.group(
+    cls=Commands,
+    context_settings=CONTEXT,
+    epilog=examples(
+        "pixit meeting.wav", "pixit separate meeting.wav -n 4 -o separated", "pixit report separated"
+    ),
+)
+@click.version_option(None, "-v", "-V", "--version", message="pixit %(version)s", package_name="pixit-audio")
 def cli() -> None:
-    """One clean audio track per speaker of a real meeting, and who spoke when."""
+    """One clean audio track per speaker of a real meeting, and who spoke when.
+
+    `pixit FILE…` is `pixit separate FILE…`.
+    """
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from typing import Any, get_origin
 import click
 
 from pixit.evaluation.tables import FORMATS, Table, check_path
-from pixit.types import PixitError
+from pixit.types import PixitError, printable
 
 # --- options --------------------------------------------------------------------------------------------
 
@@ -27,6 +27,11 @@ def check_outputs(ctx: click.Context, option: click.Parameter, outputs: tuple[Pa
     return outputs
 
 
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: lines to copy."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
 device_option = click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
 format_option = click.option(
     "--format", type=click.Choice(list(FORMATS.values())), default="text", show_default=True
@@ -38,7 +43,7 @@ outputs_option = click.option(
     callback=check_outputs,
     help=f"write the table to a file: {', '.join(FORMATS)}; may be repeated",
 )
-quiet_option = click.option("--quiet", is_flag=True, help="print errors only")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="print errors only")
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting, as section.key=value"
 )
@@ -48,7 +53,8 @@ class SettingsCommand(click.Command):
     """A command with options for fields of a settings class, which show its defaults and descriptions.
 
     The class, ``"module.Class"``, is imported only when the command runs or shows its help: it takes a second.
-    `fields` names the option of each field; one that is not given is None, a pair of numbers is as ``2-4``.
+    `fields` names the option of each field (several names are divided by slashes); one that is not given is None, a
+    pair of numbers is as ``2-4``.
     """
 
     def __init__(self, *args: Any, settings: str, fields: dict[str, str], **kwargs: Any) -> None:
@@ -65,7 +71,7 @@ class SettingsCommand(click.Command):
             default = "-".join(map(str, field.default)) if is_pair else str(field.default)
             options.append(
                 click.Option(
-                    [option, name],
+                    [*option.split("/"), name],
                     type=str if is_pair else field.annotation,
                     metavar="MIN-MAX" if is_pair else None,
                     help=f"{field.description or name.replace('_', ' ')}  [default: {default}]",
@@ -90,18 +96,18 @@ def collect_overrides(overrides: Iterable[str], **options: Any) -> list[str]:
 def say(line: str, quiet: bool = False) -> None:
     """Print a line."""
     if not quiet:
-        click.echo(line)
+        click.echo(printable(line))
 
 
 def complain(error: PixitError | str) -> None:
     """Print an error as one line."""
-    click.echo(f"pixit: error: {' '.join(str(error).split())}", err=True)
+    click.echo(printable(f"pixit: error: {' '.join(str(error).split())}"), err=True)
 
 
 def warn(notes: Iterable[str]) -> None:
     """Print what the user should know, each as one line."""
     for note in notes:
-        click.echo(f"pixit: warning: {' '.join(note.split())}", err=True)
+        click.echo(printable(f"pixit: warning: {' '.join(note.split())}"), err=True)
 
 
 def show_table(table: Table, format: str, outputs: Iterable[Path], quiet: bool = False) -> None:
@@ -147,7 +153,7 @@ class Bars:
         if self._progress is None:
             self._begin()
         name = self._name or getattr(file, "uri", file)
-        name = f"{name}: {step}" if name else step
+        name = printable(f"{name}: {step}" if name else step)
         if name not in self._bars:
             self._bars[name] = self._progress.add_task(name)
         self._progress.update(self._bars[name], total=total, completed=completed)
@@ -157,7 +163,8 @@ class Bars:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         percent = TextColumn("{task.percentage:3.0f} %")
-        columns = (TextColumn("{task.description}"), BarColumn(), percent, TimeRemainingColumn())
+        text = TextColumn("{task.description}", markup=False)
+        columns = (text, BarColumn(), percent, TimeRemainingColumn())
         console = Console(stderr=True)
         is_disabled = not self._is_shown or not console.is_terminal
         self._progress = Progress(*columns, console=console, transient=True, disable=is_disabled)

@@ -10,6 +10,7 @@ import click
 from pixit.cli.console import (
     PATH,
     device_option,
+    examples,
     format_option,
     outputs_option,
     progress,
@@ -21,7 +22,12 @@ from pixit.cli.transcribe import ATTRIBUTIONS
 from pixit.evaluation.transcript import NORMALIZERS
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pixit evaluate cpwer --database database.yml --references test.stm",
+        "pixit evaluate cpwer --database database.yml --references test.stm -o cpwer.csv",
+    )
+)
 @click.option("--database", type=PATH, help="database.yml  [default: pyannote.database's]")
 @click.option("--protocol", help="full name  [default: the only one of the database]")
 @click.option(
@@ -36,7 +42,7 @@ from pixit.evaluation.transcript import NORMALIZERS
 @click.option("--attribution", default="both", show_default=True, type=click.Choice([*ATTRIBUTIONS, "both"]))
 @click.option("--model", help="folder or hub name of a model, or of model and embedder together")
 @click.option("--embedder", help="folder or hub name of another speaker embedder")
-@click.option("--num-speakers", type=int, help="number of speakers of each recording, if known")
+@click.option("-n", "--num-speakers", type=int, help="number of speakers of each recording, if known")
 @click.option("--recognizer", default="pocketsphinx", show_default=True, help="as for pixit transcribe")
 @click.option("--language", help="code of the language, as en")
 @device_option
@@ -59,7 +65,7 @@ from pixit.evaluation.transcript import NORMALIZERS
 @set_option
 @format_option
 @outputs_option
-@click.option("--quiet", is_flag=True, help="print the table and errors only")
+@click.option("-q", "--quiet", is_flag=True, help="print the table and errors only")
 def cpwer(
     database: Path | None,
     protocol: str | None,

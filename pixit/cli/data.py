@@ -13,6 +13,7 @@ from pixit.cli.console import (
     PATH,
     SettingsCommand,
     collect_overrides,
+    examples,
     progress,
     quiet_option,
     say,
@@ -40,12 +41,14 @@ SUMMARY = [
 paths_option = partial(click.option, multiple=True, type=PATH)
 
 
-@click.group()
+@click.group(epilog=examples("pixit data check database.yml"))
 def data() -> None:
     """Look after databases of recordings."""
 
 
-@data.command()
+@data.command(
+    epilog=examples("pixit data check database.yml", "pixit data check database.yml --full -o findings.csv")
+)
 @click.argument("database", required=False, type=PATH)
 @click.option(
     "--protocol", help="name of its protocol, as AMI-SDM.SpeakerDiarization.only_words  [default: all]"
@@ -58,7 +61,7 @@ def data() -> None:
 )
 @click.option("--full", is_flag=True, help="decode all audio, not only its ends")
 @click.option("-o", "--output", type=PATH, help="write the findings to a .csv, .json, .md or .txt file")
-@click.option("--quiet", is_flag=True, help="print errors and warnings only")
+@click.option("-q", "--quiet", is_flag=True, help="print errors and warnings only")
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -121,7 +124,8 @@ def summarise(subset: SubsetReport) -> dict[str, Any]:
 @click.command(
     cls=SettingsCommand,
     settings="pixit.simulation.simulate.MeetingSettings",
-    fields={"duration_s": "--duration", "num_speakers": "--speakers"},
+    fields={"duration_s": "--duration", "num_speakers": "-n/--speakers/--num-speakers"},
+    epilog=examples("pixit simulate --speech utterances/ --turns rttm/ -n 2-4 --train 100 -o simulated"),
 )
 @paths_option("--speech", required=True, help="folder of utterances, a folder each speaker; may be repeated")
 @paths_option(

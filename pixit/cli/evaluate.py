@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import PATH, format_option, outputs_option, progress, quiet_option, show_table, warn
+from pixit.cli.console import (
+    PATH,
+    examples,
+    format_option,
+    outputs_option,
+    progress,
+    quiet_option,
+    show_table,
+    warn,
+)
 from pixit.cli.cpwer import cpwer
 from pixit.cli.verification import identification, verification
 from pixit.evaluation.diarization import CONVENTIONS, Diarizations, evaluate_diarization
@@ -14,15 +23,27 @@ from pixit.evaluation.transcript import NORMALIZERS, alignment_page, evaluate_tr
 from pixit.evaluation.word_errors import METRICS
 from pixit.files import write_text
 
+
+def split_list(ctx: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in an option that may be repeated, and may hold several divided by commas."""
+    names = (name.strip().lower().replace("-", "_") for text in value for name in text.split(","))
+    return tuple(name for name in names if name)
+
+
 EXISTING = click.Path(path_type=Path, exists=True)
 
 
-@click.group()
+@click.group(epilog=examples("pixit evaluate diarization reference/ separated/ -o der.csv"))
 def evaluate() -> None:
     """Score diarization, separation and transcripts of any system, and speaker embedders."""
 
 
-@evaluate.command()
+@evaluate.command(
+    epilog=examples(
+        "pixit evaluate diarization reference/ separated/ --uem test.uem -o der.csv",
+        "pixit evaluate diarization --database database.yml --protocol Mine.SpeakerDiarization.all separated/",
+    )
+)
 @click.argument("paths", nargs=-1, metavar="[REF] HYP", type=PATH)
 @click.option("--database", type=PATH, help="database.yml that gives reference and UEM")
 @click.option("--protocol", help="its name, as AMI-SDM.SpeakerDiarization.only_words")
@@ -92,7 +113,12 @@ def diarization(
     show_table(scores.table(), format, outputs)
 
 
-@evaluate.command()
+@evaluate.command(
+    epilog=examples(
+        "pixit evaluate separation simulated/references separated --metric si_sdr --region all --rttm rttm/",
+        "pixit evaluate separation meeting.wav separated/meeting --no-reference",
+    )
+)
 @click.argument("reference", metavar="REF_DIR", type=EXISTING)
 @click.argument("estimate", metavar="EST_DIR", type=EXISTING)
 @click.option(
@@ -114,7 +140,13 @@ def diarization(
     help="what to score; may be repeated  [default: whole, with --rttm all]",
 )
 @click.option(
-    "--metrics", default="si_sdr,sdr,pesq,stoi", show_default=True, metavar="LIST", help="some of them"
+    *("--metric", "--metrics", "metrics"),
+    default=("si_sdr", "sdr", "pesq", "stoi"),
+    show_default=True,
+    multiple=True,
+    callback=split_list,
+    metavar="LIST",
+    help="one or several divided by commas; may be repeated",
 )
 @click.option(
     "--segment",
@@ -132,7 +164,7 @@ def separation(
     mixture: Path | None,
     rttm: Path | None,
     regions: tuple[str, ...],
-    metrics: str,
+    metrics: tuple[str, ...],
     segment_s: float,
     outputs: tuple[Path, ...],
     quiet: bool,
@@ -159,8 +191,7 @@ def separation(
             table = statistics_table(statistics)
         else:
             chosen = REGIONS if "all" in regions or (rttm and not regions) else regions or ("whole",)
-            given = (name.strip().lower().replace("-", "_") for name in metrics.split(",") if name.strip())
-            options = ScoringOptions(tuple(chosen), tuple(given) or METRICS, segment_s)
+            options = ScoringOptions(tuple(chosen), metrics or METRICS, segment_s)
             scores, notes = evaluate_separation(reference, estimate, mixture, rttm, options, hook)
             origin = "that of --mixture" if mixture else "the sum of the references"
             table = separation_table(scores, options.regions, f"Separation; the mixture is {origin}")
@@ -168,17 +199,22 @@ def separation(
     show_table(table, "text", outputs, quiet)
 
 
-@evaluate.command()
+@evaluate.command(
+    epilog=examples(
+        "pixit evaluate transcript reference.stm separated/",
+        "pixit evaluate transcript reference.stm hypothesis/ --metric cpwer,tcpwer --html alignment.html",
+    )
+)
 @click.argument("reference", type=PATH)
 @click.argument("hypothesis", type=PATH)
 @click.option(
-    "--metric",
-    "metrics",
+    *("--metric", "--metrics", "metrics"),
     multiple=True,
-    type=click.Choice(list(METRICS), case_sensitive=False),
+    callback=split_list,
+    metavar=f"[{'|'.join(METRICS)}]",
     default=("cpwer",),
     show_default=True,
-    help="may be given several times",
+    help="one or several divided by commas; may be repeated",
 )
 @click.option(
     "--collar", default=5.0, show_default=True, help="of tcpwer and tcorcwer, seconds; MeetEval's convention"

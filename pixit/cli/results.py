@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pixit.cli.console import PATH, progress, quiet_option, say, warn
+from pixit.cli.console import PATH, examples, progress, quiet_option, say, warn
 
 EXPORT_FORMATS = ["audacity", "textgrid", "elan", "csv", "srt", "vtt", "table", "rttm", "uem", "lab"]
 WITH_WORDS = EXPORT_FORMATS[:6]
@@ -15,7 +15,9 @@ WITH_WORDS = EXPORT_FORMATS[:6]
 no_transcript_option = click.option("--no-transcript", is_flag=True, help="leave the words out")
 
 
-@click.command()
+@click.command(
+    epilog=examples("pixit export separated --to textgrid", "pixit export words.stm --to srt -o words.srt")
+)
 @click.argument("inputs", nargs=-1, required=True, type=PATH)
 @click.option("--to", required=True, type=click.Choice(EXPORT_FORMATS), help="format to write")
 @click.option(
@@ -73,7 +75,7 @@ def export(
     from pixit.formats.labelled import attach_audio, attach_words, read_labelled
 
     folder = output.parent if is_file(output, to) else output
-    recordings = read_labelled(inputs)
+    recordings = read_labelled(inputs, lambda note: warn([note]))
     if to in WITH_WORDS and not no_transcript:
         recordings, notes = attach_words(recordings, transcript)
         warn(notes)
@@ -87,7 +89,12 @@ def export(
     say(f"{number} as {to} → {target}", quiet)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pixit report separated",
+        "pixit report separated/meeting --reference meeting.rttm --transcript meeting.stm -o meeting.html",
+    )
+)
 @click.argument("results", nargs=-1, required=True, metavar="DIR...", type=PATH)
 @click.option("--reference", type=PATH, metavar="RTTM", help="who spoke when, by the reference")
 @click.option(
@@ -141,7 +148,7 @@ def report(
             bars.say(f"{result.uri}: {page.stat().st_size / 1e6:.1f} MB → {page}")
 
 
-@click.command()
+@click.command(epilog=examples("pixit rename separated/meeting SPEAKER_00=Ann SPEAKER_01=Bob"))
 @click.argument("result", metavar="DIR", type=PATH)
 @click.argument("names", nargs=-1, required=True, metavar="OLD=NEW...")
 @quiet_option
@@ -156,7 +163,7 @@ def rename(result: Path, names: tuple[str, ...], quiet: bool) -> None:
     say(f"{renamed.uri}: {', '.join(renamed.speakers)} → {result}", quiet)
 
 
-@click.command()
+@click.command(epilog=examples("pixit correct separated/meeting meeting.corrections.json"))
 @click.argument("result", metavar="DIR", type=PATH)
 @click.argument("corrections", metavar="FILE", type=PATH)
 @quiet_option

@@ -13,6 +13,7 @@ from pixit.cli.console import (
     SettingsCommand,
     collect_overrides,
     device_option,
+    examples,
     progress,
     quiet_option,
     set_option,
@@ -39,12 +40,17 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
     cls=SettingsCommand,
     settings="pixit.pipeline.separate.SeparationSettings",
     fields={"step_s": "--step", "batch_size": "--batch-size"},
+    epilog=examples(
+        "pixit separate meeting.wav -n 4",
+        "pixit separate recordings/ --recursive -o separated --format flac",
+        "pixit separate meeting.wav --model experiments/mine/model --set clustering.threshold=0.5",
+    ),
 )
 @click.argument("recordings", nargs=-1, required=True, type=PATH)
 @click.option("-o", "--output", default="separated", type=PATH, show_default=True)
 @click.option("--model", help="folder or hub name of another model, or of model and embedder together")
 @click.option("--embedder", help="folder or hub name of another speaker embedder")
-@click.option("--num-speakers", type=int, help="number of speakers, if known")
+@click.option("-n", "--num-speakers", type=int, help="number of speakers, if known")
 @click.option("--min-speakers", type=int, help="smallest number of speakers")
 @click.option("--max-speakers", type=int, help="largest number of speakers")
 @device_option
@@ -64,6 +70,7 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
 )
 @click.option("--format", default="wav", type=click.Choice(["wav", "flac"]), show_default=True)
 @set_option
+@click.option("-r", "--recursive", is_flag=True, help="take the recordings in folders of a folder, too")
 @click.option("--overwrite", is_flag=True, help="redo what is done")
 @quiet_option
 def separate(
@@ -79,6 +86,7 @@ def separate(
     keep_room: bool | None,
     format: str,
     overrides: tuple[str, ...],
+    recursive: bool,
     overwrite: bool,
     quiet: bool,
     **options: Any,
@@ -93,14 +101,15 @@ def separate(
     from pixit.pipeline.batch import find_recordings, separate_all
     from pixit.pipeline.separate import SeparationSettings, Separator
 
-    find_recordings(recordings)  # what cannot be done is said before the networks are loaded
+    # what cannot be done is said before the networks are loaded
+    files = list(find_recordings(recordings, recursive).values())
     chosen = collect_overrides(overrides, **options, **{"stitching.keep_room": keep_room})
     settings = load_settings(SeparationSettings, overrides=chosen)
     with writable(output), progress(None, quiet) as bars:
         changes = settings.model_dump(exclude_unset=True)
         separator = Separator.from_pretrained(model, embedder, device, settings=changes)
         bounds = num_speakers, min_speakers, max_speakers
-        for outcome in separate_all(separator, recordings, output, *bounds, channel, format, overwrite, bars):
+        for outcome in separate_all(separator, files, output, *bounds, channel, format, overwrite, bars):
             show(outcome, bars)
 
 

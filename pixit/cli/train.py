@@ -6,11 +6,16 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import PATH, say
+from pixit.cli.console import PATH, examples, say
 from pixit.types import PixitError
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pixit train --database database.yml --config configs/cpu-small.yaml -o experiments/mine",
+        "pixit train -o experiments/mine --resume trainer.max_steps=200000",
+    )
+)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--database", type=PATH, help="a database.yml of pyannote.database")
 @click.option("--protocol", help="name of its protocol, as AMI-SDM.SpeakerDiarization.only_words")
@@ -19,7 +24,7 @@ from pixit.types import PixitError
 @click.option("--init", help="checkpoint to begin with: a folder, hub name or pyannote file")
 @click.option("--resume", is_flag=True, help="continue the training in OUTPUT, which knows all the rest")
 @click.option("--moved", is_flag=True, help="with --resume: the same data are in other folders now")
-@click.option("--quiet", is_flag=True, help="no progress bar")
+@click.option("-q", "--quiet", is_flag=True, help="no progress bar")
 def train(
     overrides: tuple[str, ...],
     database: Path | None,

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import click
 
-from pixit.cli.console import PATH, say
+from pixit.cli.console import PATH, examples, say
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pixit train-speaker --data voices/train --validation voices/dev --noise noise/ -o experiments/voices"
+    )
+)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option(
     *("--data", "speech"), multiple=True, type=PATH, help="<speaker>/*.flac, or a CSV list; may be repeated"
@@ -43,8 +47,6 @@ def train_speaker(
     A CSV list has the columns speaker and path. Any setting can be changed by KEY=VALUE, as in training.steps=5000.
     The best encoder, by equal error rate on the unseen speakers of --validation, is in OUTPUT/model. The same
     command again goes on where a killed training stopped.
-
-    pixit train-speaker --data voices/train --validation voices/dev --noise noise/ -o experiments/voices
     """
     from pixit.config import load_settings
     from pixit.training.train_speaker import SpeakerRun

@@ -13,6 +13,7 @@ from pixit.cli.console import (
     SettingsCommand,
     collect_overrides,
     device_option,
+    examples,
     progress,
     quiet_option,
     say,
@@ -33,6 +34,11 @@ HINT = (
 @click.command(
     cls=SettingsCommand,
     settings="pixit.transcription.transcribe.TranscriptionSettings",
+    epilog=examples(
+        "pixit transcribe separated/meeting",
+        "pixit transcribe separated --recognizer whisper:small.en --format srt --format seglst",
+        "pixit transcribe meeting.wav --rttm meeting.rttm -o transcripts",
+    ),
     fields={"padding_s": "--padding", "max_stretch_s": "--max-stretch"},
 )
 @click.argument("inputs", nargs=-1, required=True, type=PATH)

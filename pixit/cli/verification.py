@@ -12,6 +12,7 @@ import click
 from pixit.cli.console import (
     PATH,
     device_option,
+    examples,
     format_option,
     outputs_option,
     progress,
@@ -32,7 +33,7 @@ def voice_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return network(crop(device_option(format_option(outputs_option(quiet_option(command))))))
 
 
-@click.command()
+@click.command(epilog=examples("pixit evaluate verification voices/dev --crop 3 --save-trials trials.txt"))
 @click.argument("trials", type=PATH)
 @click.option("--root", type=PATH, help="what the paths of the list are seen from  [default: its folder]")
 @click.option("--pairs", default=10_000, show_default=True, help="trials to draw from a folder, at most")
@@ -61,8 +62,6 @@ def verification(
 
     Prints equal error rate (EER), minDCF, the share of one speaker's trials accepted at 1 % false acceptance
     (TAR@1%FAR), and accuracy at the threshold of the EER.
-
-    pixit evaluate verification voices/dev --crop 3 --save-trials trials.txt
     """
     from pixit.experiments.speakers import evaluate_verification, gather_trials, load_embedder
 
@@ -82,7 +81,7 @@ def verification(
     show_table(Table("Verification", columns, [asdict(scores) | percent]), format, outputs)
 
 
-@click.command()
+@click.command(epilog=examples("pixit evaluate identification voices/dev --crop 3"))
 @click.argument("speech", type=PATH)
 @click.option(
     "--enrol", "num_enrolled", default=1, show_default=True, help="recordings that stand for a speaker"
@@ -102,8 +101,6 @@ def identification(
 
     SPEECH is a folder of one folder of recordings a speaker, or a CSV file with speaker and path. The first
     recordings of each are enrolled, all others are tests.
-
-    pixit evaluate identification voices/dev --crop 3
     """
     from pixit.experiments.speakers import evaluate_identification, load_embedder
     from pixit.simulation.pool import find_speakers

@@ -1,7 +1,8 @@
 """Diarization error rate and Jaccard error rate of any system's RTTM.
 
-pyannote.metrics (Bredin, Interspeech 2017) does the arithmetic; here are the reading, the two conventions of the
-collar, and counts that add up, so that nobody averages ratios.
+The numbers are those of pyannote.metrics (Bredin, Interspeech 2017). `counting` does the arithmetic; here are the
+reading, the rules for recordings that only one side has, the two conventions of the collar, and counts that add up,
+so that nobody averages ratios.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pixit.evaluation.counting import Tracks, count_errors
 from pixit.evaluation.tables import Column, Table
 from pixit.formats.names import match_names, match_sides, some
 from pixit.formats.rttm import read_rttm, read_uem
@@ -141,7 +143,7 @@ def evaluate_diarization(
     convention: str = CONVENTIONS[0],
     annotated: Mapping[str, Regions] | None = None,
 ) -> DiarizationScores:
-    """Score diarizations, equal to pyannote.metrics or to md-eval to the last printed digit.
+    """Score diarizations, equal to pyannote.metrics or to md-eval in every digit that is printed.
 
     Every recording of the reference (that the UEM holds, if there is one) is scored; without hypothesis all of
     it is missed. Recordings that only the hypothesis has are left out. Names are compared as in `match_names`.
@@ -191,12 +193,17 @@ def evaluate_diarization(
     areas, more = _find_areas(references, uem, annotated)
     each_side_s = collar if convention == "md-eval" else collar / 2
     counts, doubled = {}, []
-    options = {"collar": 2 * each_side_s, "skip_overlap": skip_overlap}
-    for name, area in areas.items():
-        spoken = _annotation(name, references[name])
-        heard = _annotation(name, hypotheses[found[name]] if name in found else ())
-        counts[name] = _count_errors(spoken, heard, area, convention, options)
-        if convention == "pyannote" and (_speaks_twice(spoken) or _speaks_twice(heard)):
+    for name in references if areas is None else areas:
+        spoken, heard = (
+            Tracks.of(references[name]),
+            Tracks.of(hypotheses[found[name]] if name in found else ()),
+        )
+        area = None if areas is None else areas[name]
+        counted = count_errors(spoken, heard, area, 2 * each_side_s, skip_overlap, convention == "md-eval")
+        counts[name] = DiarizationCounts(
+            **{f.name: getattr(counted, f.name) for f in fields(DiarizationCounts)}
+        )
+        if convention == "pyannote" and counted.doubled_s > 1e-3:
             doubled.append(name)
     notes += more + _doubts(counts, doubled)
     has_uem = uem is not None or annotated is not None
@@ -247,69 +254,3 @@ def _timeline(regions: Regions | Timeline) -> Timeline:
     from pyannote.core import Segment, Timeline
 
     return Timeline([Segment(start_s, end_s) for start_s, end_s in regions]).support()
-
-
-def _annotation(name: str, turns: Sequence[Turn] | Annotation) -> Annotation:
-    """Make an Annotation as pyannote.database makes it of RTTM: a track each line."""
-    from pyannote.core import Annotation, Segment
-
-    if isinstance(turns, Annotation):
-        return turns
-    annotation = Annotation(uri=name)
-    for number, turn in enumerate(turns):
-        annotation[Segment(turn.start_s, turn.end_s), number] = turn.speaker
-    return annotation
-
-
-def _speaks_twice(annotation: Annotation) -> bool:
-    """Return whether turns of the same speaker overlap."""
-    tracks_s = sum(segment.duration for segment, _ in annotation.itertracks())
-    return bool(tracks_s > sum(talk_s for _, talk_s in annotation.chart()) + 1e-3)
-
-
-def _count_errors(
-    reference: Annotation,
-    hypothesis: Annotation,
-    uem: Timeline | None,
-    convention: str,
-    options: Mapping[str, Any],
-) -> DiarizationCounts:
-    """Count one recording; the options are pyannote.metrics': its collar is the whole width."""
-    from pyannote.core import Timeline
-    from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
-
-    if uem is None:
-        extent = reference.get_timeline().extent() | hypothesis.get_timeline().extent()
-        uem = Timeline([extent])
-    if convention == "md-eval":
-        parts = _md_eval_components(reference, hypothesis, uem, options)
-    else:
-        parts = DiarizationErrorRate(**options).compute_components(reference, hypothesis, uem=uem)
-    jaccard = JaccardErrorRate(**options).compute_components(reference, hypothesis, uem=uem)
-    return DiarizationCounts(
-        total_s=float(parts["total"]),
-        correct_s=float(parts["correct"]),
-        false_alarm_s=float(parts["false alarm"]),
-        missed_s=float(parts["missed detection"]),
-        confusion_s=float(parts["confusion"]),
-        jaccard_errors=float(jaccard["speaker error"]),
-        jaccard_speakers=float(jaccard["speaker count"]),
-        reference_speakers=len(reference.crop(uem).labels()),
-        hypothesis_speakers=len(hypothesis.crop(uem).labels()),
-    )
-
-
-def _md_eval_components(
-    reference: Annotation, hypothesis: Annotation, uem: Timeline, options: Mapping[str, Any]
-) -> Mapping[str, float]:
-    """Assign the speakers in the whole UEM, then count without collars and overlap."""
-    from pyannote.metrics.diarization import DiarizationErrorRate
-    from pyannote.metrics.identification import IdentificationErrorRate
-
-    scored = IdentificationErrorRate().extrude(uem, reference, **options)
-    # Names of both sides are made different, so that only assigned speakers can agree.
-    reference = reference.support().rename_labels(generator="string")
-    hypothesis = hypothesis.support().rename_labels(generator="int")
-    mapping = DiarizationErrorRate().optimal_mapping(reference.crop(uem), hypothesis.crop(uem))
-    mapped = hypothesis.rename_labels(mapping=mapping)
-    return IdentificationErrorRate().compute_components(reference, mapped, uem=scored)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixit.files import write_text
+from pixit.files import csv_cell, write_text
 from pixit.types import PixitError
 
 FORMATS = {".txt": "text", ".csv": "csv", ".json": "json", ".md": "markdown"}
@@ -112,7 +112,7 @@ def _csv(table: Table) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, [column.key for column in table.columns], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table.values())
+    writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in table.values())
     return stream.getvalue()
 
 

@@ -29,7 +29,7 @@ from pixit.evaluation.word_errors import (
     obstacle,
 )
 from pixit.formats.names import match_sides, some
-from pixit.formats.transcripts import Utterance, read_transcript
+from pixit.formats.transcripts import Tell, Utterance, read_transcript
 from pixit.types import PixitError
 
 NORMALIZERS = ("whisper-english", "none")
@@ -158,10 +158,12 @@ def evaluate_transcript(
         raise PixitError(f"collar of {collar_s} s; expected 0 or more")
     timed = any(metric in TIMED for metric in metrics)
     normalize = load_normalizer(normalizer)
-    references = _read_sessions(reference, normalize, timed, "reference")
-    hypotheses = _read_sessions(hypothesis, normalize, timed, "hypothesis")
+    notes: list[str] = []
+    references = _read_sessions(reference, normalize, timed, "reference", notes.append)
+    hypotheses = _read_sessions(hypothesis, normalize, timed, "hypothesis", notes.append)
     hint = " (of subtitles, the names of the files)"
-    found, notes = match_sides(references, hypotheses, "session", "all words are deletions", hint)
+    found, more = match_sides(references, hypotheses, "session", "all words are deletions", hint)
+    notes += more
     hypotheses = {
         name: [replace(utterance, session=name) for utterance in hypotheses[other]]
         for name, other in found.items()
@@ -207,14 +209,14 @@ def load_normalizer(normalizer: str | Normalizer) -> Normalizer:
 
 
 def _read_sessions(
-    transcript: Transcript, normalize: Normalizer, need_times: bool, side: str
+    transcript: Transcript, normalize: Normalizer, need_times: bool, side: str, tell: Tell | None = None
 ) -> dict[str, list[Utterance]]:
     """Return session -> its utterances, normalised and in order, sessions ordered by name.
 
     An utterance that the normaliser leaves without words stays: its speaker is still one.
     """
     if isinstance(transcript, str | Path):
-        name, utterances = str(transcript), read_transcript(transcript, need_times)
+        name, utterances = str(transcript), read_transcript(transcript, need_times, tell)
     else:
         name, utterances = f"the {side}", list(transcript)
     if side == "reference" and not utterances:

@@ -83,10 +83,11 @@ def load_sessions(
         for recording in recordings
         if recording.annotated != ((0.0, open_audio(recording.audio).duration_s),)
     }
-    utterances = read_transcript(references, need_times=False)
+    read: list[str] = []
+    utterances = read_transcript(references, need_times=False, tell=read.append)
     names = [recording.uri for recording in recordings]
     reference, notes = select_references(utterances, names, annotated)
-    return Sessions(tuple(recordings), tuple(reference), annotated, tuple(notes))
+    return Sessions(tuple(recordings), tuple(reference), annotated, (*read, *notes))
 
 
 def run_cpwer(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from pixit.files import file_name, whole_file
+from pixit.files import csv_cell, file_name, whole_file
 from pixit.formats.labelled import Labelled
 from pixit.formats.rttm import rttm_line
 from pixit.formats.subtitles import Cue, render_srt, render_vtt
@@ -188,12 +188,13 @@ def write_elan(recordings: Sequence[Labelled], path: Path) -> None:
 
 
 def write_csv(recordings: Sequence[Labelled], path: Path) -> None:
-    """Write a spreadsheet, a row each turn; the column ``words`` is empty for a diarization."""
+    """Write a spreadsheet, a row each turn; the column ``words`` is empty for a diarization; see `csv_cell`."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["recording", "start_s", "end_s", "speaker", "words"])
         for uri, u in ((recording.uri, u) for recording in recordings for u in recording.utterances):
-            writer.writerow([uri, f"{u.start_s:.3f}", f"{u.end_s:.3f}", u.speaker, u.words])
+            times = f"{u.start_s:.3f}", f"{u.end_s:.3f}"
+            writer.writerow([csv_cell(uri), *times, csv_cell(u.speaker), csv_cell(u.words)])
 
 
 def audacity(recording: Labelled) -> str:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pixit.audio import open_audio
-from pixit.files import list_files
+from pixit.files import list_files, real_path
 from pixit.formats.names import find_files, find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
-from pixit.formats.transcripts import READERS, Utterance, find_words, read_sessions
+from pixit.formats.transcripts import READERS, Tell, Utterance, find_words, read_sessions
 from pixit.results import Separation
 from pixit.types import PixitError, Turn
 
@@ -47,12 +47,12 @@ class Labelled:
         return tracks if found is None else [found.info.path, *tracks]
 
 
-def read_labelled(paths: Iterable[Path | str]) -> list[Labelled]:
+def read_labelled(paths: Iterable[Path | str], tell: Tell | None = None) -> list[Labelled]:
     """Read the recordings of RTTM, result folders, transcripts (as `read_transcript`) and folders of these.
 
     Times are rounded to milliseconds: turns that become empty are left out, utterances keep one millisecond.
     A file without any turn is one recording of its name, in which nobody speaks. A folder that holds no RTTM
-    is read as one of transcripts.
+    is read as one of transcripts; `tell` is given which of several kinds was read.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def read_labelled(paths: Iterable[Path | str]) -> list[Labelled]:
     for path in map(Path, paths):
         if not path.exists():
             raise PixitError(f"{path}: does not exist; expected a file or folder to export")
-        for place, recording in _read(path):
+        for place, recording in _read(path, tell):
             other = found[recording.uri][0] if recording.uri in found else place
-            if other.resolve() != place.resolve():  # a file that is given twice is read once
+            if real_path(other) != real_path(place):  # a file that is given twice is read once
                 raise PixitError(
                     f"{other} and {place}: both hold {recording.uri!r}; expected one file a recording"
                 )
@@ -108,7 +108,7 @@ def attach_words(
     return found, notes
 
 
-def _read(path: Path) -> Iterator[tuple[Path, Labelled]]:
+def _read(path: Path, tell: Tell | None) -> Iterator[tuple[Path, Labelled]]:
     """Yield where a recording stands, and the recording."""
     if is_result(path):
         result = Separation.load(path)
@@ -118,19 +118,19 @@ def _read(path: Path) -> Iterator[tuple[Path, Labelled]]:
         )
     elif path.is_dir() and (rttms := list_files(path, [".rttm"])):
         for rttm in rttms:
-            yield from _read(rttm.parent if is_result(rttm.parent) else rttm)
+            yield from _read(rttm.parent if is_result(rttm.parent) else rttm, tell)
     elif path.suffix.lower() == ".rttm" and not path.is_dir():
         for uri, turns in read_rttm(path).items():
             yield path, Labelled(uri, _wordless(uri, turns))
     else:
-        yield from _from_transcripts(path)
+        yield from _from_transcripts(path, tell)
 
 
 def _wordless(uri: str, turns: Iterable[Turn]) -> tuple[Utterance, ...]:
     return tuple(Utterance(uri, turn.speaker, turn.start_s, turn.end_s, "") for turn in turns)
 
 
-def _from_transcripts(path: Path) -> Iterator[tuple[Path, Labelled]]:
+def _from_transcripts(path: Path, tell: Tell | None) -> Iterator[tuple[Path, Labelled]]:
     names = [p.name.lower() for p in path.rglob("*")] if path.is_dir() else [path.name.lower()]
     if not any(name.endswith(tuple(READERS)) for name in names):
         kinds = ", ".join(READERS)
@@ -138,7 +138,7 @@ def _from_transcripts(path: Path) -> Iterator[tuple[Path, Labelled]]:
             f"{path}: is nothing to export; expected .rttm, the folder of a result, or a transcript ({kinds})"
         )
     name = path.name if path.is_dir() else re.sub(r"(\.seglst)?\.\w+$", "", path.name)
-    for session, utterances in (read_sessions(path) or {name: []}).items():
+    for session, utterances in (read_sessions(path, tell) or {name: []}).items():
         yield path, Labelled(session, tuple(utterances))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pixit.audio import AudioFile
-from pixit.files import file_hash, file_name
+from pixit.files import file_hash, file_name, real_path
 from pixit.results import Separation
 from pixit.types import PixitError
 
@@ -136,7 +136,7 @@ def _goes_on(name: str, other: str) -> bool:
 
 def is_result(folder: Path) -> bool:
     """Return whether a folder NAME holds NAME.json and NAME.rttm, as `Separation.save` writes them."""
-    name = folder.resolve().name
+    name = real_path(folder).name
     return all((folder / f"{name}{ending}").is_file() for ending in (".json", ".rttm"))
 
 
@@ -153,23 +153,25 @@ def find_results(paths: Iterable[Path | str]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
-        folder = path.parent if path.is_file() and path.stem == path.resolve().parent.name else path
+        folder = path.parent if path.is_file() and path.stem == real_path(path).parent.name else path
         inside = list(_results_below(folder)) if folder.is_dir() else []
         if not inside:
             state = "holds no result of pixit separate" if path.exists() else "does not exist"
             raise PixitError(f"{path}: {state}; expected a folder NAME with NAME.json and NAME.rttm")
         for result in inside:
-            found.setdefault(result.resolve(), result)
+            found.setdefault(real_path(result), result)
     return list(found.values())
 
 
-def _results_below(folder: Path) -> Iterator[Path]:
+def _results_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the results in a folder, at any depth; links that lead back to a folder they are in are passed by."""
+    here = real_path(folder)
     if is_result(folder):
         yield folder
-    else:
+    elif here not in above:
         for path in sorted(folder.iterdir()):
             if path.is_dir() and not path.name.startswith("."):
-                yield from _results_below(path)
+                yield from _results_below(path, (*above, here))
 
 
 def find_recording(result: Separation, audio: Path | str | None = None) -> AudioFile | None:
@@ -201,7 +203,7 @@ def find_recording(result: Separation, audio: Path | str | None = None) -> Audio
     source = Path(str(result.settings.get("source", "")))
     places = [source]
     if result.folder is not None and source.name:
-        outer = result.folder.resolve().parent
+        outer = real_path(result.folder).parent
         places += [outer / source.name, outer.parent / source.name]
     present = [path for path in places if path.is_file()]
     for path in present:

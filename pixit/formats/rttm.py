@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pixit.files import list_files, read_text
+from pixit.files import list_files, read_text, real_path
 from pixit.types import PixitError, Turn
 
 NOT_SPEAKER = {
@@ -100,7 +100,7 @@ def _read_files(
         if not inside:
             raise PixitError(f"{path}: holds no {ending} files; give a file, or a folder of them")
         for file in inside:
-            files.setdefault(file.resolve(), file)
+            files.setdefault(real_path(file), file)
     recordings: dict[str, list[Item]] = {}
     origin: dict[str, Path] = {}
     for file in files.values():

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixit.files import file_hash, list_files, read_text, write_text
+from pixit.files import file_hash, list_files, parse_json, read_text, write_text
 from pixit.formats.names import match_items
 from pixit.formats.subtitles import Cue, parse_srt, parse_vtt, render_srt, render_vtt
 from pixit.results import Separation
 from pixit.saved import JOURNAL, TRANSCRIPTS, files_beside
 from pixit.types import PixitError
+
+Tell = Callable[[str], Any]
 
 STM_LABEL = re.compile(r"<(?:na|o|f\d_\w+|[^<>\s]*,[^<>\s]*)>(?:\s+|$)", re.IGNORECASE)
 
@@ -34,8 +36,11 @@ class Utterance:
     words: str
 
 
-def read_transcript(path: Path | str, need_times: bool = True) -> list[Utterance]:
-    """Read a transcript, or all transcripts of a folder and its subfolders, which must be of one kind.
+def read_transcript(path: Path | str, need_times: bool = True, tell: Tell | None = None) -> list[Utterance]:
+    """Read a transcript, or all transcripts of a folder and its subfolders.
+
+    Where a folder holds the same transcripts in several kinds, as ``pixit transcribe --format stm --format srt``
+    leaves them, the kind that says most is read, the first of those below; the file itself names another.
 
     The ending says the kind: SegLST (``.json``, ``.seglst.json``; plain ``.json`` is passed over in a folder
     that holds any other kind, for much else is JSON), STM (``.stm``; an optional label such as
@@ -49,30 +54,49 @@ def read_transcript(path: Path | str, need_times: bool = True) -> list[Utterance
         File or folder.
     need_times
         Whether a SegLST without times is an error, or its times are NaN.
+    tell
+        Given a line on what was read, where a folder leaves a choice.
 
     Raises
     ------
     PixitError
-        If nothing can be read, or a line or segment is not of the format; it is named.
+        If nothing can be read, a line or segment is not of the format (it is named), or a folder holds different
+        transcripts in different kinds.
     """
     path = Path(path)
     if not path.exists():
         raise PixitError(f"{path}: does not exist; expected a transcript or a folder of transcripts")
     if not path.is_dir():
         return _read_file(path, need_times)
-    files = list_files(path, READERS)
+    return [utterance for file in _choose_kind(path, tell) for utterance in _read_file(file, need_times)]
+
+
+def _choose_kind(folder: Path, tell: Tell | None) -> list[Path]:
+    """Return the transcripts of a folder, of the best of their kinds; a PixitError if another kind has more."""
+    files = list_files(folder, READERS)
     files = [file for file in files if _kind(file) != ".json"] or files
-    kinds = sorted({str(_kind(file)) for file in files})
-    if len(kinds) != 1:
-        found = f"files of several kinds ({', '.join(kinds)})" if kinds else "no transcripts"
-        raise PixitError(f"{path}: holds {found}; expected files of one kind of {', '.join(READERS)}")
-    return [utterance for file in files for utterance in _read_file(file, need_times)]
+    by_kind: dict[str, dict[Path, Path]] = {}
+    for file in files:
+        by_kind.setdefault(str(_kind(file)), {})[file.parent / _stem(file)] = file
+    if not by_kind:
+        raise PixitError(f"{folder}: holds no transcripts; expected files of {', '.join(READERS)}")
+    best, *others = (kind for kind in READERS if kind in by_kind)
+    for other in others:
+        if rest := by_kind[other].keys() - by_kind[best].keys():
+            file = by_kind[other][min(rest)]
+            raise PixitError(
+                f"{folder}: holds files of several kinds ({best}, {other}), and {file} only as {other}; expected "
+                "all in one kind, or name a file"
+            )
+    if others and tell is not None:
+        tell(f"{folder}: {best} is read; the same is there as {', '.join(others)}")
+    return list(by_kind[best].values())
 
 
-def read_sessions(path: Path | str) -> dict[str, list[Utterance]]:
+def read_sessions(path: Path | str, tell: Tell | None = None) -> dict[str, list[Utterance]]:
     """Read a transcript, or a folder of them, as `read_transcript`: recording -> what is said in it."""
     sessions: dict[str, list[Utterance]] = {}
-    for utterance in read_transcript(path):
+    for utterance in read_transcript(path, tell=tell):
         sessions.setdefault(utterance.session, []).append(utterance)
     return sessions
 
@@ -84,10 +108,12 @@ def match_sessions(
 
     A transcript of one session is that of a single recording whatever its name, as subtitles have the file's.
     """
-    sessions = read_sessions(path)
+    notes: list[str] = []
+    sessions = read_sessions(path, notes.append)
     if len(sessions) == len(recordings) == 1:
-        return dict(zip(recordings, sessions.values(), strict=True)), []
-    return match_items(recordings, sessions, str(path))
+        return dict(zip(recordings, sessions.values(), strict=True)), notes
+    found, more = match_items(recordings, sessions, str(path))
+    return found, notes + more
 
 
 def find_words(
@@ -173,10 +199,7 @@ def _check_times(start_s: float, end_s: float) -> None:
 
 
 def _read_seglst(path: Path, text: str) -> list[Utterance]:
-    try:
-        segments = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise PixitError(f"{path}:{error.lineno}: is not JSON ({error.msg}), expected SegLST") from None
+    segments = parse_json(text, str(path), "SegLST")
     if not isinstance(segments, list):
         raise PixitError(
             f"{path}: holds a JSON {type(segments).__name__}, expected a SegLST list of segments"
@@ -194,7 +217,7 @@ def _seglst_utterance(path: Path, number: int, segment: Any) -> Utterance:
         if (times := (segment.get("start_time"), segment.get("end_time"))) != (None, None):
             start_s, end_s = map(float, times)
             _check_times(start_s, end_s)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise PixitError(
             f"{path}: segment {number} is {json.dumps(segment, ensure_ascii=False)[:200]}, expected session_id, "
             "speaker, words (text) and, if known, start_time <= end_time in seconds"
@@ -292,8 +315,8 @@ READERS: dict[str, Callable[[Path, str], list[Utterance]]] = {
     ".json": _read_seglst,
     ".stm": _read_stm,
     ".ctm": _read_ctm,
-    ".srt": _from_cues(parse_srt),
     ".vtt": _from_cues(parse_vtt),
+    ".srt": _from_cues(parse_srt),
 }
 WRITERS: dict[str, Callable[[Path, list[Utterance]], str]] = {
     ".seglst.json": _write_seglst,

@@ -31,6 +31,8 @@ ENCODER_DECODER: dict[str, Any] = {
 }
 LINEAR: dict[str, Any] = {"hidden_size": 64, "num_layers": 2}
 DIAR: dict[str, Any] = {"frames_per_second": 125}
+MOST_SPEAKERS, LONGEST_WINDOW_S = 32, 600
+"""Far beyond what such a network can learn: a configuration that asks for more is damaged."""
 
 
 class ToTaToNet(nn.Module):
@@ -77,6 +79,10 @@ class ToTaToNet(nn.Module):
         window_s: float = 5.0,
     ) -> None:
         super().__init__()
+        if not 1 <= n_sources <= MOST_SPEAKERS:
+            raise ValueError(f"n_sources={n_sources}: expected 1 to {MOST_SPEAKERS}")
+        if not 0 < window_s <= LONGEST_WINDOW_S:
+            raise ValueError(f"window_s={window_s}: expected more than 0 and at most {LONGEST_WINDOW_S} s")
         filterbank = _fill(ENCODER_DECODER, encoder_decoder, "encoder_decoder")
         head = _fill(LINEAR, linear, "linear")
         frames_per_second = _fill(DIAR, diar, "diar")["frames_per_second"]

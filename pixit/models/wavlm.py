@@ -162,7 +162,7 @@ def _transformers() -> Any:
 
 def _without_unused(wavlm: Any) -> nn.Module:
     """Keep what only SpecAugment trains from the optimizer: distributed training waits for every gradient."""
-    if not wavlm.config.apply_spec_augment:
+    if not wavlm.config.apply_spec_augment and hasattr(wavlm, "masked_spec_embed"):
         wavlm.masked_spec_embed.requires_grad_(False)
     return wavlm
 

@@ -10,13 +10,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from pixit.audio import Audio, Channel, open_audio
-from pixit.files import file_name, writable
-from pixit.formats.names import AUDIO_ENDINGS
+from pixit.audio import Audio, Channel, check_local, open_audio
+from pixit.files import file_name, list_files, real_path, writable
+from pixit.formats.names import AUDIO_ENDINGS, is_result
 from pixit.pipeline.provenance import make_request
 from pixit.pipeline.separate import Separator
 from pixit.results import Separation
-from pixit.types import Hook, PixitError, Recording
+from pixit.types import Hook, PixitError, Recording, one_line
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def _separate_one(
         return Outcome(uri, path, folder, error=error)
 
 
-def find_recordings(recordings: Iterable[str | Path | Recording]) -> dict[str, Path]:
-    """Return uri -> file of recordings and of those in folders, each once.
+def find_recordings(recordings: Iterable[str | Path | Recording], recursive: bool = False) -> dict[str, Path]:
+    """Return uri -> file of recordings and of those in folders, each once; with `recursive` at any depth.
 
     A PixitError if a folder holds none, or the results of two recordings would have the same name.
     """
@@ -145,10 +145,10 @@ def find_recordings(recordings: Iterable[str | Path | Recording]) -> dict[str, P
         if isinstance(recording, Recording):
             files = {recording.audio: recording.uri}
         else:
-            files = {file: file.stem for file in _audio_files(Path(recording))}
+            files = {file: file.stem for file in _audio_files(recording, recursive)}
         for file, uri in files.items():
             name = file_name(uri)
-            if name in first and (uri not in named or first[name].resolve() != file.resolve()):
+            if name in first and (uri not in named or real_path(first[name]) != real_path(file)):
                 raise PixitError(
                     f"{first[name]} and {file}: the results of both would be named {name}; rename one, "
                     "or choose another folder for its output"
@@ -158,24 +158,30 @@ def find_recordings(recordings: Iterable[str | Path | Recording]) -> dict[str, P
     return named
 
 
-def _audio_files(path: Path) -> list[Path]:
-    if not path.is_dir():
+def _audio_files(name: str | Path, recursive: bool) -> list[Path]:
+    """Return a file, or the recordings in a folder; hidden ones, and the tracks of results, are passed by."""
+    check_local(name)
+    if not (path := Path(name)).is_dir():
         return [path]
+    files = list_files(path, AUDIO_ENDINGS) if recursive else sorted(path.iterdir())
     files = [
         file
-        for file in sorted(path.iterdir())
+        for file in files
         if file.suffix.lower() in AUDIO_ENDINGS and not file.name.startswith(".") and file.is_file()
     ]
+    if recursive:
+        results = {folder for folder in {file.parent for file in files} if is_result(folder)}
+        files = [file for file in files if file.parent not in results]
     if not files:
-        raise PixitError(f"{path}: holds no recordings; expected files as {' '.join(AUDIO_ENDINGS)}")
+        more = "" if recursive else "; for those in folders of it pass --recursive"
+        raise PixitError(f"{path}: holds no recordings; expected files as {' '.join(AUDIO_ENDINGS)}{more}")
     return files
 
 
 def _load_done(folder: Path, request: Mapping[str, Any], format: str) -> Separation:
     """Load a result; a PixitError if it is not whole, or not of this request (`make_request`) and format."""
     result = Separation.load(folder)
-    found = result.settings.get("request", {})
-    changed = [key for key in request if found.get(key) != request[key]]
+    changed = _differences(result.settings.get("request", {}), request)
     if any(track.path.suffix != f".{format}" for track in result.tracks.values()):
         changed.append("format")
     if changed:
@@ -184,6 +190,24 @@ def _load_done(folder: Path, request: Mapping[str, Any], format: str) -> Separat
             "pass --overwrite to replace it, or choose another folder for the output"
         )
     return result
+
+
+def _differences(found: Any, asked: Mapping[str, Any]) -> list[str]:
+    """Return where two requests differ, in words: ``num_speakers: 2, asked for 3``."""
+    changed = []
+    for key, value in asked.items():
+        other = found.get(key) if isinstance(found, Mapping) else None
+        if other == value:
+            continue
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            changed += _differences(other, value)
+        elif key.endswith("_sha256"):
+            changed.append(
+                f"another {'recording' if key == 'source_sha256' else key.removesuffix('_sha256')}"
+            )
+        else:
+            changed.append(f"{key}: {one_line(other, 40)}, asked for {one_line(value, 40)}")
+    return changed
 
 
 def separate(

@@ -34,13 +34,19 @@ class ClusteringSettings(Settings):
     split_gap: float = Field(
         0.5, ge=0, description="loss of cosine similarity from which two outputs are one voice that was split"
     )
-    max_vectors: int = Field(2000, ge=2, description="most embeddings to cluster; others join the nearest")
+    max_vectors: int = Field(
+        2000, ge=2, le=20_000, description="most embeddings to cluster; others join the nearest"
+    )
 
 
 def check_num_speakers(
     num_speakers: int | None, min_speakers: int | None, max_speakers: int | None
 ) -> tuple[int, int | None]:
     """Return the bounds on the number of speakers; a PixitError if they contradict each other."""
+    named = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
+    for name, number in named.items():
+        if number is not None and (isinstance(number, bool) or not hasattr(number, "__index__")):
+            raise PixitError(f"{name}: expected a whole number, found {number!r}")
     if num_speakers is not None:
         if min_speakers not in (None, num_speakers) or max_speakers not in (None, num_speakers):
             raise PixitError(

@@ -37,7 +37,7 @@ class SeparationSettings(Settings):
     """Everything that determines a separation, except the two networks."""
 
     step_s: float = Field(1.0, gt=0, description="seconds from one window to the next")
-    batch_size: int = Field(8, ge=1, description="windows at a time")
+    batch_size: int = Field(8, ge=1, le=4096, description="windows at a time")
     activity: ActivitySettings = ActivitySettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     clustering: ClusteringSettings = ClusteringSettings()

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixit.audio import Audio
+from pixit.files import size_text
 from pixit.types import FrameGrid, LocalModel, PixitError
 from pixit.windows import Window, cut_windows, num_windows, window_start
 
@@ -86,7 +87,7 @@ def _check_room(geometry: Geometry, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise PixitError(
-            f"{folder}: has {free / 1e9:.1f} GB free, the separation needs some {needed / 1e9:.1f} GB for "
+            f"{folder}: has {size_text(free)} free, the separation needs some {size_text(needed)} for "
             "temporary files; free some, take another folder (TMPDIR where no output is given), or a larger "
             "step"
         )

@@ -31,9 +31,12 @@ class StitchingSettings(Settings):
     leakage_removal_db: float = Field(
         20.0,
         ge=0,
+        le=200,
         description="decibels by which a track is turned down where its speaker is not heard; 0: none",
     )
-    collar_s: float = Field(0.1, ge=0, description="seconds around each turn that leakage removal spares")
+    collar_s: float = Field(
+        0.1, ge=0, le=60, description="seconds around each turn that leakage removal spares"
+    )
 
 
 def stitch_tracks(

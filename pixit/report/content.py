@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from pyannote.core import Annotation, Segment
 from scipy.optimize import linear_sum_assignment
 
-from pixit.files import file_name, read_text
+from pixit.files import file_name, read_json
 from pixit.formats.names import match_names
 from pixit.formats.transcripts import Utterance
 from pixit.results import Separation
@@ -114,10 +113,7 @@ def read_scores(path: Path, uri: str) -> Scores | None:
     That is ``{"title": …, "rows": [{…}, …]}``, a list of rows, or one row; a `PixitError` for anything else. Where
     rows are named by recordings, only those of `uri` and the totals are kept; None if all are of other recordings.
     """
-    try:
-        tree = json.loads(read_text(path, "scores"))
-    except ValueError:
-        raise PixitError(f"{path}: is not JSON; expected scores that pixit evaluate wrote as .json") from None
+    tree = read_json(path, "scores that pixit evaluate wrote as .json")
     title = str(tree.get("title") or path.stem) if isinstance(tree, dict) else path.stem
     rows = tree.get("rows", [tree]) if isinstance(tree, dict) else tree
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pixit.audio import OPUS_RATES_HZ, Samples, encode_clip, open_audio
 from pixit.corrections import identity
-from pixit.files import file_name, whole_file
+from pixit.files import check_file, file_name, real_path, whole_file
 from pixit.formats.names import find_results, match_items
 from pixit.formats.rttm import read_rttm
 from pixit.formats.transcripts import Utterance, find_words
@@ -146,9 +146,9 @@ def write_reports(
 
 def _name_pages(folders: Sequence[Path], output: Path | None) -> list[Path]:
     """Return the file of each page; its folder is made when it is written."""
-    names = [f"{folder.resolve().name}.html" for folder in folders]
+    names = [f"{real_path(folder).name}.html" for folder in folders]
     if output is None:
-        pages = [folder.resolve().parent / name for folder, name in zip(folders, names, strict=True)]
+        pages = [real_path(folder).parent / name for folder, name in zip(folders, names, strict=True)]
     elif output.suffix.lower() not in (".html", ".htm"):
         pages = [output / name for name in names]
     elif len(folders) == 1:
@@ -229,6 +229,7 @@ def _data(content: Content, grid: media.Grid, pictures: list[dict[str, Any]]) ->
 
 def _check_replaceable(path: Path) -> None:
     """Raise if `path` is something other than an older report: what pixit did not write is never replaced."""
+    check_file(path, "a place for a report")
     try:
         with path.open("rb") as file:
             start = file.read(200)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixit.audio import Samples, open_audio
-from pixit.files import whole_folder
+from pixit.files import ARRAY_ERRORS, check_file, read_text, real_path, whole_folder
 from pixit.simulation.voices import Voice
-from pixit.types import PixitError
+from pixit.types import PixitError, one_line
 
 SUFFIXES = {".flac", ".wav", ".opus", ".ogg", ".mp3"}
 """Endings of the recordings that are taken from a folder."""
@@ -192,7 +192,7 @@ def _read_voices(speakers: Recordings, sample_rate_hz: int, cache: Path | None) 
 def _key(speakers: Recordings, sample_rate_hz: int) -> str:
     """Return what tells one collection of recordings from another, by names, sizes and times of change."""
     files = {
-        name: [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+        name: [(str(real_path(p)), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
         for name, paths in speakers.items()
     }
     return hashlib.sha256(json.dumps([sample_rate_hz, files]).encode()).hexdigest()[:16]
@@ -210,14 +210,15 @@ def _write_cache(place: Path, voices: Sequence[Voice]) -> None:
 
 
 def _read_cache(place: Path) -> list[Voice]:
+    check_file(place / "samples.npy", "a cache of speech")
     try:
         samples = np.load(place / "samples.npy", mmap_mode="r")
         voices, start = [], 0
-        for entry in json.loads((place / "index.json").read_text(encoding="utf-8")):
+        for entry in json.loads(read_text(place / "index.json", "a cache of speech")):
             end = start + entry["num_samples"]
             speech, onsets = (np.array(entry[name], dtype=np.int64) for name in ("speech", "onsets"))
             voices.append(Voice(entry["speaker"], samples[start:end], speech, onsets))
             start = end
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise PixitError(f"{place}: is not a cache of speech ({error}); delete it") from None
+    except ARRAY_ERRORS as error:
+        raise PixitError(f"{place}: is not a cache of speech ({one_line(error)}); delete it") from None
     return voices

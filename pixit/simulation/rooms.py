@@ -6,7 +6,6 @@ A room is linear, so a mixture stays the sum of its reference sources and its no
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ import scipy.signal
 from numpy.typing import NDArray
 
 from pixit.audio import Samples, open_audio
-from pixit.files import whole_file
+from pixit.files import ARRAY_ERRORS, check_file, whole_file
 from pixit.simulation.pool import find_audio
-from pixit.types import PixitError
+from pixit.types import PixitError, one_line
 
 SPEED_OF_SOUND_M_S = 343.0
 EARLY_S = 0.05  # direct sound and first reflections, which the ear takes as one
@@ -166,6 +165,7 @@ class RoomBank:
         return repr((self.num_rooms, self.positions_per_room, self.seed, self.sample_rate_hz, self.rt60_s))
 
     def _read(self, cache: Path) -> list[list[Filter]]:
+        check_file(cache, "a cache of rooms")
         try:
             with np.load(cache) as arrays:
                 if str(arrays["key"]) != self._key():
@@ -177,9 +177,9 @@ class RoomBank:
                     [Filter(arrays[f"{i}-{j}"], LEAD_SAMPLES) for j in range(self.positions_per_room)]
                     for i in range(self.num_rooms)
                 ]
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except ARRAY_ERRORS as error:
             raise PixitError(
-                f"{cache}: is not a cache of rooms ({error}); delete it or name another file"
+                f"{cache}: is not a cache of rooms ({one_line(error)}); delete it or name another file"
             ) from None
 
 

@@ -38,30 +38,32 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=86_400)]
+Speed = Annotated[float, Field(ge=0.1, le=10)]
+Decibels = Annotated[float, Field(ge=-200, le=200)]
 NotPositive = Annotated[float, Field(le=0)]
-Count = Annotated[int, Field(ge=1)]
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Count = Annotated[int, Field(ge=1, le=1000)]
+Range = Annotated[tuple[Decibels, Decibels], AfterValidator(_ordered)]
 
 
 class SceneSettings(Settings):
     """How a scene sounds: levels, room, noise, channel."""
 
-    level_spread_db: Annotated[float, Field(ge=0)] = 5.0
+    level_spread_db: Annotated[float, Field(ge=0, le=100)] = 5.0
     """Each speaker is up to so much louder or softer than the nominal level."""
     noise_probability: Probability = 0.9
     snr_db: Range = (8.0, 30.0)
     """Nominal level of speech over the level of the noise."""
     reverb_probability: Probability = 0.6
     speed_probability: Probability = 0.5
-    speed: Annotated[tuple[Positive, Positive], AfterValidator(_ordered)] = (0.9, 1.1)
+    speed: Annotated[tuple[Speed, Speed], AfterValidator(_ordered)] = (0.9, 1.1)
     timbre_probability: Probability = 0.0
     """How often a voice is made another one: its formants are moved, and it goes through its own equaliser."""
     formants: Annotated[tuple[Positive, Positive], AfterValidator(_ordered)] = (0.85, 1.2)
     """How far its formants are moved."""
     channel_probability: Probability = 0.2
     """How often a telephone band, a low-pass or an equaliser stands between microphone and recording."""
-    peak_dbfs: Annotated[tuple[float, NotPositive], AfterValidator(_ordered)] = (-30.0, -1.0)
+    peak_dbfs: Annotated[tuple[Decibels, NotPositive], AfterValidator(_ordered)] = (-30.0, -1.0)
     """Peak of the finished mixture."""
 
 

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
@@ -178,6 +178,13 @@ class BestCheckpoint(ModelCheckpoint):
             self.best_model_path = self.kth_best_model_path = path
             self.best_model_score = self.kth_value = score
             self.best_k_models = {path: score}
+
+
+class Progress(RichProgressBar):
+    """Lightning's bar, which takes the number of epochs, -1 where it is not limited, for their last one."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch}".ljust(len(self.validation_description))
 
 
 class StopWhereDiverged(pl.Callback):

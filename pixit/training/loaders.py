@@ -43,7 +43,9 @@ class SimulationSettings(Settings):
     )
     rooms: tuple[Path, ...] = Field((), description="measured room responses, or folders of them")
     validation_rooms: tuple[Path, ...] = Field((), description="the same, of other rooms")
-    num_rooms: int = Field(60, ge=1, description="rooms with simulated reverberation; validation has its own")
+    num_rooms: int = Field(
+        60, ge=1, le=10_000, description="rooms with simulated reverberation; validation has its own"
+    )
     cache: Path | None = Field(None, description="folder that keeps decoded speech and rooms between runs")
     pairs: PairSettings = PairSettings()
 
@@ -51,11 +53,13 @@ class SimulationSettings(Settings):
 class DataSettings(Settings):
     """What a batch is made of."""
 
-    duration_s: float = Field(5.0, gt=0, description="length of a chunk in seconds")
-    batch_size: int = Field(8, ge=1, description="pairs in a batch of one device; each gives three mixtures")
-    pairs_per_epoch: int = Field(4000, ge=1, description="pairs between two validations")
-    validation_pairs: int = Field(200, ge=1, description="pairs to validate on, always the same")
-    num_workers: int = Field(4, ge=0, description="processes that prepare batches")
+    duration_s: float = Field(5.0, gt=0, le=600, description="length of a chunk in seconds")
+    batch_size: int = Field(
+        8, ge=1, le=4096, description="pairs in a batch of one device; each gives three mixtures"
+    )
+    pairs_per_epoch: int = Field(4000, ge=1, le=10**9, description="pairs between two validations")
+    validation_pairs: int = Field(200, ge=1, le=10**6, description="pairs to validate on, always the same")
+    num_workers: int = Field(4, ge=0, le=1024, description="processes that prepare batches")
     real_share: float = Field(0.5, ge=0, le=1, description="share of real pairs where both kinds are given")
     simulation: SimulationSettings | None = None
 

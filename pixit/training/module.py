@@ -38,6 +38,9 @@ class OptimizerSettings(Settings):
     algorithm: Literal["adamw", "muon"] = Field(
         "adamw", description="muon: Muon for the matrices of all but WavLM, AdamW for what is left"
     )
+    clip_apart: bool = Field(
+        True, description="limit the gradients of WavLM and of the rest each by itself; else their joint norm"
+    )
     learning_rate: float = Field(3e-4, gt=0, description="learning rate of all but WavLM")
     wavlm_learning_rate: float = Field(1e-5, ge=0, description="learning rate of WavLM; 0 freezes it")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
@@ -135,6 +138,25 @@ class PixITModule(pl.LightningModule):
             optimizer, lambda step: settings.factor(step, self.max_steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Limit the norm of the gradient, of WavLM and of the rest each by itself unless the settings say otherwise.
+
+        As pyannote.audio does, whose two optimizers are clipped one after the other.
+        """
+        if not gradient_clip_val:
+            return
+        parts: dict[str, list[Tensor]] = {}
+        for group in optimizer.param_groups:
+            name = "wavlm" if self.optimizer_settings.clip_apart and group.get("name") == "wavlm" else "rest"
+            parts.setdefault(name, []).extend(group["params"])
+        for parameters in parts.values():
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def _listen(self, mixtures: Tensor) -> LocalOutput:
         """Return what the network says of mixtures (M, 1, T), in full precision."""

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, RichProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor
 from pytorch_lightning.callbacks.weight_averaging import EMAWeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -27,6 +27,7 @@ from pixit.training.callbacks import (
     ExamplePictures,
     LastCheckpoint,
     MetricsFile,
+    Progress,
     StopWhereDiverged,
 )
 from pixit.training.loaders import PairData
@@ -195,7 +196,7 @@ def build_trainer(settings: TrainerSettings, folder: Path, last: Path, progress:
         callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
     callbacks.append(LastCheckpoint(last, settings.checkpoint_every_steps, metrics))
     if progress:
-        callbacks.append(RichProgressBar())
+        callbacks.append(Progress())
     same = ("accelerator", "devices", "num_nodes", "strategy", "precision", "max_steps", "max_time")
     try:
         trainer = pl.Trainer(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pixit.audio import AudioFile
-from pixit.files import file_hash, file_name, writable
+from pixit.files import file_hash, file_name, real_path, writable
 from pixit.formats.names import find_recording, find_results, match_items
 from pixit.formats.rttm import read_rttm, rttm_line
 from pixit.formats.transcripts import Utterance, write_transcript
@@ -51,7 +51,7 @@ class Job:
     @property
     def name(self) -> str:
         """Name of the recording, fit for files and all formats."""
-        return self.path.resolve().name if self.path.is_dir() else file_name(self.path.stem)
+        return real_path(self.path).name if self.path.is_dir() else file_name(self.path.stem)
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ def find_jobs(
             raise PixitError(f"{given}: has no separated tracks; name the folder that pixit separate wrote")
         for path in find_results([given]) if is_folder else [given]:
             own = attribution or ("separation" if is_folder else "diarization" if rttm else None)
-            job = Job(path, output or path.resolve().parent, own, audio, rttm)
+            job = Job(path, output or real_path(path).parent, own, audio, rttm)
             target = job.output / job.name
-            if target in jobs and jobs[target].path.resolve() != path.resolve():
+            if target in jobs and real_path(jobs[target].path) != real_path(path):
                 raise PixitError(
                     f"{jobs[target].path} and {path}: both transcripts would be {target}; rename one"
                 )

@@ -17,7 +17,7 @@ import numpy as np
 from pyannote.core import Segment, Timeline
 
 from pixit.audio import Audio
-from pixit.files import write_text
+from pixit.files import check_file, write_text
 from pixit.transcription.recognizers import Word
 from pixit.types import PixitError, Turn
 
@@ -132,16 +132,18 @@ class Journal:
             self._is_begun = True
 
     def _read(self) -> None:
+        check_file(self.path, "the journal of a transcription")
         try:
             first, *lines = self.path.read_bytes().split(b"\n")[:-1] or [b""]
-            request = json.loads(first)["request"]
+            request = dict(json.loads(first)["request"])
             for line in lines:
                 entry = json.loads(line)
-                stretch = Stretch(entry["speaker"], entry["start"], entry["stop"])
-                self._words[stretch] = [Word(*word) for word in entry["words"]]
+                stretch = Stretch(str(entry["speaker"]), int(entry["start"]), int(entry["stop"]))
+                words = [Word(str(text), float(start), float(end)) for text, start, end in entry["words"]]
+                self._words[stretch] = words
         except OSError as error:
             raise PixitError(f"{self.path}: cannot be read ({error.strerror})") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             raise PixitError(f"{self.path}: is not the journal of a transcription; remove it") from None
         if changed := [key for key in self.request if request.get(key) != self.request[key]]:
             raise PixitError(

@@ -29,12 +29,16 @@ class TranscriptionSettings(Settings):
     """What of a recording is recognised together, and how its words become utterances."""
 
     merge_gap_s: float = Field(
-        1.0, ge=0, description="turns of a speaker closer than this are recognised as one"
+        1.0, ge=0, le=3600, description="turns of a speaker closer than this are recognised as one"
     )
-    padding_s: float = Field(0.2, ge=0, description="seconds added before and after")
-    max_stretch_s: float = Field(30.0, ge=1, description="longer stretches are split where it is quietest")
-    pause_s: float = Field(0.6, ge=0, description="a pause as long as this begins a new utterance")
-    max_utterance_s: float = Field(10.0, gt=0, description="no utterance lasts longer, but for a single word")
+    padding_s: float = Field(0.2, ge=0, le=60, description="seconds added before and after")
+    max_stretch_s: float = Field(
+        30.0, ge=1, le=3600, description="longer stretches are split where it is quietest"
+    )
+    pause_s: float = Field(0.6, ge=0, le=3600, description="a pause as long as this begins a new utterance")
+    max_utterance_s: float = Field(
+        10.0, gt=0, le=3600, description="no utterance lasts longer, but for a single word"
+    )
 
 
 class Transcriber:

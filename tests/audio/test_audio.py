@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -433,3 +434,25 @@ def test_samples_are_rounded_to_the_nearest_step(format: str, tmp_path: Path) ->
         writer.write(steps / 32768)
     found = AudioFile(tmp_path / "track").read() * 32768
     np.testing.assert_array_equal(found, np.rint(steps))
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate_hz", "message"),
+    [
+        (np.zeros((1, 10), np.float32), 0, "expected sample rates above 0, found 0 Hz"),
+        (np.zeros((1, 10), np.float32), "16000", "expected a sample rate in whole Hz, found '16000'"),
+        (np.zeros((1, 10), np.float32), 16000.5, "expected a sample rate in whole Hz, found 16000.5"),
+        (np.zeros((8000, 2), np.float32), 16000, "expected \\(channel, time\\): transpose it"),
+    ],
+)
+def test_implausible_arrays_are_told(waveform: np.ndarray, rate_hz: Any, message: str) -> None:
+    with pytest.raises(PixitError, match=message):
+        open_audio({"waveform": waveform, "sample_rate": rate_hz}, 16000)
+
+
+def test_far_too_loud_samples_are_told_where_they_are_read() -> None:
+    loud = np.full((1, 100), 1e30, np.float32)
+    with pytest.raises(PixitError, match=r"as large as 1e\+30, where 1 is full scale; scale it down"):
+        open_audio({"waveform": loud, "sample_rate": 16000}).read()
+    unscaled = np.full((1, 100), 2.0**31, np.float32)  # integers that were never scaled
+    assert open_audio({"waveform": unscaled, "sample_rate": 16000}).read().max() == 2.0**31

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,33 @@ def test_half_precision_file_loads_as_float32(tmp_path: Path) -> None:
         other = loaded.state_dict()[name]
         assert other.dtype == tensor.dtype
         torch.testing.assert_close(other, tensor, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"window_s": 1e9}, "window_s=1000000000.0: expected more than 0 and at most 600 s"),
+        ({"window_s": float("nan")}, "window_s=nan"),
+        ({"n_sources": 0}, "n_sources=0: expected 1 to 32"),
+        ({"n_sources": 10**9}, "n_sources=1000000000, expected at most 200000"),
+        ({"linear": {"hidden_size": 10**5, "num_layers": 2}}, "asks for (1, 100000)"),
+        ({"linear": {"hidden_size": 64, "num_layers": 10**9}}, "num_layers=1000000000, expected at most"),
+        ({"masker": {"name": "dprnn", "n_repeats": 10**9}}, "n_repeats=1000000000, expected at most"),
+        ({"masker": None}, "its configuration asks for (128,)"),
+        ({"masker": ["dprnn"]}, "cannot be built"),
+        ({"encoder_decoder": {"stride": 0}}, "cannot be built"),
+    ],
+)
+def test_configurations_of_other_sizes_than_the_weights_take_no_memory(
+    folder: Path, changes: dict[str, Any], problem: str
+) -> None:
+    edit_description(folder, config=json.loads((folder / "config.json").read_text())["config"] | changes)
+    assert problem in error_of(folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_is_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert f"{name}: is a pipe, expected" in error_of(folder)

@@ -89,9 +89,8 @@ def error_of(path: Path) -> str:
 
 
 def test_golden_checkpoint_computes_what_pyannote_does(golden: Path) -> None:
-    model = load_model(golden)
+    model = import_pyannote(golden, stable_layer_norm=True).eval()
     assert isinstance(model, ToTaToNet)
-    assert not model.training
     assert model.num_speakers == 2
     assert model.window_samples == 80000
     assert model.config["wavlm"]["num_hidden_layers"] == 2
@@ -105,19 +104,22 @@ def test_golden_checkpoint_computes_what_pyannote_does(golden: Path) -> None:
 
 
 def test_golden_checkpoint_becomes_ours(golden: Path, tmp_path: Path) -> None:
-    model = import_pyannote(golden)
+    model = import_pyannote(golden, stable_layer_norm=True)
     again = load_model(save_model(model, tmp_path / "model", {"imported": golden.name}))
     assert all(
         torch.equal(a, b)
         for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
     )
-    folder = load_model(golden.parent)  # as in a snapshot from the hub
-    assert isinstance(folder, ToTaToNet)
+
+
+def test_a_folder_as_in_a_snapshot_from_the_hub(as_pyannote: Callable[..., Path], tmp_path: Path) -> None:
+    as_pyannote(tiny()).rename(tmp_path / "pytorch_model.bin")
+    assert isinstance(load_model(tmp_path), ToTaToNet)
 
 
 def test_pyannote_is_not_needed(golden: Path) -> None:
     code = (
-        "import sys; from pixit.checkpoints import load_model; load_model(sys.argv[1]); "
+        "import sys; from pixit.checkpoints.native import import_pyannote as load; load(sys.argv[1], True); "
         "assert not [m for m in sys.modules if m.startswith(('pyannote.audio', 'lightning', 'torchaudio'))]"
     )
     subprocess.run([sys.executable, "-c", code, str(golden)], check=True)
@@ -133,7 +135,7 @@ def test_version_3_without_wavlm(as_pyannote: Callable[..., Path], n_sources: in
 
 
 def test_names_of_weight_norm_map_both_ways(golden: Path) -> None:
-    new = import_pyannote(golden).state_dict()
+    new = import_pyannote(golden, stable_layer_norm=True).state_dict()
     names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     old = {}
     for name, tensor in new.items():
@@ -147,7 +149,7 @@ def test_names_of_weight_norm_map_both_ways(golden: Path) -> None:
 
 
 def test_version_3_with_old_weight_norm(golden: Path, as_pyannote: Callable[..., Path]) -> None:
-    model = import_pyannote(golden)
+    model = import_pyannote(golden, stable_layer_norm=True)
     state = {
         name.replace("parametrizations.weight.original0", "weight_g").replace(
             "parametrizations.weight.original1", "weight_v"
@@ -157,7 +159,7 @@ def test_version_3_with_old_weight_norm(golden: Path, as_pyannote: Callable[...,
     hyper = {k: model.config[k] for k in ("encoder_decoder", "linear", "diar")}
     hyper["encoder_decoder"] = {k: v for k, v in hyper["encoder_decoder"].items() if k != "center"}
     hyper["dprnn"] = {k: v for k, v in model.config["masker"].items() if k != "name"}
-    loaded = import_pyannote(as_pyannote(model, state_dict=state, hyper_parameters=hyper))
+    loaded = import_pyannote(as_pyannote(model, state_dict=state, hyper_parameters=hyper), True)
     assert loaded.config == model.config
     assert all(torch.equal(a, loaded.state_dict()[name]) for name, a in model.state_dict().items())
 
@@ -233,7 +235,51 @@ def test_other_content_is_told(as_pyannote: Callable[..., Path]) -> None:
 
 
 def test_safe_globals_are_left_as_they_were(golden: Path) -> None:
-    import_pyannote(golden)  # what transformers and torch register when they are first imported is not ours
+    import_pyannote(
+        golden, True
+    )  # what transformers and torch register when they are first imported is not ours
     before = torch.serialization.get_safe_globals()
-    import_pyannote(golden)
+    import_pyannote(golden, True)
     assert set(torch.serialization.get_safe_globals()) == set(before)
+
+
+def test_the_way_of_asteroids_dprnn_that_is_ours_may_be_named(as_pyannote: Callable[..., Path]) -> None:
+    hyper = {**TINY, "dprnn": TINY_DPRNN | {"use_mulcat": False}}
+    model = tiny()
+    assert import_pyannote(as_pyannote(model, hyper_parameters=hyper)).config == model.config
+
+
+def test_what_the_weights_of_wavlm_do_not_show_is_asked_for(golden: Path) -> None:
+    """Layer norms before or after attention: the same weights, another network."""
+    assert "do_stable_layer_norm does not show in weights" in error_of(golden)
+    for stable in (True, False):
+        config = import_pyannote(golden, stable_layer_norm=stable).config["wavlm"]
+        assert config["do_stable_layer_norm"] is stable
+
+
+def test_a_wavlm_without_masks(as_pyannote: Callable[..., Path]) -> None:
+    pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+    sizes |= {"conv_dim": [4] * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+    model = tiny(wavlm=sizes | {"mask_time_prob": 0.0, "mask_feature_prob": 0.0})
+    assert "wavlm.masked_spec_embed" not in model.state_dict()
+    loaded = import_pyannote(as_pyannote(model), stable_layer_norm=True)
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "pipeline: {name: pyannote.audio.pipelines.SpeechSeparation, params: {segmentation: a/separation}}",
+            "is a pipeline of pyannote.audio (pyannote.audio.pipelines.SpeechSeparation), expected the model in it; "
+            "pass a/separation instead",
+        ),
+        ("pipeline: {params: {segmentation: {checkpoint: $model/segmentation}}}", "/segmentation instead"),
+        ("pipeline: {}", "pass pyannote/separation-ami-1.0 instead"),
+        ("other: 1", "holds no model, but config.yaml"),
+    ],
+)
+def test_a_pipeline_is_no_model_but_names_one(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    assert message in error_of(tmp_path)

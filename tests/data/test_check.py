@@ -189,8 +189,13 @@ def test_uem_without_the_recording(small: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        ("SPEAKER one 1 x 2 <NA> <NA> a <NA> <NA>\n", "annotation: ValueError"),
-        ("SPEAKER one 1 1 inf <NA> <NA> a <NA> <NA>\n", "not a finite number"),
+        ("SPEAKER one 1 x 2 <NA> <NA> a <NA> <NA>\n", "one.rttm:1: expected 'SPEAKER uri 1 start"),
+        ("SPEAKER one 1 1 inf <NA> <NA> a <NA> <NA>\n", "one.rttm:1: "),
+        (
+            "SPEAKER one 1 1 2 <NA> <NA> a <NA> <NA>\nSPEAKER one 1 nan 2 <NA> <NA> a <NA> <NA>\n",
+            "one.rttm:2",
+        ),
+        ("SPEAKER one 1 1 2 <NA> <NA> a b <NA> <NA>\n", "without spaces in names, found 'SPEAKER one"),
         ("SPEAKER one 1 1 2 <NA> <NA> <NA> <NA> <NA>\n", "no speaker"),
         ("SPEAKER one 1 -1 2 <NA> <NA> a <NA> <NA>\n", "before the recording"),
         ("SPEAKER two 1 1 2 <NA> <NA> a <NA> <NA>\n", "nobody speaks"),
@@ -203,6 +208,14 @@ def test_odd_annotation(small: Path, lines: str, problem: str) -> None:
     assert {(finding.severity, finding.uri) for finding in findings if problem in finding.message} == {
         ("error", "one")
     }
+
+
+def test_odd_annotation_of_all_recordings_in_one_file(small: Path) -> None:
+    (small / "database.yml").write_text(YML.replace("rttm/{uri}.rttm", "all.rttm"))
+    (small / "all.rttm").write_text(rttm("one", (1.0, 2.0, "a"), (float("nan"), 2.0, "a")))
+    findings = check(small).findings
+    assert [(f.severity, f.subset) for f in findings] == [("error", "train"), ("error", "test")]
+    assert all("all.rttm:2: expected 'SPEAKER" in finding.message for finding in findings)
 
 
 def test_speakers_who_overlap_with_themselves(small: Path) -> None:

@@ -224,6 +224,19 @@ def break_rttm(folder: Path) -> None:
     (folder / "train.rttm").write_text("SPEAKER one 1 zero 1.5 <NA> <NA> bob <NA> <NA>\n")
 
 
+def break_rttm_time(folder: Path) -> None:
+    with (folder / "train.rttm").open("a") as file:
+        file.write("SPEAKER one 1 nan 1.5 <NA> <NA> bob <NA> <NA>\n")
+
+
+def break_rttm_name(folder: Path) -> None:
+    replace_in(folder / "train.rttm", "eve", "eve adams")
+
+
+def break_uem(folder: Path) -> None:
+    replace_in(folder / "train.uem", "6.200", "inf")
+
+
 def break_rttm_away(folder: Path) -> None:
     replace_in(folder / "database.yml", "train.rttm", "rttm/{uri}.rttm")
 
@@ -238,6 +251,10 @@ def break_loader(folder: Path) -> None:
 
 def break_yaml(folder: Path) -> None:
     (folder / "database.yml").write_text("Protocols: [")
+
+
+def break_yaml_away(folder: Path) -> None:
+    (folder / "database.yml").write_text("# later\n")
 
 
 def break_structure(folder: Path) -> None:
@@ -258,11 +275,15 @@ def break_file(folder: Path) -> None:
         (break_list, r"Tiny\.SpeakerDiarization\.words\.train: .*train\.lst"),
         (break_list_content, "lists no recording"),
         (break_list_twice, "'Tiny/one' is listed more than once"),
-        (break_rttm, "zero"),
+        (break_rttm, r"train\.rttm:1: expected .* found 'SPEAKER one 1 zero"),
+        (break_rttm_time, r"train\.rttm:4: expected .* found 'SPEAKER one 1 nan"),
+        (break_rttm_name, r"train\.rttm:3: expected .* without spaces in names, found .*eve adams"),
+        (break_uem, r"train\.uem:3: expected 'uri 1 start end'"),
         (break_rttm_away, r"one\.rttm"),
         (break_annotation, "one: the protocol gives no 'annotation'"),
         (break_loader, r"\.lst"),
-        (break_yaml, r"database\.yml: ParserError"),
+        (break_yaml, r"database\.yml: is not valid YAML"),
+        (break_yaml_away, r"database\.yml: is empty, expected a pyannote\.database"),
         (break_structure, r"database\.yml: "),
         (break_file, r"database\.yml: no such file"),
     ],

@@ -71,6 +71,15 @@ def test_json_is_json_whatever_the_values(values: list[object]) -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "@SUM(A1)", "+1", "-1", "\t=1", "\r=1", "＝1"])
+def test_a_spreadsheet_computes_no_names(name: str) -> None:
+    """OWASP: an apostrophe before what a formula begins with; numbers stay numbers."""
+    table = Table("", [Column("name", "name"), Column("x", "x")], [{"name": name, "x": -1.5}])
+    (row,) = csv.DictReader(io.StringIO(table.render("csv"), newline=""))
+    assert row == {"name": "'" + name.replace("\r", " "), "x": "-1.5"}
+    assert json.loads(table.render("json"))["rows"][0]["name"] == name
+
+
 def test_line_breaks_in_a_value_do_not_break_the_table() -> None:
     table = Table("t", [Column("x", "x")], [{"x": "two\nlines"}])
     assert table.render().splitlines()[-1] == "two lines"

@@ -240,7 +240,7 @@ def test_the_experiment_end_to_end(corpus: Path) -> None:
 
     other = run_cpwer_command(corpus, "--num-speakers", 1)
     assert other.exit_code == 2
-    assert "other settings (call)" in other.output
+    assert "other settings (num_speakers: None, asked for 1)" in other.output
     other = run_cpwer_command(corpus, "--set", "transcription.padding_s=0.5")
     assert other.exit_code == 2
     assert "something else (transcription)" in other.output

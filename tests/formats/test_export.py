@@ -337,7 +337,7 @@ def test_what_xml_cannot_hold_is_left_out(tmp_path: Path) -> None:
     }
     (tmp_path / "r.json").write_text(json.dumps([segment]))
     (path,) = export(read_labelled([tmp_path / "r.json"]), "elan", tmp_path)
-    assert read_elan(path) == {"unknown": {(0, 1000, "a b [0m c")}}
+    assert read_elan(path) == {"unknown": {(0, 1000, "a b [0m\ufffdc")}}
 
 
 # --- results, several recordings, audio -----------------------------------------------------------------
@@ -555,3 +555,13 @@ def test_a_missing_package_is_named(
 
 def test_the_command_knows_all_formats() -> None:
     assert list(FORMATS) == CHOICES
+
+
+def test_a_spreadsheet_computes_no_names_and_words(tmp_path: Path) -> None:
+    said = (Utterance("=m", "@A", 0.0, 1.0, "=HYPERLINK(x)"), Utterance("=m", "B", 1.0, 2.0, "a = b"))
+    export([Labelled("=m", said)], "csv", tmp_path / "m.csv")
+    rows = [
+        (row["recording"], row["start_s"], row["speaker"], row["words"])
+        for row in read_csv(tmp_path / "m.csv")
+    ]
+    assert rows == [("'=m", "0.000", "'@A", "'=HYPERLINK(x)"), ("'=m", "1.000", "B", "a = b")]

@@ -201,6 +201,21 @@ def test_empty_files_are_empty_transcripts(tmp_path: Path) -> None:
         assert read_transcript(tmp_path / f"x{ending}") == []
 
 
+def test_of_the_same_in_several_kinds_the_best_is_read_and_named(tmp_path: Path) -> None:
+    """As ``pixit transcribe --format stm --format seglst`` leaves it."""
+    told: list[str] = []
+    for name in "ab":
+        words = {".srt": "srt", ".stm": "stm", ".seglst.json": "seglst", ".vtt": "vtt"}
+        for ending, word in words.items():
+            write_transcript(tmp_path / name / f"{name}{ending}", [Utterance(name, "A", 0.0, 1.0, word)])
+    assert [u.words for u in read_transcript(tmp_path, tell=told.append)] == ["seglst", "seglst"]
+    assert told == [f"{tmp_path}: .seglst.json is read; the same is there as .stm, .vtt, .srt"]
+    (tmp_path / "b" / "b.seglst.json").unlink()
+    with pytest.raises(PixitError, match=r"b\.stm only as \.stm; expected all in one kind"):
+        read_transcript(tmp_path)
+    assert [u.words for u in read_transcript(tmp_path / "b" / "b.srt")] == ["srt"]
+
+
 def test_a_folder_holds_one_kind(tmp_path: Path) -> None:
     utterance = Utterance("m", "A", 0.0, 1.0, "a")
     (tmp_path / "m").mkdir()

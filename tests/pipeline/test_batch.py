@@ -15,7 +15,8 @@ from pixit.checkpoints import save_model
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline import batch
-from pixit.pipeline.batch import separate_all
+from pixit.pipeline.batch import find_recordings, separate_all
+from pixit.pipeline.cluster import check_num_speakers
 from pixit.pipeline.separate import Separator
 from pixit.results import Separation
 from pixit.types import PixitError, Recording
@@ -118,12 +119,12 @@ def test_a_result_that_python_saved_is_done(separator: Counting, tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_speakers": 1}, "(call)"),
-        ({"channel": 0}, "(call)"),
+        ({"num_speakers": 1}, "asked for 1"),
+        ({"channel": 0}, "asked for 0"),
         ({"format": "flac"}, "(format)"),
-        ({"settings": {"step_s": 0.25}}, "(separation)"),
-        ({"file": 1}, "(source_sha256)"),
-        ({"weights": 1}, "(model_sha256)"),
+        ({"settings": {"step_s": 0.25}}, "step_s: 0.5, asked for 0.25"),
+        ({"file": 1}, "(another recording)"),
+        ({"weights": 1}, "(another model)"),
     ],
 )
 def test_a_result_of_another_request_is_an_error_and_stays(
@@ -145,6 +146,40 @@ def test_a_result_of_another_request_is_an_error_and_stays(
     assert files_in(out) == before
     (outcome,) = separate_all(other, [path], out, overwrite=True, **options)
     assert outcome.error is None
+
+
+def test_folders_of_folders_are_searched_when_asked(tmp_path: Path) -> None:
+    """But for hidden ones, and the tracks of results."""
+    for name in ("a/b/one.wav", "a/two.flac", ".hidden/three.wav", "separated/m/SPEAKER_00.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name)
+    for ending in (".json", ".rttm"):
+        (tmp_path / "separated" / "m" / f"m{ending}").write_text("")
+    with pytest.raises(PixitError, match=r"holds no recordings; .* pass --recursive"):
+        find_recordings([tmp_path])
+    assert set(find_recordings([tmp_path], recursive=True)) == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("https://example.org/a.wav", "is an address; pixit reads files and opens no network"),
+        ("s3://bucket/a.wav", "is an address"),
+        ("-", "recordings are read from files, more than once"),
+    ],
+)
+def test_addresses_and_pipes_are_refused_in_words_that_say_so(name: str, message: str) -> None:
+    with pytest.raises(PixitError, match=message):
+        find_recordings([name])
+    with pytest.raises(PixitError, match=message):
+        pixit.audio.open_audio(name)
+
+
+@pytest.mark.parametrize("number", ["2", 2.0, True, [2]])
+def test_numbers_of_speakers_are_whole_numbers(number: Any) -> None:
+    with pytest.raises(PixitError, match="num_speakers: expected a whole number, found"):
+        check_num_speakers(number, None, None)
+    assert check_num_speakers(np.int64(2), None, None) == (2, 2)
 
 
 def test_a_recording_may_have_another_name_than_its_file(separator: Counting, tmp_path: Path) -> None:

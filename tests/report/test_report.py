@@ -394,7 +394,7 @@ def test_output_is_a_file_or_a_folder(tmp_path: Path) -> None:
         (["separated/one", "--reference", "bad.rttm"], "bad.rttm: has nothing of one; it is of else"),
         (["separated/one", "--reference", "none.rttm"], "none.rttm: cannot be read"),
         (["separated/one", "--transcript", "bad.stm"], "bad.stm: has nothing of one; it is of a, b"),
-        (["separated/one", "--scores", "bad.rttm"], "bad.rttm: is not JSON"),
+        (["separated/one", "--scores", "bad.rttm"], "bad.rttm:1: is not JSON"),
         (["separated/one", "--audio", "none.wav"], "none.wav: cannot be read"),
     ],
 )

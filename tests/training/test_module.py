@@ -265,3 +265,17 @@ def test_wavlm_is_in_evaluation_mode_while_the_rest_trains() -> None:
     module.on_train_start()
     assert not any(part.training for part in module.model.wavlm.modules())
     assert module.model.masker.training
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_the_gradients_of_wavlm_and_of_the_rest_are_limited_each_by_itself(apart: bool) -> None:
+    """As pyannote.audio's two optimizers are clipped; a joint norm lets the one take from the other."""
+    module = make_module(clip_apart=apart)
+    slow, fast = (nn.Parameter(torch.zeros(4)) for _ in range(2))
+    slow.grad, fast.grad = torch.full((4,), 6.0), torch.full((4,), 8.0)  # norms of 12 and 16, of both 20
+    optimizer = torch.optim.SGD([{"params": [slow], "name": "wavlm"}, {"params": [fast], "name": "rest"}])
+    module.configure_gradient_clipping(optimizer, 5.0)
+    norms = [float(parameter.grad.norm()) for parameter in (slow, fast)]
+    assert norms == pytest.approx([5, 5] if apart else [3, 4], rel=1e-5)
+    module.configure_gradient_clipping(optimizer, None)  # no limit
+    assert float(slow.grad.norm()) == norms[0]

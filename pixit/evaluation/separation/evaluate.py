@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pixit.evaluation.separation.score import RecordingScores, ScoringOptions, score_separation
 from pixit.evaluation.separation.statistics import MixtureStatistics, measure_tracks
 from pixit.evaluation.tables import Column, Table
-from pixit.files import list_files
+from pixit.files import list_files, real_path
 from pixit.formats.names import find_files, match_items, match_names, some
 from pixit.formats.rttm import read_rttm
 from pixit.types import Hook, PixitError, Turn
@@ -127,7 +127,7 @@ def find_sources(folder: Path) -> SourceFolder:
     """Find ``<recording>/<speaker>.wav`` or ``.flac`` in a folder, or ``<speaker>.wav`` of one recording."""
     files = _audio_files(folder)
     if files or any(folder.glob("*.rttm")):  # a result without speakers is a result
-        return SourceFolder(folder, {folder.resolve().name: files}, is_single=True)
+        return SourceFolder(folder, {real_path(folder).name: files}, is_single=True)
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     recordings = {path.name: _audio_files(path) for path in inside}
     if not recordings:
