@@ -112,11 +112,12 @@ def check_file_names(place: Path, names: dict[str, str]) -> None:
 
 def check_speaker(place: Path | str, name: str) -> None:
     """Raise if a speaker must not be given a name: files, RTTM or text cannot hold it."""
-    fit = file_name(name).encode("utf-8", "replace").decode()
+    fit = file_name(name)
     if fit != name:
+        shown = name if len(name) <= len(fit) else f"{name[:40]}…"
         raise PixitError(
-            f"{place}: {name!r} cannot be the name of a speaker, for RTTM and names of files hold neither "
-            rf'spaces nor any of <>:"/\|?*; call the speaker {fit!r}'
+            f"{place}: {shown!r} cannot be the name of a speaker, for RTTM and names of files hold neither "
+            rf'spaces nor any of <>:"/\|?*, and only so many letters; call the speaker {fit!r}'
         )
 
 
