@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
@@ -68,7 +68,11 @@ class Separation:
     settings
         How this was made, all of it fit for JSON.
     temporary, folder
-        Folder of the tracks, if it is to be removed with the last of them; folder that it was loaded from.
+        Folder of the tracks, if it is to be removed with the last of them; folder that it was loaded from or, last,
+        saved into.
+
+    A result that is sent to another process (pickled) is sent as its folder, and loaded there; one that was not saved
+    raises a `PixitError`, as its tracks vanish with this process.
     """
 
     uri: str
@@ -114,6 +118,18 @@ class Separation:
         step_s = 1 / self.sample_rate_hz
         window = SlidingWindow(start=0.0, duration=step_s, step=step_s)
         return SlidingWindowFeature(data.T, window, labels=self.speakers)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        if self.folder is not None:
+            return Separation.load, (self.folder.absolute(),)
+        if self.temporary is None:  # the tracks lie where they stay
+            return super().__reduce_ex__(protocol)
+        raise PixitError(
+            f"{self.uri}: its tracks are temporary and cannot be sent to another process; save() it"
+        )
+
+    def __copy__(self) -> Separation:
+        return replace(self)
 
     def __iter__(self) -> Iterator[Annotation | SlidingWindowFeature]:
         yield self.diarization
@@ -165,6 +181,7 @@ class Separation:
             with (new / f"{name}.rttm").open("w", encoding="utf-8") as file:
                 rttm.write_rttm(file)
             (new / TIMELINE).write_bytes(self._repr_png_())
+        self.folder = target
         return target
 
     @classmethod
