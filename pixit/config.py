@@ -19,10 +19,14 @@ from pixit.types import PixitError, one_line
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, and without room for unknown keys."""
+    """Base of all settings: immutable, and without room for unknown keys, NaN and infinite numbers."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
 
 

@@ -26,10 +26,12 @@ class ActivitySettings(Settings):
     onset: float = Field(0.5, gt=0, lt=1, description="activity that speech must reach")
     offset: float = Field(0.4, gt=0, lt=1, description="activity that speech keeps from its start to its end")
     min_local_s: float = Field(
-        0.15, ge=0, description="speech in a window from which a local speaker counts as active"
+        0.15, ge=0, le=3600, description="speech in a window from which a local speaker counts as active"
     )
-    min_duration_on_s: float = Field(0.1, ge=0, description="shorter turns are dropped")
-    min_duration_off_s: float = Field(0.2, ge=0, description="shorter pauses of a speaker are filled")
+    min_duration_on_s: float = Field(0.1, ge=0, le=3600, description="shorter turns are dropped")
+    min_duration_off_s: float = Field(
+        0.2, ge=0, le=3600, description="shorter pauses of a speaker are filled"
+    )
 
 
 def find_speech(activities: Floats | Halves, settings: ActivitySettings) -> Bools:

@@ -34,7 +34,9 @@ class EmbeddingSettings(Settings):
     exclude_overlap: bool = Field(
         True, description="leave overlapped speech out where there is enough speech without it"
     )
-    min_solo_s: float = Field(1.0, ge=0, description="seconds of speech without overlap that are enough")
+    min_solo_s: float = Field(
+        1.0, ge=0, le=3600, description="seconds of speech without overlap that are enough"
+    )
 
 
 def run_windows(
