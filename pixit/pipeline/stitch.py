@@ -31,9 +31,12 @@ class StitchingSettings(Settings):
     leakage_removal_db: float = Field(
         20.0,
         ge=0,
+        le=200,
         description="decibels by which a track is turned down where its speaker is not heard; 0: none",
     )
-    collar_s: float = Field(0.1, ge=0, description="seconds around each turn that leakage removal spares")
+    collar_s: float = Field(
+        0.1, ge=0, le=60, description="seconds around each turn that leakage removal spares"
+    )
 
 
 def stitch_tracks(
@@ -100,6 +103,13 @@ def _finish(
     num_speakers = len(talking)
     presence = np.maximum(stretch[num_speakers:], 1e-3)
     tracks: Floats = np.divide(stretch[:num_speakers], presence, dtype=np.float32)
+    return turn_down(tracks, talking, position, geometry, settings)
+
+
+def turn_down(
+    tracks: Floats, talking: Bools, position: int, geometry: Geometry, settings: StitchingSettings
+) -> Floats:
+    """Remove leakage: turn down tracks (N, n), from sample `position` on, where their speakers do not talk."""
     if settings.leakage_removal_db == 0 or tracks.shape[1] == 0:
         return tracks
     gates = [gate(row, position, tracks.shape[1], geometry, settings.collar_s) for row in talking]
