@@ -20,7 +20,7 @@ from pixit.types import PixitError, one_line
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, and without room for unknown keys."""
+    """Base of all settings: immutable, and without room for unknown keys, NaN and infinite numbers."""
 
     model_config = ConfigDict(
         extra="forbid",

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
@@ -51,7 +51,11 @@ class Separation:
     settings
         How this was made, all of it fit for JSON.
     temporary, folder
-        Folder of the tracks, if it is to be removed with the last of them; folder that it was loaded from.
+        Folder of the tracks, if it is to be removed with the last of them; folder that it was loaded from or, last,
+        saved into.
+
+    A result that is sent to another process (pickled) is sent as its folder, and loaded there; one that was not saved
+    raises a `PixitError`, as its tracks vanish with this process.
     """
 
     uri: str
@@ -129,6 +133,18 @@ class Separation:
         rename_speakers(self, names)
         return self
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        if self.folder is not None:
+            return Separation.load, (self.folder.absolute(),)
+        if self.temporary is None:  # the tracks lie where they stay
+            return super().__reduce_ex__(protocol)
+        raise PixitError(
+            f"{self.uri}: its tracks are temporary and cannot be sent to another process; save() it"
+        )
+
+    def __copy__(self) -> Separation:
+        return replace(self)
+
     def __iter__(self) -> Iterator[Annotation | SlidingWindowFeature]:
         yield self.diarization
         yield self.sources
@@ -165,6 +181,7 @@ class Separation:
         with whole_folder(target) as new:
             entries = {s: _write_track(track, new / files[s], format) for s, track in self.tracks.items()}
             self.write_description(new, name, entries)
+        self.folder = target
         return target
 
     def write_description(self, folder: Path, name: str, tracks: Mapping[str, TrackEntry]) -> None:

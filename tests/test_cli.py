@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -252,6 +253,26 @@ def test_options_reach_the_separator(fake: FakeSeparator, tmp_path: Path) -> Non
     ]
     assert (tmp_path / "out" / "a" / "SPEAKER_00.flac").exists()
     assert "channel 1 of 3" in result.stdout
+
+
+def test_streams_and_channels_are_asked_for_and_told(fake: FakeSeparator, tmp_path: Path) -> None:
+    """What the command asks of the library, and what it says of an outcome."""
+    two = tmp_path / "two.mkv"
+    with av.open(str(two), "w") as container:
+        for stream in [container.add_stream("pcm_s16le", rate=RATE_HZ, layout="stereo") for _ in range(2)]:
+            frame = av.AudioFrame.from_ndarray(np.full((1, 2 * RATE_HZ), 99, np.int16), "s16", "stereo")
+            frame.sample_rate = RATE_HZ
+            container.mux(stream.encode(frame))
+    result = run("separate", two, "--channels-are-speakers")
+    assert result.exit_code == 0
+    assert fake.calls[-1]["channels_are_speakers"] is True
+    warning = "has 2 audio streams, 0 was taken; --stream takes another"
+    assert result.stderr == f"pixit: warning: {two}: {warning}\n"
+    assert "two.mkv: 0:01, stream 0 of 2 (from 0), channel 0 of 2 (from 0, the best), " in result.stdout
+    result = run("separate", two, "--stream", 1, "--overwrite")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "stream 1 of 2 (from 0), " in result.stdout
+    assert "channels_are_speakers" not in fake.calls[-1]
 
 
 def test_options_not_given_leave_the_separator_its_own_settings(fake: FakeSeparator, tmp_path: Path) -> None:

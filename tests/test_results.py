@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
 import json
+import pickle
 import tempfile
 import threading
 import tracemalloc
@@ -402,3 +404,31 @@ def test_two_threads_may_save_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["meeting0", "meeting1"]
+
+
+# --- to another process -----------------------------------------------------------------------------------
+
+
+def test_a_saved_result_is_sent_by_its_folder_and_an_unsaved_one_not_at_all(tmp_path: Path) -> None:
+    temporary = tempfile.TemporaryDirectory(dir=tmp_path)
+    result = make_separation(Path(temporary.name))
+    stays = pickle.loads(pickle.dumps(result))  # its tracks are no temporary ones
+    np.testing.assert_array_equal(stays.sources.data, result.sources.data)
+    result = Separation(**{**vars(result), "temporary": temporary})
+    with pytest.raises(PixitError, match=r"meeting: its tracks are temporary .* save\(\) it"):
+        pickle.dumps(result)
+    with pytest.raises(PixitError, match=r"0\.w64: is temporary .* save\(\)"):
+        pickle.dumps(result.tracks["SPEAKER_00"])
+    assert copy.copy(result).tracks == result.tracks
+    result.save(tmp_path / "out")
+    sent = pickle.dumps(result)
+    assert len(sent) < 1000
+    del result
+    temporary.cleanup()
+    received = pickle.loads(sent)
+    assert (received.folder, received.speakers) == (
+        tmp_path / "out" / "meeting",
+        ["SPEAKER_00", "SPEAKER_01"],
+    )
+    assert received.tracks["SPEAKER_01"].read().any()
+    assert pickle.loads(pickle.dumps(received)).diarization == received.diarization

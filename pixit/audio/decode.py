@@ -1,38 +1,47 @@
-"""Samples on their way in: read by libsndfile or the ffmpeg inside PyAV, the best channel, resampling."""
+"""Audio files in: headers and samples, as libsndfile or the ffmpeg inside PyAV read them.
+
+Nothing that a file holds raises anything but `PixitError` here.
+"""
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
+from pixit.audio.ending import SLOPPY_S, End
 from pixit.files import check_file
 from pixit.types import PixitError
 
 Samples = NDArray[np.float32]
-Channel = int | Literal["best", "mean"]
-"""0-based channel; the one in which speech stands out most; or the mean of all, in which the sound of one
-person, who is not equally far from all microphones, partly cancels itself."""
+SMALL_BLOCK = 1024
+"""Samples at a time near the place where a flac is cut off."""
 
-FRAME_S = 0.064
-BAND_EDGES_HZ = (150, 300, 600, 1200, 2400, 3800)
-DEPTH = 1e-4
-"""Power, relative to the mean, below which nothing counts: the digital silence of a gate is no merit."""
-CLOSE = 0.95
-"""Channels with at least this share of the best one's score are equally good: the first of them is taken."""
+_DAMAGE = (
+    *(av.FFmpegError, soundfile.SoundFileError, ArithmeticError, AttributeError),
+    *(LookupError, MemoryError, RuntimeError, TypeError, ValueError),
+)
+"""What reading a damaged file ends in: PyAV finds streams without a codec, and formats that change."""
 
-RESAMPLER_MARGIN_S = 0.1
-"""Longer than soxr's filter: what lies farther away has no effect on a sample."""
+
+class TruncatedError(PixitError):
+    """A file that ends before it should; `loss` says what is missing."""
+
+    def __init__(self, path: Path, loss: str) -> None:
+        super().__init__(f"{path}: {loss}; copy it again, or save what is left with ffmpeg -i")
+        self.loss = loss
+
+
+def _truncated(path: Path, found_s: float, promised_s: float | None = None, why: str = "") -> TruncatedError:
+    promise = "" if promised_s is None else f" of the {promised_s:.2f} s that its header promises"
+    return TruncatedError(path, f"is truncated or damaged after {found_s:.2f} s{promise}{why}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,9 @@ class AudioInfo:
     """What the header of an audio file says.
 
     `num_samples`, the length at `sample_rate_hz`, is None where only decoding the file reveals it (mp3, ogg,
-    m4a, mkv …); `duration_s` is an estimate then, and None where nothing is known.
+    m4a, mkv …); `duration_s` is an estimate then, and None where nothing is known. `stream` is the audio stream
+    that is meant, of `num_streams`. `loss` says what is missing at the end, where the header tells. In a file that
+    `is_seekable`, a stretch is read without what lies before it.
     """
 
     path: Path
@@ -48,6 +59,10 @@ class AudioInfo:
     num_channels: int
     num_samples: int | None
     duration_s: float | None
+    stream: int = 0
+    num_streams: int = 1
+    loss: str | None = None
+    is_seekable: bool = False
 
 
 def check_local(name: str | Path) -> None:
@@ -58,15 +73,23 @@ def check_local(name: str | Path) -> None:
         raise PixitError(f"{name}: is an address; pixit reads files and opens no network: download it first")
 
 
-def read_info(path: str | Path) -> AudioInfo:
+def read_info(path: str | Path, stream: int | None = None, partial: bool = False) -> AudioInfo:
     """Read the header of an audio file.
+
+    Parameters
+    ----------
+    stream
+        0-based audio stream, for files with several, as videos in several languages; None is the first.
+    partial
+        Take a file that ends before it should for what it holds. What only decoding reveals is left open: the
+        length of a flac too.
 
     Raises
     ------
     PixitError
-        If the file is missing, a folder, a pipe, of a name that is not UTF-8, empty, no audio, without samples,
-        or (wav, aiff, rf64) more than 0.1 s shorter than its header promises. A truncated flac shows only when
-        it is decoded.
+        If the file is missing, a folder, a pipe, of a name that is not UTF-8, empty, no audio, without samples
+        or without that stream, or (wav, aiff, rf64; but for `partial`) more than 0.1 s shorter than its header
+        promises. Other truncated files show only when they are decoded.
     """
     check_local(path)
     path = Path(path)
@@ -82,10 +105,20 @@ def read_info(path: str | Path) -> AudioInfo:
         raise PixitError(f"{path}: cannot be read as an audio file ({error.strerror})") from None
     if is_empty:
         raise PixitError(f"{path}: is an empty file, expected audio")
-    return _soundfile_info(path) or _av_info(path)
+    info = _soundfile_info(path, partial)
+    if info is None:
+        return _av_info(path, stream or 0)
+    _check_stream(path, stream or 0, 1)
+    return info
 
 
-def _soundfile_info(path: Path) -> AudioInfo | None:
+def _check_stream(path: Path, stream: int, num_streams: int) -> None:
+    if stream not in range(num_streams):
+        last = f" to {num_streams - 1}" if num_streams > 1 else ""
+        raise PixitError(f"{path}: has no audio stream {stream}; expected 0{last}")
+
+
+def _soundfile_info(path: Path, partial: bool) -> AudioInfo | None:
     """Header as libsndfile reads it, or None where ffmpeg does better."""
     try:
         with soundfile.SoundFile(path) as file:
@@ -93,16 +126,21 @@ def _soundfile_info(path: Path) -> AudioInfo | None:
             # a flac of unknown length in blocks
             if file.format in ("MP3", "OGG") or file.frames >= 1 << 62:
                 return None
-            _check_complete(path, file)
+            error = _check_complete(path, file)
+            if error is not None and not partial:
+                raise error
             if file.frames == 0:
                 raise PixitError(f"{path}: holds no samples")
             duration_s = file.frames / file.samplerate
-            return AudioInfo(path, file.samplerate, file.channels, file.frames, duration_s)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw without a sample rate
+            num_samples = None if partial and file.format == "FLAC" else file.frames
+            loss = None if error is None else error.loss
+            stored = file.samplerate, file.channels
+            return AudioInfo(path, *stored, num_samples, duration_s, loss=loss, is_seekable=True)
+    except _DAMAGE:  # among them TypeError: .raw without a sample rate
         return None
 
 
-def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
+def _check_complete(path: Path, file: soundfile.SoundFile) -> TruncatedError | None:
     """Compare the length that the header promises with the length found, as libsndfile's log has them."""
     promised_samples = file.frames
     if match := re.search(r"^ ?(?:data|SSND) ?: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
@@ -113,128 +151,93 @@ def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
             promised_samples = file.frames * promised_bytes // found_bytes
     elif match := re.search(r"does not match value from 'ds64' chunk of (\d+)", file.extra_info):
         promised_samples = int(match[1])
-    if promised_samples - file.frames > 0.1 * file.samplerate:  # less is a sloppy header, not a loss
-        raise _truncated(path, file.frames / file.samplerate, promised_samples / file.samplerate)
-
-
-def _truncated(path: Path, found_s: float, promised_s: float | None = None) -> PixitError:
-    promise = "" if promised_s is None else f" of the {promised_s:.2f} s that its header promises"
-    return PixitError(
-        f"{path}: is truncated or damaged after {found_s:.2f} s{promise}; "
-        "copy it again, or save what is left with ffmpeg -i"
-    )
+    if promised_samples - file.frames <= SLOPPY_S * file.samplerate:
+        return None
+    return _truncated(path, file.frames / file.samplerate, promised_samples / file.samplerate)
 
 
 @contextmanager
-def _open_av(path: Path) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
+def _open_av(path: Path, number: int) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
     options = {"protocol_whitelist": "file"}  # a playlist named like audio must not open the network
     with av.open(f"file:{path.absolute()}", options=options, metadata_errors="ignore") as container:
-        stream = next(iter(container.streams.audio), None)
-        if stream is None or not stream.sample_rate or not stream.layout.nb_channels:
+        streams = container.streams.audio
+        if streams:
+            _check_stream(path, number, len(streams))
+        stream = streams[number] if streams else None
+        # a stream of an unknown codec has no context, and so none of a stream's properties
+        known = stream is not None and stream.codec_context is not None
+        if stream is None or not known or not stream.sample_rate or not stream.layout.nb_channels:
             raise PixitError(f"{path}: holds no audio that can be decoded ({container.format.name})")
         yield container, stream
 
 
-def _av_info(path: Path) -> AudioInfo:
+def _av_info(path: Path, number: int) -> AudioInfo:
     try:
-        with _open_av(path) as (container, stream):
+        with _open_av(path, number) as (container, stream):
             duration_s = None if container.duration is None else container.duration / 1e6
-            return AudioInfo(path, stream.sample_rate, stream.layout.nb_channels, None, duration_s)
-    except av.FFmpegError as error:
-        raise PixitError(f"{path}: is not audio in a known format ({error.strerror})") from None
+            stored = stream.sample_rate, stream.layout.nb_channels
+            return AudioInfo(path, *stored, None, duration_s, number, len(container.streams.audio))
+    except _DAMAGE as error:
+        reason = getattr(error, "strerror", None) or "damaged?"
+        raise PixitError(f"{path}: is not audio in a known format ({reason})") from None
 
 
 def decode_from(info: AudioInfo, start: int, block_samples: int) -> Iterator[Samples]:
     """Yield (n, channels) blocks of a file of known length, from sample `start` to its end."""
-    position, num_samples = start, info.num_samples or 0
-    with soundfile.SoundFile(info.path) as file:
-        while position < num_samples:
-            try:
-                file.seek(position)
-                block = file.read(block_samples, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError:
-                block = np.zeros((0, info.num_channels), np.float32)
-            if not len(block):
-                raise _truncated(info.path, position / info.sample_rate_hz, num_samples / info.sample_rate_hz)
-            position += len(block)
-            yield block
+    try:
+        with soundfile.SoundFile(info.path) as file:
+            num_samples = info.num_samples or file.frames
+            position = start
+            while position < num_samples:
+                try:
+                    file.seek(position)
+                    block = file.read(block_samples, dtype="float32", always_2d=True)
+                except soundfile.SoundFileError:
+                    block = np.zeros((0, info.num_channels), np.float32)
+                if not len(block) and block_samples > SMALL_BLOCK:
+                    block_samples = SMALL_BLOCK
+                    continue
+                if not len(block):
+                    seconds = position / info.sample_rate_hz, num_samples / info.sample_rate_hz
+                    raise _truncated(info.path, *seconds)
+                position += len(block)
+                yield block
+    except soundfile.SoundFileError:
+        raise PixitError(f"{info.path}: cannot be read any more; was it changed or moved?") from None
 
 
 def decode_whole(info: AudioInfo, block_samples: int) -> Iterator[Samples]:
-    """Yield (n, channels) blocks of the first audio stream of any file; small frames are gathered."""
-    to_float = av.AudioResampler(format="fltp")
+    """Yield (n, channels) blocks of an audio stream of any file; small frames are gathered."""
+    # "fltp" has a plane for each channel, and with more than 8 PyAV reads beyond its table of them
+    to_float = av.AudioResampler(format="flt")
     parts: list[Samples] = []
     num_gathered = num_decoded = 0
+    error: TruncatedError | None = None
     try:
-        with _open_av(info.path) as (container, stream):
-            for frame in container.decode(stream):
-                if (frame.sample_rate, frame.layout.nb_channels) != (info.sample_rate_hz, info.num_channels):
-                    raise PixitError(f"{info.path}: changes its rate or channels midway; convert it to flac")
-                parts += [np.asarray(part.to_ndarray().T, np.float32) for part in to_float.resample(frame)]
-                num_gathered += frame.samples
+        with _open_av(info.path, info.stream) as (container, stream):
+            end = End()
+            for packet in container.demux():  # of all streams: how far the file goes shows in any of them
+                end.see(packet, stream)
+                for frame in stream.decode(packet) if packet.stream.index == stream.index else ():
+                    stored = frame.sample_rate, frame.layout.nb_channels
+                    if stored != (info.sample_rate_hz, info.num_channels):
+                        raise PixitError(
+                            f"{info.path}: changes its rate or channels midway; convert it to flac"
+                        )
+                    floats = [np.asarray(part.to_ndarray(), np.float32) for part in to_float.resample(frame)]
+                    parts += [part.reshape(-1, info.num_channels) for part in floats]
+                    num_gathered += frame.samples
                 if num_gathered >= block_samples:
                     yield np.concatenate(parts)
                     num_decoded += num_gathered
                     parts, num_gathered = [], 0
-    except av.FFmpegError:
-        raise _truncated(info.path, (num_decoded + num_gathered) / info.sample_rate_hz) from None
+            if (loss := end.find_loss(info.path, container)) is not None:
+                error = _truncated(info.path, (num_decoded + num_gathered) / info.sample_rate_hz, *loss)
+    except _DAMAGE:
+        error = _truncated(info.path, (num_decoded + num_gathered) / info.sample_rate_hz)
+    if not num_decoded and not parts:
+        raise PixitError(f"{info.path}: holds no samples")
     if parts:
         yield np.concatenate(parts)
-    elif not num_decoded:
-        raise PixitError(f"{info.path}: holds no samples")
-
-
-def best_channel(blocks: Iterable[Samples], sample_rate_hz: int) -> int:
-    """Return the channel, 0-based, in which speech stands out most; `blocks` (n, channels) are from all over.
-
-    Speech comes and goes by the syllable in every band of its spectrum; noise, hum and silence stay, and
-    reverberation fills the pauses. So a channel's score is by how many decibels its power changes from one
-    frame to the next, averaged over frames and bands; its level does not matter.
-    """
-    power = np.concatenate([_band_power(block, sample_rate_hz) for block in blocks])
-    if len(power) < 2:
-        return 0
-    power = np.where(np.isfinite(power).all(axis=(0, 1)), power, 0)  # a broken channel is none
-    level = power.mean(axis=(0, 1))
-    relative = np.where(level > 0, power / np.where(level > 0, level, 1), 1)
-    scores = np.abs(np.diff(10 * np.log10(relative + DEPTH), axis=0)).sum(axis=(0, 1))
-    return int(np.argmax(scores >= CLOSE * scores.max()))
-
-
-def _band_power(block: Samples, sample_rate_hz: int) -> NDArray[np.float32]:
-    """Return the power of each frame, band and channel; of one wide band at rates that have no more."""
-    size = max(2, round(FRAME_S * sample_rate_hz))
-    num_frames = len(block) // size
-    frames = block[: num_frames * size].reshape(num_frames, size, block.shape[1])
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and the like stay in their channel
-        spectrum = np.abs(np.fft.rfft(frames * np.hanning(size)[:, None], axis=1)) ** 2
-    edges = [round(edge * size / sample_rate_hz) for edge in BAND_EDGES_HZ]
-    bands = [(low, high) for low, high in itertools.pairwise(edges) if high <= size // 2]
-    power = [spectrum[:, low:high].sum(axis=1) for low, high in bands or [(1, size // 2 + 1)]]
-    return np.stack(power, axis=1).astype(np.float32)
-
-
-def resampled_length(num_samples: int, source_hz: int, target_hz: int) -> int:
-    """Return the length after resampling: rounded, and at least one sample of a recording of any."""
-    return max(min(num_samples, 1), round(num_samples * target_hz / source_hz))
-
-
-def resample_blocks(blocks: Iterable[Samples], source_hz: int, target_hz: int) -> Iterator[Samples]:
-    """Resample a stream of mono blocks (n,) without delay, to `resampled_length` in all.
-
-    soxr's own end may lie a sample off that length: it is trimmed, or padded with zeros.
-    """
-    if source_hz == target_hz:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(source_hz, target_hz, 1, dtype="float32")
-    num_in = num_out = 0
-    for block in blocks:
-        num_in += len(block)
-        resampled = resampler.resample_chunk(np.ascontiguousarray(block))
-        num_out += len(resampled)
-        if len(resampled):
-            yield resampled
-    rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    missing = resampled_length(num_in, source_hz, target_hz) - num_out
-    yield np.pad(rest[:missing], (0, max(0, missing - len(rest))))
+    if error is not None:
+        raise error

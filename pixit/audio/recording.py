@@ -18,17 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pixit.audio.decode import (
-    RESAMPLER_MARGIN_S,
-    Channel,
-    Samples,
-    best_channel,
-    decode_from,
-    decode_whole,
-    read_info,
-    resample_blocks,
-    resampled_length,
-)
+from pixit.audio.decode import Samples, TruncatedError, decode_from, decode_whole, read_info
+from pixit.audio.signals import RESAMPLER_MARGIN_S, Channel, best_channel, resample_blocks, resampled_length
 from pixit.types import PixitError
 
 if TYPE_CHECKING:
@@ -39,6 +30,8 @@ LOUDEST = 2.0**33
 """Samples of 32-bit integers that were never scaled are smaller; energies of larger ones overflow."""
 MOST_CHANNELS = 64
 """An array of more channels is one of (time, channel), if it is longer that way."""
+RATES_HZ = (10, 10_000_000)
+"""Lowest and highest sample rate of a recording: what lies outside stands in damaged headers only."""
 
 
 def _cut(blocks: Iterable[Samples], start: int, stop: int | None) -> Iterator[Samples]:
@@ -69,7 +62,18 @@ class Audio(ABC):
         asked for, is the mean too.
     uri
         Name of the recording.
+
+    Attributes
+    ----------
+    stream, asked_stream, num_streams
+        0-based audio stream that is read; the same as it was asked for, None if none was; and how many there are.
+    loss
+        What is missing at the end of a file that was opened as `partial`; known as soon as `num_samples` is.
     """
+
+    stream, num_streams = 0, 1
+    asked_stream: int | None = None
+    loss: str | None = None
 
     def __init__(
         self,
@@ -88,8 +92,11 @@ class Audio(ABC):
         self._configure(sample_rate_hz or source_rate_hz, channel)
 
     def _configure(self, sample_rate_hz: int, channel: Channel | None) -> None:
-        if (lowest := min(self.source_rate_hz, sample_rate_hz)) <= 0:
-            raise PixitError(f"{self.uri}: expected sample rates above 0, found {lowest} Hz")
+        for rate_hz in (self.source_rate_hz, sample_rate_hz):
+            if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+                raise PixitError(
+                    f"{self.uri}: has a sample rate of {rate_hz} Hz; expected {RATES_HZ[0]} to {RATES_HZ[1]}"
+                )
         if channel not in (None, "best", "mean", *range(self.num_channels)):
             raise PixitError(
                 f"{self.uri}: has no channel {channel}; expected one of 0 to {self.num_channels - 1}, best or mean"
@@ -195,7 +202,7 @@ class Audio(ABC):
 
 
 class AudioFile(Audio):
-    """A recording on disk; `uri` is the file's stem by default. See `Audio` and `read_info`."""
+    """A recording on disk; `uri` is the file's stem by default. See `Audio`, and `read_info` for the rest."""
 
     def __init__(
         self,
@@ -203,15 +210,25 @@ class AudioFile(Audio):
         sample_rate_hz: int | None = None,
         channel: Channel | None = None,
         uri: str | None = None,
+        stream: int | None = None,
+        partial: bool = False,
     ) -> None:
-        self.info = info = read_info(path)
+        self.info = info = read_info(path, stream, partial)
+        self.stream, self.num_streams, self.loss = info.stream, info.num_streams, info.loss
+        self.asked_stream, self.partial = stream, partial
         stored = info.sample_rate_hz, info.num_channels, info.num_samples
         super().__init__(*stored, sample_rate_hz, channel, uri or info.path.stem)
 
     def _decode(self, start: int, block_samples: int) -> Iterator[Samples]:
-        if self.info.num_samples is not None:
-            return decode_from(self.info, start, block_samples)
-        return _cut(decode_whole(self.info, block_samples), start, None)
+        try:
+            if self.info.is_seekable:
+                yield from decode_from(self.info, start, block_samples)
+            else:
+                yield from _cut(decode_whole(self.info, block_samples), start, None)
+        except TruncatedError as error:
+            if not self.partial:
+                raise
+            self.loss = error.loss
 
 
 class MemoryAudio(Audio):
@@ -259,25 +276,34 @@ def open_audio(
     source: str | Path | Mapping[str, Any] | Audio,
     sample_rate_hz: int | None = None,
     channel: Channel | None = None,
+    stream: int | None = None,
+    partial: bool = False,
 ) -> Audio:
     """Open a path, a mapping as pyannote.audio takes it, or what is open already.
 
-    A mapping has ``audio`` (a path), or ``waveform`` (channel, time) and ``sample_rate``; it may have ``uri``
-    and ``channel`` (0-based). Rate and channel are as for `Audio`; a `channel` given here goes first.
+    A mapping has ``audio`` (a path), or ``waveform`` (channel, time) and ``sample_rate``; it may have ``uri``,
+    ``channel`` and ``stream`` (0-based). Rate and channel are as for `Audio`, stream and `partial` as for
+    `read_info`; a `channel` or `stream` given here goes first. A PixitError if another stream is asked for than
+    that of what is open already, or than the first of a waveform.
     """
     if isinstance(source, Audio):
+        if stream not in (None, source.stream):
+            raise PixitError(f"{source.uri}: is open at audio stream {source.stream}, asked for {stream}")
         return source.at(sample_rate_hz, channel)
     if isinstance(source, (str, Path)):
-        return AudioFile(source, sample_rate_hz, channel)
+        return AudioFile(source, sample_rate_hz, channel, None, stream, partial)
     keys = set(source) if isinstance(source, Mapping) else set()
     channel = source["channel"] if channel is None and "channel" in keys else channel
+    stream = source["stream"] if stream is None and "stream" in keys else stream
     uri = source["uri"] if "uri" in keys else None
     if {"waveform", "sample_rate"} <= keys:
+        if stream not in (None, 0):
+            raise PixitError(f"{uri or 'waveform'}: has no audio stream {stream}; expected 0")
         return MemoryAudio(
             source["waveform"], source["sample_rate"], sample_rate_hz, channel, uri or "waveform"
         )
     if "audio" in keys and isinstance(source["audio"], (str, Path)):
-        return AudioFile(source["audio"], sample_rate_hz, channel, uri)
+        return AudioFile(source["audio"], sample_rate_hz, channel, uri, stream, partial)
     raise PixitError(
         f"expected a path, or a mapping with 'audio' (a path) or 'waveform' and 'sample_rate'; "
         f"found {type(source).__name__} {sorted(keys) or ''}".rstrip()

@@ -6,9 +6,9 @@ import io
 import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import av
 import numpy as np
@@ -131,6 +131,16 @@ class Track:
         """Open a mono file; a `PixitError` if it is missing or damaged."""
         audio = AudioFile(path)
         return cls(Path(path), audio.sample_rate_hz, audio.num_samples)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        if self.temporary is not None:
+            raise PixitError(
+                f"{self.path}: is temporary and cannot be sent to another process; save() the result it is of"
+            )
+        return super().__reduce_ex__(protocol)
+
+    def __copy__(self) -> Track:
+        return replace(self)
 
     def read(self, start: int = 0, stop: int | None = None) -> Samples:
         """Read the samples [start, stop), float32 (stop - start,)."""

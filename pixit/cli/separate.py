@@ -62,6 +62,12 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
     callback=parse_channel,
     help="the channel in which speech stands out most, the mean of all, or one, counted from 0",
 )
+@click.option("--stream", type=int, help="the audio stream, counted from 0, of a video with several")
+@click.option(
+    "--channels-are-speakers",
+    is_flag=True,
+    help="every channel is the microphone or the line of one talker, and becomes their track",
+)
 @click.option(
     "--keep-room/--clean",
     default=None,
@@ -83,6 +89,8 @@ def separate(
     max_speakers: int | None,
     device: str,
     channel: Channel,
+    stream: int | None,
+    channels_are_speakers: bool,
     keep_room: bool | None,
     format: str,
     overrides: tuple[str, ...],
@@ -109,20 +117,39 @@ def separate(
         changes = settings.model_dump(exclude_unset=True)
         separator = Separator.from_pretrained(model, embedder, device, settings=changes)
         bounds = num_speakers, min_speakers, max_speakers
-        for outcome in separate_all(separator, files, output, *bounds, channel, format, overwrite, bars):
-            show(outcome, bars)
+        taken: dict[str, Any] = {
+            "stream": stream,
+            "channels_are_speakers": channels_are_speakers,
+            "say": bars.say,
+        }
+        ready = files, output, *bounds, channel, format, overwrite, bars
+        failed, num_outcomes = [], 0
+        for outcome in separate_all(separator, *ready, **taken):
+            num_outcomes += 1
+            if not show(outcome, bars):
+                failed.append(str(outcome.path))
+        if failed and num_outcomes > 1:
+            bars.say(
+                f"{len(failed)} of {num_outcomes} recordings failed or are not whole: {', '.join(failed)}"
+            )
 
 
-def show(outcome: Outcome, bars: Bars) -> None:
-    """Say what became of a recording."""
+def show(outcome: Outcome, bars: Bars) -> bool:
+    """Say what became of a recording; return whether all of it was separated."""
     if outcome.result is None:
         bars.complain(outcome.error or "failed")
-    elif outcome.elapsed_s is None:
+        return False
+    lines = [f"{outcome.path}: {warning}" for warning in outcome.result.settings.get("warnings", ())]
+    is_whole = not outcome.result.settings.get("loss")
+    if not is_whole:
+        bars.complain(lines[0])  # of several it is the first
+    if outcome.elapsed_s is None:
         bars.say(f"{outcome.path}: is done, see {outcome.folder}")
     else:
         facts = f"{describe(outcome.result)}, {outcome.result.duration_s / outcome.elapsed_s:.3g} × real time"
         bars.say(f"{outcome.path}: {facts} → {outcome.folder}")
-        warn(f"{outcome.path}: {warning}" for warning in outcome.result.settings.get("warnings", ()))
+        warn(lines if is_whole else lines[1:])
+    return is_whole
 
 
 def describe(result: Separation) -> str:
@@ -133,5 +160,8 @@ def describe(result: Separation) -> str:
     is_best = result.settings["request"]["call"]["channel"] == "best"
     taken = f"channel {channel} of {number} (from 0{', the best' if is_best else ''})"
     taken = f"mean of {number} channels" if channel == "mean" else taken
+    taken = f"each of {number} channels" if channel == "each" else taken
     speakers = f"{len(result.speakers)} speaker{'' if len(result.speakers) == 1 else 's'}"
-    return f"{clock(result.duration_s)}, {taken if number > 1 else 'mono'}, {speakers}"
+    stream, num_streams = result.settings.get("stream", 0), result.settings.get("source_streams", 1)
+    source = f"stream {stream} of {num_streams} (from 0), " if num_streams > 1 else ""
+    return f"{clock(result.duration_s)}, {source}{taken if number > 1 else 'mono'}, {speakers}"

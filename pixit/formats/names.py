@@ -218,10 +218,14 @@ def find_recording(result: Separation, audio: Path | str | None = None) -> Audio
 
 
 def _open(path: Path, result: Separation) -> AudioFile:
-    channel = result.settings.get("channel")
-    audio = AudioFile(path, result.sample_rate_hz)
-    if isinstance(channel, int) and audio.num_channels > 1:  # a file of one channel may be that channel
-        audio = AudioFile(path, result.sample_rate_hz, channel)
+    channel, stream = result.settings.get("channel"), result.settings.get("stream")
+    audio = AudioFile(path, result.sample_rate_hz, partial=True)
+    if (
+        stream and audio.num_streams > 1
+    ):  # a file of one stream, or one channel, may be the one that was taken
+        audio = AudioFile(path, result.sample_rate_hz, stream=stream, partial=True)
+    if isinstance(channel, int) and audio.num_channels > 1:
+        audio = AudioFile(path, result.sample_rate_hz, channel, stream=audio.asked_stream, partial=True)
     return audio
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pixit.audio import Audio, Channel, check_local, open_audio
-from pixit.files import file_name, list_files, real_path, writable
+from pixit.files import claim, file_name, list_files, real_path, writable
 from pixit.formats.names import AUDIO_ENDINGS, is_result
 from pixit.pipeline.provenance import make_request
 from pixit.pipeline.separate import Separator
@@ -30,7 +30,8 @@ class Outcome:
     folder
         Where its result is, or would be.
     result, error
-        The result as it lies in `folder`, or why there is none; the other is None.
+        The result as it lies in `folder`, or why there is none; the other is None. Of a recording that is cut off
+        or damaged there is a result of what is left, and ``result.settings["loss"]`` says what is missing.
     elapsed_s
         How long the separation took; None if the result existed already.
     """
@@ -54,11 +55,16 @@ def separate_all(
     format: str = "wav",
     overwrite: bool = False,
     hook: Hook | None = None,
+    *,
+    stream: int | None = None,
+    channels_are_speakers: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Separate recordings into ``output/NAME``, one after the other; finished ones are skipped.
 
     A result is done if it was made from the same file, by the same weights and with the same settings. One that
     was made otherwise is an error, unless `overwrite` is given. A recording that fails does not stop the others.
+    Several processes with the same `output` share the work: a recording that another one is separating is left to it.
 
     Parameters
     ----------
@@ -66,17 +72,20 @@ def separate_all(
         Audio or video files, folders of them, or `Recording` objects; named by the stem of the file, or the uri.
     output
         Folder of the results; made if need be, and removed again if nothing came of it.
-    num_speakers, min_speakers, max_speakers, channel
+    num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers
         As for `Separator`, the same for all.
     format, overwrite
         Of the tracks, ``"wav"`` or ``"flac"``; redo what is done, and replace what was made otherwise.
     hook
         Progress callback, as in pyannote.audio; its ``file`` is the `pixit.audio.Audio` at work.
+    say
+        Called with a line for each recording that another process is separating.
 
     Yields
     ------
     Outcome
-        One each recording, in their order, as soon as it is known. Nothing is separated before it is asked for.
+        One each recording, in their order, as soon as it is known; those left to other processes come last, when
+        these are done with them. Nothing is separated before it is asked for.
 
     Raises
     ------
@@ -94,44 +103,71 @@ def separate_all(
     with writable(output):
         pass
     speakers = num_speakers, min_speakers, max_speakers
-    one = partial(_separate_one, separator, output, speakers, channel, format, overwrite, hook)
-    return _run(named, output, one)
+    taken = {"channel": channel, "stream": stream}
+    one = partial(
+        _separate_one, separator, output, speakers, taken, channels_are_speakers, format, overwrite, hook
+    )
+    return _run(named, output, one, say)
 
 
-def _run(named: Mapping[str, Path], output: Path, one: Callable[[str, Path], Outcome]) -> Iterator[Outcome]:
+def _run(
+    named: Mapping[str, Path],
+    output: Path,
+    one: Callable[[str, Path, bool], Outcome],
+    say: Callable[[str], None],
+) -> Iterator[Outcome]:
+    elsewhere = {}
     with writable(output):
         for uri, path in named.items():
-            yield one(uri, path)
+            with claim(output / file_name(uri)) as is_ours:
+                outcome = one(uri, path, False) if is_ours else None
+            if outcome is None:
+                say(f"{path}: another process is separating it; left to that one")
+                elsewhere[uri] = path
+            else:
+                yield outcome
+        for uri, path in elsewhere.items():
+            with claim(output / file_name(uri), wait=True):
+                outcome = one(uri, path, True)
+            yield outcome
 
 
 def _separate_one(
     separator: Separator,
     output: Path,
     speakers: tuple[int | None, int | None, int | None],
-    channel: Channel | None,
+    taken: Mapping[str, Any],
+    channels_are_speakers: bool,
     format: str,
     overwrite: bool,
     hook: Hook | None,
     uri: str,
     path: Path,
+    was_elsewhere: bool,
 ) -> Outcome:
     """Separate a recording and save the result, unless that is done; bad input is an outcome, not raised.
 
-    A function of its own: an error holds on to the frames it came through, and to the temporary files of a
-    result that could not be saved. They are gone with the outcome.
+    What another process has just made is not made again, though `overwrite` asks for it.
     """
     started_s, folder = time.perf_counter(), output / file_name(uri)
+    more = {"channels_are_speakers": True} if channels_are_speakers else {}
+    channels = separator.settings.channels if channels_are_speakers else None
     try:
-        audio = open_audio({"audio": path, "uri": uri}, channel=channel)
-        if folder.exists() and not overwrite:
-            asked = make_request(separator.fingerprint, audio, *speakers)
-            return Outcome(uri, path, folder, _load_done(folder, asked, format))
-        found = separator(audio, *speakers, hook=hook, channel=channel, work_folder=output)
+        audio = open_audio({"audio": path, "uri": uri}, **taken, partial=True)
+        if folder.exists() and (was_elsewhere or not overwrite):
+            asked = make_request(separator.fingerprint, audio, *speakers, channels)
+            try:
+                return Outcome(uri, path, folder, _load_done(folder, asked, format))
+            except PixitError:
+                if not overwrite:
+                    raise
+        found = separator(audio, *speakers, hook=hook, channel=taken["channel"], work_folder=output, **more)
         found.save(output, format, overwrite)
         result = Separation.load(folder)  # what it was saved from vanishes with `found`
         return Outcome(uri, path, folder, result, elapsed_s=time.perf_counter() - started_s)
     except PixitError as error:
-        return Outcome(uri, path, folder, error=error)
+        # without the trace, which would hold on to the temporary files of a result that could not be saved
+        return Outcome(uri, path, folder, error=PixitError(str(error)))
 
 
 def find_recordings(recordings: Iterable[str | Path | Recording], recursive: bool = False) -> dict[str, Path]:
@@ -217,6 +253,8 @@ def separate(
     max_speakers: int | None = None,
     *,
     channel: Channel | None = None,
+    stream: int | None = None,
+    channels_are_speakers: bool = False,
     model: str | Path | None = None,
     embedder: str | Path | None = None,
     device: str = "auto",
@@ -230,7 +268,7 @@ def separate(
 
     Parameters
     ----------
-    audio, num_speakers, min_speakers, max_speakers, channel, hook
+    audio, num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers, hook
         As for `Separator`.
     model, embedder, device, settings
         As `name`, `embedder`, `device` and `settings` of `Separator.from_pretrained`.
@@ -249,7 +287,13 @@ def separate(
     """
     names = tuple(None if name is None else str(name) for name in (model, embedder))
     separator = _load(*names, device, json.dumps(settings or {}, sort_keys=True))
-    return separator(audio, num_speakers, min_speakers, max_speakers, hook=hook, channel=channel)
+    speakers = num_speakers, min_speakers, max_speakers
+    taken: dict[str, Any] = {
+        "channel": channel,
+        "stream": stream,
+        "channels_are_speakers": channels_are_speakers,
+    }
+    return separator(audio, *speakers, hook=hook, **taken)
 
 
 @lru_cache(maxsize=2)

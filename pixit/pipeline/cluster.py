@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -16,6 +18,10 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
+MOST_SPEAKERS = 10_000
+"""More are not asked for."""
+
+
 class ClusteringSettings(Settings):
     """Agglomerative clustering of speaker embeddings."""
 
@@ -26,13 +32,16 @@ class ClusteringSettings(Settings):
         description="mean cosine distance up to which embeddings are of one speaker; by default the embedder's",
     )
     min_speech_s: float = Field(
-        1.0, ge=0, description="seconds of speech that an embedding to be clustered stands on"
+        1.0, ge=0, le=3600, description="seconds of speech that an embedding to be clustered stands on"
     )
     min_speaker_s: float = Field(
-        2.0, ge=0, description="seconds of the recording for which a speaker talks at least"
+        2.0, ge=0, le=36_000, description="seconds of the recording for which a speaker talks at least"
     )
     split_gap: float = Field(
-        0.5, ge=0, description="loss of cosine similarity from which two outputs are one voice that was split"
+        0.5,
+        ge=0,
+        le=2,
+        description="loss of cosine similarity from which two outputs are one voice that was split",
     )
     max_vectors: int = Field(
         2000, ge=2, le=20_000, description="most embeddings to cluster; others join the nearest"
@@ -45,8 +54,10 @@ def check_num_speakers(
     """Return the bounds on the number of speakers; a PixitError if they contradict each other."""
     named = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
     for name, number in named.items():
-        if number is not None and (isinstance(number, bool) or not hasattr(number, "__index__")):
-            raise PixitError(f"{name}: expected a whole number, found {number!r}")
+        if number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, Integral) or number > MOST_SPEAKERS:
+            raise PixitError(f"{name}: expected a whole number of at most {MOST_SPEAKERS}, found {number!r}")
     if num_speakers is not None:
         if min_speakers not in (None, num_speakers) or max_speakers not in (None, num_speakers):
             raise PixitError(

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from pixit.audio import Audio, AudioFile
+from pixit.config import Settings
 from pixit.files import file_hash, weights_hash
+from pixit.types import PixitError
 
 
 class WeightsHash:
@@ -46,23 +48,37 @@ def make_request(
     num_speakers: int | None,
     min_speakers: int | None,
     max_speakers: int | None,
+    channels: Settings | None = None,
 ) -> dict[str, Any]:
     """Return everything that determines a result: two with the same request are the same.
 
-    `fingerprint` is `Separator.fingerprint`; of the recording, only a file has a hash.
+    `fingerprint` is `Separator.fingerprint`; of the recording, only a file has a hash. `channels` are the settings
+    where channels are speakers.
     """
-    call = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
+    call: dict[str, Any] = {
+        "num_speakers": num_speakers,
+        "min_speakers": min_speakers,
+        "max_speakers": max_speakers,
+        "channel": "best" if recording.asked_channel is None else recording.asked_channel,
+    }
+    if recording.stream:  # only what is unusual: older results have no such entries
+        call["stream"] = recording.stream
+    if channels is not None:
+        call["channels_are_speakers"] = channels.model_dump(mode="json")
     return {
         **fingerprint,
-        "call": call | {"channel": "best" if recording.asked_channel is None else recording.asked_channel},
+        "call": call,
         "source_sha256": _source_hash(recording.info.path) if isinstance(recording, AudioFile) else None,
     }
 
 
 def _source_hash(path: Path) -> str:
     """Return the SHA-256 of a file, read once while neither its size nor its time of change is another."""
-    status = path.stat()
-    return _hash_of_state(path.resolve(), status.st_size, status.st_mtime_ns)
+    try:
+        status = path.stat()
+        return _hash_of_state(path.resolve(), status.st_size, status.st_mtime_ns)
+    except OSError as error:  # since it was opened
+        raise PixitError(f"{path}: cannot be read any more ({error.strerror}); was it moved?") from None
 
 
 @lru_cache(maxsize=10_000)
@@ -72,14 +88,23 @@ def _hash_of_state(path: Path, size: int, changed_ns: int) -> str:
 
 def describe(recording: Audio, min_speakers: int, max_speakers: int | None, num_found: int) -> dict[str, Any]:
     """Return what people want to know of the version, the recording, what was asked of it, what could not be met."""
-    unmet = f"{num_found} of the {min_speakers} speakers asked for could be distinguished"
+    warnings = []
+    if recording.loss is not None:
+        warnings.append(f"{recording.loss}; what is there was separated")
+    if recording.num_streams > 1 and recording.asked_stream is None:
+        warnings.append(f"has {recording.num_streams} audio streams, 0 was taken; --stream takes another")
+    if min_speakers > 1 and num_found < min_speakers:
+        warnings.append(f"{num_found} of the {min_speakers} speakers asked for could be distinguished")
     return {
         "pixit": version("pixit-audio"),
         "source": str(recording.info.path) if isinstance(recording, AudioFile) else recording.uri,
         "source_sample_rate": recording.source_rate_hz,
         "source_channels": recording.num_channels,
+        "source_streams": recording.num_streams,
+        "stream": recording.stream,
         "channel": recording.channel,
+        "loss": recording.loss,
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,
-        "warnings": [unmet] if min_speakers > 1 and num_found < min_speakers else [],
+        "warnings": warnings,
     }

@@ -5,20 +5,29 @@ Read `Separator.__call__`: the four steps are one function each, in the files be
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pyannote.core import Annotation
 from pydantic import Field
 
 from pixit.audio import Audio, Channel, Track, open_audio
 from pixit.config import Settings, read_yaml, settings_from_mapping
+from pixit.files import temporary_folder
+from pixit.pipeline.channels import (
+    ChannelSettings,
+    check_channels,
+    cut_tracks,
+    find_talkers,
+    find_turns,
+    hear_channels,
+)
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
 from pixit.pipeline.diarize import ActivitySettings, annotate, diarize
 from pixit.pipeline.local import EmbeddingSettings, Progress, count_talk, embed_speakers, run_windows
@@ -26,22 +35,27 @@ from pixit.pipeline.provenance import WeightsHash, describe, make_request
 from pixit.pipeline.spool import Spool, lay_windows
 from pixit.pipeline.stitch import StitchingSettings, stitch_tracks, write_tracks
 from pixit.results import Separation
-from pixit.types import Embedder, Hook, LocalModel, PixitError
+from pixit.types import Embedder, Hook, LocalModel, PixitError, one_line
 
 BUNDLED = "bundled"
 
 Bounds = tuple[int, int | None]
+Step = Callable[[str], Progress]
+"""Gives the progress of a step by its name."""
+Found = tuple[Annotation, dict[str, Track], dict[str, Any]]
+"""Diarization, tracks, and what else the settings of the result say."""
 
 
 class SeparationSettings(Settings):
     """Everything that determines a separation, except the two networks."""
 
-    step_s: float = Field(1.0, gt=0, description="seconds from one window to the next")
+    step_s: float = Field(1.0, gt=0, le=3600, description="seconds from one window to the next")
     batch_size: int = Field(8, ge=1, le=4096, description="windows at a time")
     activity: ActivitySettings = ActivitySettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     clustering: ClusteringSettings = ClusteringSettings()
     stitching: StitchingSettings = StitchingSettings()
+    channels: ChannelSettings = ChannelSettings()
 
 
 class Separator:
@@ -143,7 +157,7 @@ class Separator:
     def fingerprint(self) -> dict[str, Any]:
         """What determines the results of this separator: settings and SHA-256 of the weights as they are now."""
         return {
-            "separation": self.settings.model_dump(mode="json", exclude={"batch_size"}),
+            "separation": self.settings.model_dump(mode="json", exclude={"batch_size", "channels"}),
             **{name: weights_hash() for name, weights_hash in self._hashes.items()},
         }
 
@@ -156,6 +170,8 @@ class Separator:
         hook: Hook | None = None,
         channel: Channel | None = None,
         work_folder: str | Path | None = None,
+        stream: int | None = None,
+        channels_are_speakers: bool = False,
     ) -> Separation:
         """Separate a recording of any length, in bounded memory; it unpacks as ``diarization, sources``.
 
@@ -174,6 +190,11 @@ class Separator:
             Where temporary files go, in a hidden folder that vanishes with the result: 2 bytes a sample for each
             active speaker of each window, and 4 for each track. By default where Python puts its own (``TMPDIR``,
             which on some machines is memory).
+        stream
+            0-based audio stream of a file with several; None is what `audio` asks for, or else the first.
+        channels_are_speakers
+            Each channel is the microphone, or the line, of one talker: it is diarized for itself, and its sound is
+            the track. Speakers are numbered as the channels are; channels in which nobody talks have none.
 
         Raises
         ------
@@ -181,14 +202,23 @@ class Separator:
             If the recording cannot be read, or the numbers of speakers contradict each other.
         """
         started = time.perf_counter()
-        bounds = check_num_speakers(num_speakers, min_speakers, max_speakers)
-        recording = open_audio(audio, sample_rate_hz=self.model.sample_rate_hz, channel=channel)
+        asked = num_speakers, min_speakers, max_speakers
+        bounds = check_num_speakers(*asked)
+        recording = open_audio(audio, self.model.sample_rate_hz, channel, stream, partial=True)
         if recording.asked_channel is None:
             recording = recording.at(channel="best")
-        request = make_request(self.fingerprint, recording, num_speakers, min_speakers, max_speakers)
-        temporary = _temporary_folder(work_folder)
+        channels = self.settings.channels if channels_are_speakers else None
+        request = make_request(self.fingerprint, recording, *asked, channels)
+        temporary = temporary_folder(work_folder)
+        work = Path(temporary.name), partial(_progress, hook, audio)
         try:
-            diarization, tracks = self._separate(recording, bounds, Path(temporary.name), hook, audio)
+            if channels_are_speakers:
+                recording = check_channels(recording, asked)
+                diarization, tracks, facts = self._separate_channels(recording, *work)
+            else:
+                diarization, tracks, facts = self._separate(recording, bounds, *work)
+            if hook is not None:
+                hook("discrete_diarization", diarization, file=audio)
         except BaseException:  # Ctrl-C too: nothing stays behind
             temporary.cleanup()
             raise
@@ -199,14 +229,13 @@ class Separator:
             "device": str(self.device),
             "elapsed_s": round(time.perf_counter() - started, 2),
             "request": request,
+            **facts,
         }
         return Separation(recording.uri, diarization, tracks, *size, settings=made, temporary=temporary)
 
-    def _separate(
-        self, recording: Audio, bounds: Bounds, folder: Path, hook: Hook | None, file: Any
-    ) -> tuple[Annotation, dict[str, Track]]:
+    def _separate(self, recording: Audio, bounds: Bounds, folder: Path, step: Step) -> Found:
         """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
-        settings, activity, step = self.settings, self.settings.activity, partial(_progress, hook, file)
+        settings, activity = self.settings, self.settings.activity
         where = settings.batch_size, self.device
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
         windows = partial(geometry.cut, recording)  # each call reads the recording once
@@ -222,21 +251,25 @@ class Separator:
                 local, speakers, talking, windows(), settings.stitching, activity.onset, step("separations")
             )
             tracks = write_tracks(stretches, len(turns), folder, geometry)
-        diarization = annotate(turns, recording.uri)
-        if hook is not None:
-            hook("discrete_diarization", diarization, file=file)
-        return diarization, tracks
+        return annotate(turns, recording.uri), tracks, {}
 
-
-def _temporary_folder(place: str | Path | None) -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix=".pixit-", dir=place, ignore_cleanup_errors=True)
-    except OSError as error:
-        remedy = "set TMPDIR to" if place is None else "choose"
-        raise PixitError(
-            f"{place or 'temporary folder'}: cannot be made or written ({error.strerror}); "
-            f"{remedy} one that can be written"
-        ) from None
+    def _separate_channels(self, recording: Audio, folder: Path, step: Step) -> Found:
+        """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it."""
+        settings, activity = self.settings, self.settings.activity
+        geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
+        where = settings.batch_size, self.device, folder
+        activities, powers = hear_channels(
+            self.model, recording, geometry, activity, *where, step("segmentation")
+        )
+        talking = find_talkers(activities, powers, geometry.frame_s, activity, settings.channels)
+        channels = np.flatnonzero(talking.any(axis=1)).tolist()
+        talking = talking[channels]
+        stretches = cut_tracks(
+            recording, channels, talking, geometry, settings.stitching, step("separations")
+        )
+        tracks = write_tracks(stretches, len(channels), folder, geometry)
+        facts = {"channel": "each", "speaker_channels": dict(zip(tracks, channels, strict=True))}
+        return annotate(find_turns(talking, geometry), recording.uri), tracks, facts
 
 
 def pick_device(device: str) -> torch.device:
@@ -244,10 +277,10 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).item()  # meta makes tensors too, but no numbers
         return torch.device(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = one_line(error)
         raise PixitError(
             f"device {device!r}: cannot be used ({reason}); expected cpu, cuda or auto"
         ) from None

@@ -103,6 +103,13 @@ def _finish(
     num_speakers = len(talking)
     presence = np.maximum(stretch[num_speakers:], 1e-3)
     tracks: Floats = np.divide(stretch[:num_speakers], presence, dtype=np.float32)
+    return turn_down(tracks, talking, position, geometry, settings)
+
+
+def turn_down(
+    tracks: Floats, talking: Bools, position: int, geometry: Geometry, settings: StitchingSettings
+) -> Floats:
+    """Remove leakage: turn down tracks (N, n), from sample `position` on, where their speakers do not talk."""
     if settings.leakage_removal_db == 0 or tracks.shape[1] == 0:
         return tracks
     gates = [gate(row, position, tracks.shape[1], geometry, settings.collar_s) for row in talking]

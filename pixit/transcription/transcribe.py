@@ -241,7 +241,7 @@ def check_words(found: Any, duration_s: float) -> list[Word]:
 @contextmanager
 def seekable(audio: Audio) -> Iterator[Audio]:
     """Give a recording that can be read from anywhere: mp3, m4a … are decoded once, to a temporary file."""
-    if not isinstance(audio, AudioFile) or audio.info.num_samples is not None:
+    if not isinstance(audio, AudioFile) or audio.info.is_seekable:
         yield audio
         return
     with tempfile.TemporaryDirectory(prefix="pixit-") as folder:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pixit.audio import AudioFile, MemoryAudio, Samples, open_audio, recording
-from pixit.audio.decode import best_channel
+from pixit.audio.signals import best_channel
 from pixit.types import PixitError
 
 RATE_HZ = 16000

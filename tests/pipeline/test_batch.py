@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -12,6 +13,7 @@ import torch
 
 import pixit
 from pixit.checkpoints import save_model
+from pixit.files import claim
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline import batch
@@ -216,6 +218,48 @@ def test_the_hook_hears_of_every_recording(separator: Counting, tmp_path: Path) 
     paths = [write(tmp_path / "a.wav"), write(tmp_path / "b.wav", seed=1)]
     list(separate_all(separator, paths, tmp_path / "out", hook=hook))
     assert {("a", "segmentation"), ("b", "segmentation"), ("b", "separations")} <= heard
+
+
+def test_what_another_process_is_at_is_left_to_it_and_waited_for(separator: Counting, tmp_path: Path) -> None:
+    a, b, c = (write(tmp_path / f"{name}.wav", seed) for seed, name in enumerate("abc"))
+    out = tmp_path / "out"
+    out.mkdir()
+    said: list[str] = []
+    with claim(out / "a"), claim(out / "c"):  # as another process would
+        outcomes = separate_all(separator, [a, c, b], out, overwrite=True, say=said.append)
+        assert next(outcomes).uri == "b"
+        separator(pixit.audio.open_audio(a)).save(out)  # the other one is done with a, and died over c
+    first, second = outcomes
+    assert [line.split(":")[0] for line in said] == [str(a), str(c)]
+    assert "another process is separating it" in said[0]
+    assert (first.uri, first.elapsed_s, first.error) == ("a", None, None)
+    assert (second.uri, second.elapsed_s is None, second.error) == ("c", False, None)
+    assert separator.asked == ["b", "a", "c"]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "b", "c"]
+
+
+def test_a_stream_is_part_of_the_request(separator: Counting, tmp_path: Path) -> None:
+    path, out = tmp_path / "talk.mkv", tmp_path / "out"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono") for _ in range(2)]
+        for stream in streams:
+            samples = np.random.default_rng(stream.index).integers(-3000, 3000, (1, 2 * RATE_HZ))
+            frame = av.AudioFrame.from_ndarray(samples.astype(np.int16), "s16", "mono")
+            frame.sample_rate = RATE_HZ
+            container.mux(stream.encode(frame))
+    (first,) = separate_all(separator, [path], out)
+    assert first.result is not None
+    assert first.result.settings["warnings"] == ["has 2 audio streams, 0 was taken; --stream takes another"]
+    (same,) = separate_all(separator, [path], out, stream=0)
+    assert same.error is None
+    (other,) = separate_all(separator, [path], out, stream=1)
+    assert "(call)" in str(other.error)
+    (second,) = separate_all(separator, [path], out, stream=1, overwrite=True)
+    assert second.result is not None
+    settings = second.result.settings
+    assert (settings["stream"], settings["source_streams"], settings["warnings"]) == (1, 2, [])
+    (missing,) = separate_all(separator, [path], out, stream=2)
+    assert "has no audio stream 2; expected 0 to 1" in str(missing.error)
 
 
 # --- one recording in one call ----------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment, Timeline
 
 from pixit.pipeline import provenance
-from pixit.pipeline import separate as separate_module
 from pixit.pipeline.separate import SeparationSettings, Separator
 from pixit.pipeline.stitch import StitchingSettings
 from pixit.types import LocalOutput, PixitError
@@ -520,7 +519,7 @@ def test_the_best_channel_is_separated_and_named(oracle: Any) -> None:
 
 
 def test_full_disk_is_foreseen(oracle: Any, leftovers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = separate_module.tempfile.gettempdir()
+    usage = tempfile.gettempdir()
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": 1000}))
     with pytest.raises(PixitError, match=r"GB free, the separation needs") as error:
         oracle.separate(oracle.conversation(2, 10))
