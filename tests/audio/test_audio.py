@@ -439,7 +439,7 @@ def test_samples_are_rounded_to_the_nearest_step(format: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("waveform", "rate_hz", "message"),
     [
-        (np.zeros((1, 10), np.float32), 0, "expected sample rates above 0, found 0 Hz"),
+        (np.zeros((1, 10), np.float32), 0, "has a sample rate of 0 Hz; expected 10 to"),
         (np.zeros((1, 10), np.float32), "16000", "expected a sample rate in whole Hz, found '16000'"),
         (np.zeros((1, 10), np.float32), 16000.5, "expected a sample rate in whole Hz, found 16000.5"),
         (np.zeros((8000, 2), np.float32), 16000, "expected \\(channel, time\\): transpose it"),

@@ -179,7 +179,7 @@ def test_addresses_and_pipes_are_refused_in_words_that_say_so(name: str, message
 
 @pytest.mark.parametrize("number", ["2", 2.0, True, [2]])
 def test_numbers_of_speakers_are_whole_numbers(number: Any) -> None:
-    with pytest.raises(PixitError, match="num_speakers: expected a whole number, found"):
+    with pytest.raises(PixitError, match="num_speakers: expected a whole number of at most .*, found"):
         check_num_speakers(number, None, None)
     assert check_num_speakers(np.int64(2), None, None) == (2, 2)
 
@@ -253,7 +253,7 @@ def test_a_stream_is_part_of_the_request(separator: Counting, tmp_path: Path) ->
     (same,) = separate_all(separator, [path], out, stream=0)
     assert same.error is None
     (other,) = separate_all(separator, [path], out, stream=1)
-    assert "(call)" in str(other.error)
+    assert "stream: None, asked for 1" in str(other.error)
     (second,) = separate_all(separator, [path], out, stream=1, overwrite=True)
     assert second.result is not None
     settings = second.result.settings

@@ -521,7 +521,7 @@ def test_the_best_channel_is_separated_and_named(oracle: Any) -> None:
 def test_full_disk_is_foreseen(oracle: Any, leftovers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = tempfile.gettempdir()
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": 1000}))
-    with pytest.raises(PixitError, match=r"GB free, the separation needs") as error:
+    with pytest.raises(PixitError, match=r"has 1.0 kB free, the separation needs some") as error:
         oracle.separate(oracle.conversation(2, 10))
     assert str(error.value).startswith(usage)
     assert leftovers() == []
