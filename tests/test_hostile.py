@@ -321,6 +321,9 @@ def test_no_recording_at_all(source: Any, separator: Separator) -> None:
         (["--batch-size", "0"], ["batch_size"]),
         (["--set", "clustering.treshold=0.5"], ["did you mean 'threshold'"]),
         (["--set", "nonsense"], ["key=value"]),
+        (["--set", "stitching.collar_s=1e9"], ["stitching.collar_s", "less than or equal to 60"]),
+        (["--set", "activity.min_duration_on_s=inf"], ["min_duration_on_s", "finite number"]),
+        (["--set", "step_s=" + "9" * 5000], ["step_s"]),
         (["--device", "abacus"], ["abacus"]),
         (["--device", "meta"], ["device 'meta': cannot be used"]),
         (["--device", ""], ["device ''"]),
@@ -562,3 +565,19 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     with pytest.raises(PixitError, match=r"bad\\udcff\.wav': the name is not valid UTF-8"):
         read_info(tmp_path / "bad\udcff.wav")
+
+
+@pytest.mark.parametrize("duration", ["inf", "nan", "1e9"])
+def test_meetings_without_end_are_not_begun(duration: str, tmp_path: Path) -> None:
+    words = ["simulate", "--speech", str(tmp_path), "--turns", str(tmp_path), "--duration", duration]
+    assert_one_line(CliRunner().invoke(cli, words), "duration_s")
+
+
+def test_names_that_are_too_long_for_files_are_cut(tmp_path: Path) -> None:
+    for name in ("m" * 300, "m" * 299 + "n"):
+        (tmp_path / f"{name[-1]}.rttm").write_text(f"SPEAKER {name} 1 0 1 <NA> <NA> ann <NA> <NA>\n")
+    out = tmp_path / "out"
+    done = CliRunner().invoke(cli, ["export", str(tmp_path), "--to", "csv", "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert {len(path.stem) for path in out.iterdir()} == {200}
+    assert len(list(out.iterdir())) == 2

@@ -467,3 +467,20 @@ def test_provenance_tells_no_folder_of_its_maker(tmp_path: Path) -> None:
     assert found["settings"]["data"]["simulation"]["turn_taking"] == ["a.rttm"]
     assert found["protocol"] == "X.SpeakerDiarization.Y"
     assert found["init"] == "init"
+
+
+def test_metrics_outlive_a_kill_amid_a_row_and_go_on_behind_it(tmp_path: Path) -> None:
+    from pixit.training.callbacks import MetricsFile, Progress
+
+    metrics = MetricsFile(tmp_path / "metrics.csv")
+    for step in range(3):
+        metrics.log_metrics({"loss": float(step)}, step)
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 4, "each row is on the disk at once"
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("3,3.")
+    moved = (tmp_path / "metrics.csv").rename(tmp_path / "moved.csv")
+    resumed = MetricsFile(moved)
+    resumed.keep(3)
+    resumed.log_metrics({"loss": 3.0, "other": 1.0}, 3)
+    assert moved.read_text() == "step,loss,other\n0,0.0,\n1,1.0,\n2,2.0,\n3,3.0,1.0\n"
+    assert Progress()._get_train_description(1).strip() == "Epoch 1"
