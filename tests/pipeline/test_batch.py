@@ -179,7 +179,7 @@ def test_addresses_and_pipes_are_refused_in_words_that_say_so(name: str, message
 
 @pytest.mark.parametrize("number", ["2", 2.0, True, [2]])
 def test_numbers_of_speakers_are_whole_numbers(number: Any) -> None:
-    with pytest.raises(PixitError, match="num_speakers: expected a whole number of at most .*, found"):
+    with pytest.raises(PixitError, match=r"num_speakers: expected a whole number of at most .*, found"):
         check_num_speakers(number, None, None)
     assert check_num_speakers(np.int64(2), None, None) == (2, 2)
 
