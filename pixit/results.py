@@ -55,6 +55,9 @@ class _Description(BaseModel):
 class Separation:
     """A separated recording; ``diarization, sources = separation`` unpacks it, as in pyannote.audio.
 
+    A result that is sent to another process (pickled) is sent as its folder, and loaded there; one that was not saved
+    raises a `PixitError`, as its tracks vanish with this process.
+
     Parameters
     ----------
     uri
@@ -70,9 +73,6 @@ class Separation:
     temporary, folder
         Folder of the tracks, if it is to be removed with the last of them; folder that it was loaded from or, last,
         saved into.
-
-    A result that is sent to another process (pickled) is sent as its folder, and loaded there; one that was not saved
-    raises a `PixitError`, as its tracks vanish with this process.
     """
 
     uri: str
