@@ -38,6 +38,9 @@ PLAYER_LIMIT_S = 900  # a notebook holds its players' sound: beyond this it beco
 class Separation:
     """A separated recording; ``diarization, sources = separation`` unpacks it, as in pyannote.audio.
 
+    A result that is sent to another process (pickled) is sent as its folder, and loaded there; one that was not saved
+    raises a `PixitError`, as its tracks vanish with this process.
+
     Parameters
     ----------
     uri
@@ -53,9 +56,6 @@ class Separation:
     temporary, folder
         Folder of the tracks, if it is to be removed with the last of them; folder that it was loaded from or, last,
         saved into.
-
-    A result that is sent to another process (pickled) is sent as its folder, and loaded there; one that was not saved
-    raises a `PixitError`, as its tracks vanish with this process.
     """
 
     uri: str

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_origin
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 import click
 
@@ -69,12 +70,16 @@ class SettingsCommand(click.Command):
             field = model_fields[name]
             is_pair = get_origin(field.annotation) is tuple
             default = "-".join(map(str, field.default)) if is_pair else str(field.default)
+            kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType] or [
+                field.annotation
+            ]
+            told = "" if field.default is None else f"  [default: {default}]"
             options.append(
                 click.Option(
                     [*option.split("/"), name],
-                    type=str if is_pair else field.annotation,
+                    type=str if is_pair else kinds[0],
                     metavar="MIN-MAX" if is_pair else None,
-                    help=f"{field.description or name.replace('_', ' ')}  [default: {default}]",
+                    help=f"{field.description or name.replace('_', ' ')}{told}",
                 )
             )
         *own, help_option = super().get_params(ctx)

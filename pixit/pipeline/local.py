@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pixit.config import Settings
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, find_solo, find_speech
-from pixit.pipeline.spool import Spool, in_steps
+from pixit.pipeline.spool import Spool, give_back_memory, in_steps
 from pixit.types import Embedder, LocalModel, PixitError
 from pixit.windows import Window, frame_centres_samples
 
@@ -76,6 +76,7 @@ def run_windows(
             sources = restore_levels(output.sources.float(), mixtures, active)
         spool.append(activities, sources.cpu().numpy(), active.cpu().numpy())
         progress(len(spool), spool.geometry.num_windows)
+    give_back_memory()
 
 
 def restore_levels(sources: Tensor, mixtures: Tensor, active: Tensor) -> Tensor:
@@ -145,6 +146,7 @@ def embed_speakers(
             with torch.inference_mode():
                 vectors[tuple(np.transpose(places))] = embedder(*inputs).float().cpu().numpy()
         progress(batch[-1] + 1, len(local))
+    give_back_memory()
     return vectors, embedded_s
 
 

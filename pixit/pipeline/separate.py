@@ -50,7 +50,9 @@ class SeparationSettings(Settings):
     """Everything that determines a separation, except the two networks."""
 
     step_s: float = Field(1.0, gt=0, le=3600, description="seconds from one window to the next")
-    batch_size: int = Field(8, ge=1, le=4096, description="windows at a time")
+    batch_size: int | None = Field(
+        None, ge=1, le=4096, description="windows at a time; by default 4 on a CPU, 8 elsewhere"
+    )
     activity: ActivitySettings = ActivitySettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     clustering: ClusteringSettings = ClusteringSettings()
@@ -95,8 +97,10 @@ class Separator:
         if settings.clustering.threshold is None:
             clustering = settings.clustering.model_copy(update={"threshold": embedder.clustering_threshold})
             settings = settings.model_copy(update={"clustering": clustering})
-        self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
         self.device = pick_device(device)
+        if settings.batch_size is None:  # on a CPU more at a time take more memory, and no less time
+            settings = settings.model_copy(update={"batch_size": 4 if self.device.type == "cpu" else 8})
+        self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
         for network in (model, embedder):
             if isinstance(network, torch.nn.Module):
                 network.to(self.device).eval()
@@ -160,6 +164,11 @@ class Separator:
             "separation": self.settings.model_dump(mode="json", exclude={"batch_size", "channels"}),
             **{name: weights_hash() for name, weights_hash in self._hashes.items()},
         }
+
+    @property
+    def _batch_size(self) -> int:
+        assert self.settings.batch_size is not None, "the device decided"
+        return self.settings.batch_size
 
     def __call__(
         self,
@@ -236,7 +245,7 @@ class Separator:
     def _separate(self, recording: Audio, bounds: Bounds, folder: Path, step: Step) -> Found:
         """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
         settings, activity = self.settings, self.settings.activity
-        where = settings.batch_size, self.device
+        where = self._batch_size, self.device
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
         windows = partial(geometry.cut, recording)  # each call reads the recording once
         with Spool(geometry, self.model.num_speakers, folder) as local:
@@ -257,7 +266,7 @@ class Separator:
         """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it."""
         settings, activity = self.settings, self.settings.activity
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
-        where = settings.batch_size, self.device, folder
+        where = self._batch_size, self.device, folder
         activities, powers = hear_channels(
             self.model, recording, geometry, activity, *where, step("segmentation")
         )

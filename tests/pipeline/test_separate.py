@@ -362,6 +362,10 @@ def test_batch_size_does_not_matter(oracle: Any) -> None:
     np.testing.assert_allclose(tracks_of(one), tracks_of(seven), atol=1e-5)
 
 
+def test_the_device_decides_how_many_windows_at_a_time(oracle: Any) -> None:
+    assert oracle.separate(oracle.conversation(1, 3)).settings["separation"]["batch_size"] == 4
+
+
 def test_model_and_embedder_must_share_a_sample_rate(oracle: Any) -> None:
     embedder = oracle.Embedder(sample_rate_hz=8000)
     with pytest.raises(PixitError, match="8000 Hz"):
