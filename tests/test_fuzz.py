@@ -32,8 +32,8 @@ from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.separate import SeparationSettings
 from pixit.report.content import read_scores
 from pixit.results import Separation
+from pixit.simulation.pool import _read_cache
 from pixit.simulation.rooms import RoomBank
-from pixit.simulation.voices import _read_cache
 from pixit.training.run import Run
 from pixit.transcription.stretches import Journal
 from pixit.types import PixitError
