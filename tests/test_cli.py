@@ -427,7 +427,7 @@ def test_a_model_and_an_embedder_need_nothing_of_the_bundle(
     monkeypatch.setattr("pixit.pipeline.separate.BUNDLED", "nowhere")
     model, embedder = separator_folder / "model", separator_folder / "embedder"
     loaded = Separator.from_pretrained(model, embedder, device="cpu", settings={"step_s": 2.5})
-    assert loaded.settings == SeparationSettings(step_s=2.5, batch_size=4, clustering={"threshold": 0.6})
+    assert loaded.settings == SeparationSettings(step_s=2.5, clustering={"threshold": 0.6})
     whole = Separator.from_pretrained(separator_folder, device="cpu")
     assert loaded.fingerprint == whole.fingerprint
     for pair, wrong in (((model, model), model), ((embedder, embedder), embedder)):

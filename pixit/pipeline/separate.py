@@ -97,10 +97,8 @@ class Separator:
         if settings.clustering.threshold is None:
             clustering = settings.clustering.model_copy(update={"threshold": embedder.clustering_threshold})
             settings = settings.model_copy(update={"clustering": clustering})
-        self.device = pick_device(device)
-        if settings.batch_size is None:  # on a CPU more at a time take more memory, and no less time
-            settings = settings.model_copy(update={"batch_size": 4 if self.device.type == "cpu" else 8})
         self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
+        self.device = pick_device(device)
         for network in (model, embedder):
             if isinstance(network, torch.nn.Module):
                 network.to(self.device).eval()
@@ -166,9 +164,10 @@ class Separator:
         }
 
     @property
-    def _batch_size(self) -> int:
-        assert self.settings.batch_size is not None, "the device decided"
-        return self.settings.batch_size
+    def batch_size(self) -> int:
+        """Windows at a time: as the settings say, or else as suits the device."""
+        # on a CPU more at a time take more memory, and no less time
+        return self.settings.batch_size or (4 if self.device.type == "cpu" else 8)
 
     def __call__(
         self,
@@ -245,7 +244,7 @@ class Separator:
     def _separate(self, recording: Audio, bounds: Bounds, folder: Path, step: Step) -> Found:
         """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
         settings, activity = self.settings, self.settings.activity
-        where = self._batch_size, self.device
+        where = self.batch_size, self.device
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
         windows = partial(geometry.cut, recording)  # each call reads the recording once
         with Spool(geometry, self.model.num_speakers, folder) as local:
@@ -266,7 +265,7 @@ class Separator:
         """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it."""
         settings, activity = self.settings, self.settings.activity
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
-        where = self._batch_size, self.device, folder
+        where = self.batch_size, self.device, folder
         activities, powers = hear_channels(
             self.model, recording, geometry, activity, *where, step("segmentation")
         )

@@ -363,7 +363,17 @@ def test_batch_size_does_not_matter(oracle: Any) -> None:
 
 
 def test_the_device_decides_how_many_windows_at_a_time(oracle: Any) -> None:
-    assert oracle.separate(oracle.conversation(1, 3)).settings["separation"]["batch_size"] == 4
+    truth = oracle.conversation(1, 5)
+    for asked, taken in ((None, 4), (3, 3)):
+        sizes: list[int] = []
+
+        class Counting(oracle.Model):
+            def __call__(self, waveforms: torch.Tensor, sizes: list[int] = sizes) -> LocalOutput:
+                sizes.append(len(waveforms))
+                return super().__call__(waveforms)
+
+        oracle.separate(truth, model=Counting(truth, 500), batch_size=asked)
+        assert max(sizes) == taken
 
 
 def test_model_and_embedder_must_share_a_sample_rate(oracle: Any) -> None:
