@@ -212,7 +212,8 @@ def test_all_controls_can_be_reached_and_have_names(page: Any) -> None:
         name, outline = page.evaluate(
             """() => {
                 const now = document.activeElement;
-                const name = now.getAttribute("aria-label") ?? now.innerText ?? "";
+                const title = document.getElementById(now.getAttribute("aria-labelledby"));
+                const name = now.getAttribute("aria-label") ?? title?.innerText ?? now.innerText ?? "";
                 return [now === document.body ? null : name.trim(), getComputedStyle(now).outlineStyle];
             }"""
         )
