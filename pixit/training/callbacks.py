@@ -243,7 +243,7 @@ class ExamplePictures(pl.Callback):
         pairs = PairBatch(**{name: value[: self.count] for name, value in batch.items()})
         mixtures, first_of_both = three_mixtures(pairs), 2 * len(pairs.mixtures)
         with torch.no_grad():
-            output = pl_module.model(mixtures)  # type: ignore[operator]
+            output = pl_module.model(mixtures)
         expected, _ = mixtures_of_mixtures(pairs.activities, pairs.references)
         self.folder.mkdir(parents=True, exist_ok=True)
         for i, row in enumerate(range(first_of_both, len(mixtures))):
