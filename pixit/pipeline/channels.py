@@ -18,7 +18,7 @@ from pixit.pipeline.local import Progress, run_windows
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.pipeline.stitch import StitchingSettings, turn_down
 from pixit.types import LocalModel, PixitError
-from pixit.windows import Window, intervals_from_frames
+from pixit.windows import Window
 
 SMOOTHING_S = 0.2
 """Seconds over which the levels of channels are compared: about a syllable."""
@@ -122,13 +122,6 @@ def find_talkers(
     faintest = relative.max(axis=0) * 10 ** (-settings.bleed_db / 10)
     kept = np.where(relative >= faintest, activities, 0)
     return np.stack([decide(row, frame_s, activity) for row in kept])
-
-
-def find_turns(talking: Bools, geometry: Geometry) -> list[list[tuple[float, float]]]:
-    """Return the turns ``(start_s, end_s)`` of each row of `talking` (N, F)."""
-    grid = geometry.frame_grid
-    place = grid.step_samples, grid.centre_samples(0), geometry.sample_rate_hz, geometry.num_samples
-    return [intervals_from_frames(row, *place) for row in talking]
 
 
 def cut_tracks(

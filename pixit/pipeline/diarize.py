@@ -11,7 +11,7 @@ from pyannote.core import Annotation, Segment
 from pydantic import Field
 
 from pixit.config import Settings
-from pixit.pipeline.spool import Spool
+from pixit.pipeline.spool import Geometry, Spool
 from pixit.windows import OverlapAdd, frame_centres_samples, intervals_from_frames
 
 Floats = NDArray[np.float32]
@@ -99,7 +99,7 @@ def diarize(
     speakers
         As the parameter, with the numbers that `turns` has; -1 also for those who never talk.
     """
-    geometry, grid = local.geometry, local.geometry.frame_grid
+    geometry = local.geometry
     activities, anybody = mean_activities(local, speakers)  # (N, F), (F,)
     decisions = np.array([decide(row, geometry.frame_s, settings) for row in activities], bool)
     if len(decisions):
@@ -109,13 +109,19 @@ def diarize(
         for number in np.unique(likeliest):
             decisions[number] = decide(activities[number], geometry.frame_s, settings)
     heard = sorted((int(row.argmax()), number) for number, row in enumerate(decisions) if row.any())
-    place = grid.step_samples, grid.centre_samples(0), geometry.sample_rate_hz, geometry.num_samples
-    turns = [intervals_from_frames(decisions[number], *place) for _, number in heard]
     renumbered = np.full(len(decisions) + 1, -1, np.int64)  # the last entry serves -1
     for new, (_, number) in enumerate(heard):
         renumbered[number] = new
     talking = np.array([decisions[number] for _, number in heard], bool)
-    return turns, talking.reshape(len(heard), activities.shape[1]), renumbered[speakers]
+    talking = talking.reshape(len(heard), activities.shape[1])
+    return find_turns(talking, geometry), talking, renumbered[speakers]
+
+
+def find_turns(talking: Bools, geometry: Geometry) -> list[list[tuple[float, float]]]:
+    """Return the turns ``(start_s, end_s)`` of each row of `talking` (N, F)."""
+    grid = geometry.frame_grid
+    place = grid.step_samples, grid.centre_samples(0), geometry.sample_rate_hz, geometry.num_samples
+    return [intervals_from_frames(row, *place) for row in talking]
 
 
 def mean_activities(local: Spool, speakers: Ints) -> tuple[Halves, Halves]:

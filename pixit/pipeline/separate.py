@@ -25,11 +25,10 @@ from pixit.pipeline.channels import (
     check_channels,
     cut_tracks,
     find_talkers,
-    find_turns,
     hear_channels,
 )
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
-from pixit.pipeline.diarize import ActivitySettings, annotate, diarize
+from pixit.pipeline.diarize import ActivitySettings, annotate, diarize, find_turns
 from pixit.pipeline.local import EmbeddingSettings, Progress, count_talk, embed_speakers, run_windows
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
 from pixit.pipeline.spool import Spool, lay_windows
