@@ -229,20 +229,18 @@ def make_optimizer(
     named = [(name, p) for name, p in parameters if p.requires_grad]
     slow = [p for name, p in named if name.startswith("wavlm.")]
     rest = [p for name, p in named if not name.startswith("wavlm.")]
-    groups: list[dict[str, Any]] = []
-    if slow:
-        groups.append({"params": slow, "lr": settings.wavlm_learning_rate, "name": "wavlm"})
+    rate = settings.learning_rate
+    wavlm = [{"params": slow, "lr": settings.wavlm_learning_rate, "name": "wavlm"}] if slow else []
     if settings.algorithm == "adamw":
-        groups.insert(0, {"params": rest, "lr": settings.learning_rate, "name": "rest"})
+        groups = [{"params": rest, "lr": rate, "name": "rest"}, *wavlm]
         return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
     if not hasattr(torch.optim, "Muon"):
         raise PixitError(
             f"optimizer.algorithm=muon: found torch {torch.__version__}, expected torch 2.9 or newer"
         )
-    for name, chosen in (("matrices", True), ("vectors", False)):
-        group = [p for p in rest if (p.ndim == 2) is chosen]
-        groups.append({"params": group, "lr": settings.learning_rate, "name": name})
-    return MuonAdamW([groups[-2]], [*groups[:-2], groups[-1]], settings.weight_decay)
+    matrices = {"params": [p for p in rest if p.ndim == 2], "lr": rate, "name": "matrices"}
+    vectors = {"params": [p for p in rest if p.ndim != 2], "lr": rate, "name": "vectors"}
+    return MuonAdamW([matrices], [*wavlm, vectors], settings.weight_decay)
 
 
 class MuonAdamW(torch.optim.Optimizer):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from pixit.audio import open_audio
 from pixit.checkpoints import load_model, save_model
-from pixit.config import Settings
+from pixit.config import Settings, read_yaml
 from pixit.evaluation.verification import (
     Crops,
     draw_crops,
@@ -68,7 +68,7 @@ def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = l
     Raises
     ------
     PixitError
-        If speech is missing or unreadable, speakers are in both sets, or the folder holds another training.
+        If speech is missing or unreadable, or the folder holds another training.
     """
     output.mkdir(parents=True, exist_ok=True)
     _keep(run, output)
@@ -157,12 +157,9 @@ def _keep(run: SpeakerRun, output: Path) -> None:
     """Write ``run.yaml``; a PixitError if the folder holds another training."""
     path, asked = output / "run.yaml", run.model_dump(mode="json", exclude={"cache"})
     if path.exists():
-        try:
-            kept = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
-            raise PixitError(f"{path}: is damaged; choose another folder") from None
+        kept = read_yaml(path)
         if kept != asked:
-            differing = [key for key in asked if not isinstance(kept, dict) or kept.get(key) != asked[key]]
+            differing = [key for key in asked if kept.get(key) != asked[key]]
             raise PixitError(
                 f"{path}: is of a training with another {', '.join(differing)}; choose another folder"
             )
