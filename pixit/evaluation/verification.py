@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
-from pixit.files import write_text
+from pixit.files import check_file, write_text
 from pixit.types import PixitError
 
 Signal = NDArray[np.float32]
@@ -188,6 +188,7 @@ def read_trials(path: Path, root: Path | None = None) -> list[Trial]:
         If the list cannot be read, has another form, or names a recording that is not there.
     """
     kinds = {"1": True, "0": False, "target": True, "nontarget": False}
+    check_file(path, "a list of trials")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -144,6 +144,7 @@ def find_speakers(folder: Path | str) -> Recordings:
 def _read_list(path: Path) -> Recordings:
     """Read a CSV file with columns ``speaker`` and ``path``."""
     found: Recordings = {}
+    check_file(path, "a list of utterances")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
