@@ -57,7 +57,7 @@ run() { # NAME, the stage before it or none, settings
 
 # 1. plain separation: two voices that overlap all the time, nothing else, 2.5 s
 run 1-separation none data.duration_s=2.5 data.batch_size=8 data.pairs_per_epoch=8000 data.validation_pairs=192 \
-    trainer.max_steps=20000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
+    trainer.max_steps=7024 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
     optimizer.learning_rate=2e-3 optimizer.schedule=constant \
     objective.separation_weight=1 objective.supervised_mixtures=sum objective.spectral_weight=0.7 \
     "$pairs.speaker_counts=[[1,1,1]]" $pairs.full_overlap_probability=1 $pairs.noise_probability=0 \
@@ -65,12 +65,12 @@ run 1-separation none data.duration_s=2.5 data.batch_size=8 data.pairs_per_epoch
     "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7
 
 # 2. meetings: up to three voices, the turn-taking of AMI, rooms, noise and channels; who speaks when
-run 2-meetings 1-separation data.duration_s=5 data.batch_size=6 data.pairs_per_epoch=6000 data.validation_pairs=120 \
+run 2-meetings 1-separation data.duration_s=4 data.batch_size=6 data.pairs_per_epoch=6000 data.validation_pairs=120 \
     trainer.max_steps=25000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
     optimizer.learning_rate=1.5e-3 optimizer.schedule=constant \
     objective.separation_weight=0.3 objective.supervised_mixtures=sum objective.spectral_weight=0.7 \
-    "$pairs.speaker_counts=[[1,1,0.35],[2,1,0.2],[2,0,0.1],[1,0,0.25],[3,0,0.1]]" \
-    $pairs.full_overlap_probability=0.2 $pairs.reverb_probability=0.5 "$pairs.snr_db=[3,40]" \
+    "$pairs.speaker_counts=[[1,1,0.45],[2,1,0.15],[2,0,0.1],[1,0,0.2],[3,0,0.1]]" \
+    $pairs.full_overlap_probability=0.3 $pairs.reverb_probability=0.4 "$pairs.snr_db=[3,40]" \
     "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7
 
 # 3. real meetings join in (MixIT); the learning rate falls to its end
