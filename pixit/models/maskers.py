@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,11 +61,12 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         dims = list(range(x.dim()))[self.first : self.last]
-        mean = x.mean(dims, keepdim=True)
+        x = x.float()  # where precision is mixed: a mean of many numbers needs more than 8 bits
+        mean = x.mean(dims, keepdim=True)  # `var_mean` of both takes four times as long
         variance = x.var(dims, keepdim=True, unbiased=False)
         shape = (-1,) + (1,) * (x.dim() - 2)
-        normalised = (x - mean) / (variance + 1e-8).sqrt()
-        return normalised * self.gamma.view(shape) + self.beta.view(shape)
+        scale = self.gamma.view(shape) / (variance + 1e-8).sqrt()
+        return torch.addcmul(self.beta.view(shape) - mean * scale, x, scale)  # one pass over x
 
 
 NORMS: dict[str, Any] = {
@@ -85,16 +86,16 @@ def _choose(table: dict[str, Any], name: str, option: str) -> Any:
 
 
 class _RNN(nn.Module):
-    """A recurrent layer under the name ``rnn``, as in pyannote's checkpoints: (S, L, C) -> (S, L, C')."""
+    """A recurrent layer under the name ``rnn``, as in pyannote's checkpoints: (L, …, C) -> (L, …, C')."""
 
     def __init__(self, rnn_type: str, in_size: int, hid_size: int, bidirectional: bool, **more: Any) -> None:
         super().__init__()
         kind = _choose(RNNS, rnn_type.upper(), "rnn_type")
-        self.rnn = kind(in_size, hid_size, batch_first=True, bidirectional=bidirectional, **more)
+        self.rnn = kind(in_size, hid_size, bidirectional=bidirectional, **more)
         self.output_size = hid_size * (2 if bidirectional else 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.rnn(x)[0]
+        return cast(Tensor, self.rnn(x.flatten(1, -2))[0]).unflatten(1, x.shape[1:-1])
 
 
 class DPRNNBlock(nn.Module):
@@ -112,14 +113,15 @@ class DPRNNBlock(nn.Module):
         self.inter_norm = _choose(NORMS, norm_type, "norm_type")(bn_chan)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, size, chunks = x.shape
-        y = x.permute(0, 3, 2, 1).reshape(batch * chunks, size, channels)
-        y = self.intra_linear(self.intra_RNN(y)).view(batch, chunks, size, channels)
-        x = x + self.intra_norm(y.permute(0, 3, 2, 1))
-        y = x.permute(0, 2, 3, 1).reshape(batch * size, chunks, channels)
-        y = self.inter_linear(self.inter_RNN(y)).view(batch, size, chunks, channels)
-        # contiguous: the norm then sums in the order of pyannote's network, and agrees with it bit by bit
-        return x + self.inter_norm(y.permute(0, 3, 1, 2).contiguous())
+        """Take and return (S, B, P, N), S frames of each of P chunks: what an RNN runs along comes first."""
+        x = x + self._normalise(self.intra_linear(self.intra_RNN(x)), self.intra_norm)
+        x = x.transpose(0, 2).contiguous()  # (P, B, S, N)
+        x = x + self._normalise(self.inter_linear(self.inter_RNN(x)), self.inter_norm)
+        return x.transpose(0, 2).contiguous()
+
+    @staticmethod
+    def _normalise(x: Tensor, norm: nn.Module) -> Tensor:
+        return cast(Tensor, norm(x.permute(1, 3, 0, 2))).permute(2, 0, 3, 1)  # the norm takes (B, N, …)
 
 
 class DPRNN(nn.Module):
@@ -163,8 +165,9 @@ class DPRNN(nn.Module):
         num_frames, size = features.shape[-1], self.chunk_size
         x = self.bottleneck(features)  # (B, N, L)
         geometry = {"kernel_size": (size, 1), "padding": (size, 0), "stride": (self.hop_size, 1)}
-        chunks = F.unfold(x.unsqueeze(-1), **geometry)  # (B, N·size, chunks)
-        x = self.net(chunks.unflatten(1, (x.shape[1], size)))  # (B, N, size, chunks)
+        padded = F.pad(x, (size, size))
+        chunks = padded.unfold(-1, size, self.hop_size).permute(3, 0, 2, 1)  # (size, B, chunks, N)
+        x = self.net(chunks.contiguous()).permute(1, 3, 0, 2)  # (B, N, size, chunks)
         x = self.first_out(x).unflatten(1, (self.num_sources, -1)).flatten(0, 1)  # (B·K, N, size, chunks)
         x = F.fold(x.flatten(1, 2), (num_frames, 1), **geometry).squeeze(-1)  # (B·K, N, L)
         x = self.net_out(x) * self.net_gate(x)

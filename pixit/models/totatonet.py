@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixit.models.filterbank import Decoder, Encoder
+from pixit.models.filterbank import Decoder, Encoder, full_precision
 from pixit.models.maskers import build_masker
 from pixit.models.wavlm import LARGE, WAVLM_RATE_HZ, build_wavlm, wavlm_features
 from pixit.types import FrameGrid, LocalOutput, PixitError
@@ -181,7 +181,9 @@ class ToTaToNet(nn.Module):
 
         decoded = self.decoder(masked)[..., left:]  # (B, K, ≤ T)
         sources = F.pad(decoded, (0, num_samples - decoded.shape[-1]))
-        return LocalOutput(self._diarize(masked, embeddings), sources)
+        with full_precision(masked):
+            logits = self._diarize(masked.float(), embeddings)
+        return LocalOutput(logits, sources)
 
     def _diarize(self, masked: Tensor, embeddings: Tensor | None) -> Tensor:
         """Return activity logits (B, K, F) of masked representations (B, K, C, L)."""
@@ -189,7 +191,7 @@ class ToTaToNet(nn.Module):
             real, imaginary = masked.chunk(2, dim=2)
             masked = torch.log(1e-5 + real.square() + imaginary.square())
         if embeddings is not None:
-            masked = torch.cat((masked, embeddings), dim=2)
+            masked = torch.cat((masked, embeddings.float()), dim=2)
         hidden = F.avg_pool1d(masked.flatten(0, 1), self.pooling).transpose(1, 2)  # (B·K, F, C)
         for layer in self.linear:
             hidden = F.leaky_relu(layer(hidden))

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import Field
 from scipy.ndimage import uniform_filter1d
 
 from pixit.audio import Audio
 from pixit.config import Settings
+from pixit.pipeline.compute import Compute
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, decide, find_speech, mean_activities
 from pixit.pipeline.local import Progress, run_windows
 from pixit.pipeline.spool import Geometry, Spool
@@ -65,8 +65,7 @@ def hear_channels(
     recording: Audio,
     geometry: Geometry,
     settings: ActivitySettings,
-    batch_size: int,
-    device: torch.device,
+    compute: Compute,
     folder: Path,
     progress: Progress,
 ) -> tuple[Floats, Floats]:
@@ -78,7 +77,7 @@ def hear_channels(
         windows = _measure(geometry.cut(recording.at(channel=channel)), power, geometry)
         report = partial(_report, progress, channel * geometry.num_windows, total)
         with Spool(geometry, model.num_speakers, folder) as local:
-            run_windows(model, windows, local, settings, batch_size, device, report)
+            run_windows(model, windows, local, settings, compute, report)
             _, anybody = mean_activities(local, np.where(local.active, 0, -1))
         activities.append(anybody)
         powers.append(power[: len(anybody)])

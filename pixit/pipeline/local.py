@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,15 +13,15 @@ from pydantic import Field
 from torch import Tensor
 
 from pixit.config import Settings
+from pixit.pipeline.compute import Compute
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, find_solo, find_speech
-from pixit.pipeline.spool import Spool, give_back_memory, in_steps
+from pixit.pipeline.spool import Geometry, Spool, give_back_memory, in_steps
 from pixit.types import Embedder, LocalModel, PixitError
 from pixit.windows import Window, frame_centres_samples
 
 SILENCE = 1e-5
 """Amplitude up to which a window holds no sound: a third of the smallest step of 16 bits."""
 
-Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
 """Called with the number of windows done and of all."""
 
@@ -44,8 +45,7 @@ def run_windows(
     windows: Iterable[Window],
     spool: Spool,
     settings: ActivitySettings,
-    batch_size: int,
-    device: torch.device,
+    compute: Compute,
     progress: Progress,
 ) -> None:
     """Separate and diarize every window, and put what comes out into `spool`.
@@ -53,30 +53,36 @@ def run_windows(
     A local speaker with less speech than `settings` ask for is silent, and so is everybody in a window
     without sound, whatever the model makes of it. A PixitError if the model gives NaN or infinite values.
     """
-    min_frames = max(1, round(settings.min_local_s / spool.geometry.frame_s))
-    centres = frame_centres_samples(spool.geometry.frame_grid, spool.geometry.num_frames)
-    for batch in batches(windows, batch_size):
-        mixtures = torch.from_numpy(np.stack([window.samples for window in batch])).to(device)
-        with torch.inference_mode():
-            output = model(mixtures.unsqueeze(1))
-            for name, values in (("activities", output.activity_logits), ("sources", output.sources)):
-                if not values.isfinite().all():
-                    at = f"about {batch[0].start_samples / spool.geometry.sample_rate_hz:.1f} s"
-                    raise PixitError(
-                        f"the model gives NaN or infinite {name} at {at}; is it damaged? try another"
-                    )
-            # what the model hears in the zeros after the recording counts for nothing
-            inside = torch.from_numpy(centres < np.array([[window.valid] for window in batch]))[:, None]
-            activities = in_steps(
-                (output.activities * inside.to(output.activity_logits)).float().cpu().numpy()
-            )
-            speech = find_speech(activities, settings)
-            active = torch.from_numpy(speech.sum(-1) >= min_frames).to(device)
-            active &= mixtures.abs().amax(-1, keepdim=True) > SILENCE
-            sources = restore_levels(output.sources.float(), mixtures, active)
-        spool.append(activities, sources.cpu().numpy(), active.cpu().numpy())
+    for local in compute.map_batches(partial(_run, model, spool.geometry, settings, compute), windows):
+        spool.append(*local)
         progress(len(spool), spool.geometry.num_windows)
     give_back_memory()
+
+
+def _run(
+    model: LocalModel, geometry: Geometry, settings: ActivitySettings, compute: Compute, batch: list[Window]
+) -> tuple[Floats, Floats, Bools]:
+    """Return what a spool keeps of a batch of windows: activities, sources, and which of them are active."""
+    min_frames = max(1, round(settings.min_local_s / geometry.frame_s))
+    centres = frame_centres_samples(geometry.frame_grid, geometry.num_frames)
+    mixtures = torch.from_numpy(np.stack([window.samples for window in batch])).to(compute.device)
+    with torch.inference_mode():
+        with compute.mixed_precision():
+            output = model(mixtures.unsqueeze(1))
+        for name, values in (("activities", output.activity_logits), ("sources", output.sources)):
+            if not values.isfinite().all():
+                at = f"about {batch[0].start_samples / geometry.sample_rate_hz:.1f} s"
+                raise PixitError(
+                    f"the model gives NaN or infinite {name} at {at}; is it damaged? try another"
+                )
+        # what the model hears in the zeros after the recording counts for nothing
+        inside = torch.from_numpy(centres < np.array([[window.valid] for window in batch]))[:, None]
+        activities = in_steps((output.activities * inside.to(output.activity_logits)).float().cpu().numpy())
+        speech = find_speech(activities, settings)
+        active = torch.from_numpy(speech.sum(-1) >= min_frames).to(compute.device)
+        active &= mixtures.abs().amax(-1, keepdim=True) > SILENCE
+        sources = restore_levels(output.sources.float(), mixtures, active)
+    return activities, sources.cpu().numpy(), active.cpu().numpy()
 
 
 def restore_levels(sources: Tensor, mixtures: Tensor, active: Tensor) -> Tensor:
@@ -98,21 +104,13 @@ def restore_levels(sources: Tensor, mixtures: Tensor, active: Tensor) -> Tensor:
     return sources * gains.clamp(-loudest, loudest).unsqueeze(-1)
 
 
-def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield lists of up to `size` items."""
-    stream = iter(items)
-    while batch := list(islice(stream, size)):
-        yield batch
-
-
 def embed_speakers(
     embedder: Embedder,
     local: Spool,
     windows: Iterable[Window],
     settings: EmbeddingSettings,
     activity: ActivitySettings,
-    batch_size: int,
-    device: torch.device,
+    compute: Compute,
     progress: Progress,
 ) -> tuple[Floats, Floats]:
     """Embed every active local speaker of every window.
@@ -129,25 +127,50 @@ def embed_speakers(
     shape = (len(local), local.num_speakers)
     vectors = np.full((*shape, embedder.embedding_size), np.nan, np.float32)
     embedded_s = np.zeros(shape, np.float32)
-    mixtures = iter(windows) if settings.signal == "mixture" else None
-    for batch in batches(local, batch_size):
-        signals, weights, places = [], [], []
-        for window in batch:
-            mixture = next(mixtures).samples if mixtures is not None else None
-            speech = find_speech(local.activities(window), activity)
-            counts = _weights(speech, settings, local.geometry.frame_s)
-            for speaker in np.flatnonzero(local.active[window]).tolist():
-                places.append((window, speaker))
-                signals.append(local.source(window, speaker) if mixture is None else mixture)
-                weights.append(counts[speaker])
-                embedded_s[window, speaker] = counts[speaker].sum() * local.geometry.frame_s
-        if places:
-            inputs = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in (signals, weights))
-            with torch.inference_mode():
-                vectors[tuple(np.transpose(places))] = embedder(*inputs).float().cpu().numpy()
-        progress(batch[-1] + 1, len(local))
+    mixtures = windows if settings.signal == "mixture" else None
+    heard = _hear(local, mixtures, settings, activity)
+    for batch, found in compute.map_batches(partial(_embed, embedder, compute), heard):
+        for one in batch:
+            vectors[one.window, one.speakers], found = np.split(found, [len(one.speakers)])
+            embedded_s[one.window, one.speakers] = one.weights.sum(axis=1) * local.geometry.frame_s
+        progress(batch[-1].window + 1, len(local))
     give_back_memory()
     return vectors, embedded_s
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What an embedder hears of a window: signals (n, T) and weights (n, F) of its active local speakers."""
+
+    window: int
+    speakers: list[int]
+    signals: Floats
+    weights: Floats
+
+
+def _hear(
+    local: Spool, windows: Iterable[Window] | None, settings: EmbeddingSettings, activity: ActivitySettings
+) -> Iterator[_Heard]:
+    mixtures = iter(windows) if windows is not None else None
+    for window in local:
+        mixture = next(mixtures).samples if mixtures is not None else None
+        speech = find_speech(local.activities(window), activity)
+        speakers = np.flatnonzero(local.active[window]).tolist()
+        sources = [local.source(window, speaker) if mixture is None else mixture for speaker in speakers]
+        signals = np.array(sources, np.float32).reshape(len(speakers), local.geometry.window_samples)
+        weights = _weights(speech, settings, local.geometry.frame_s)
+        yield _Heard(window, speakers, signals, weights[speakers])
+
+
+def _embed(embedder: Embedder, compute: Compute, batch: list[_Heard]) -> tuple[list[_Heard], Floats]:
+    """Return the batch again, and the embeddings of all its speakers, (n, D)."""
+    arrays = ([one.signals for one in batch], [one.weights for one in batch])
+    signals, weights = (torch.from_numpy(np.concatenate(parts)).to(compute.device) for parts in arrays)
+    if len(signals) == 0:
+        return batch, np.zeros((0, embedder.embedding_size), np.float32)
+    with torch.inference_mode(), compute.mixed_precision():
+        vectors: Floats = embedder(signals, weights).float().cpu().numpy()
+    return batch, vectors
 
 
 def _weights(speech: Bools, settings: EmbeddingSettings, frame_s: float) -> Floats:

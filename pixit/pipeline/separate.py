@@ -28,13 +28,14 @@ from pixit.pipeline.channels import (
     hear_channels,
 )
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
+from pixit.pipeline.compute import Compute, Precision, pick_device
 from pixit.pipeline.diarize import ActivitySettings, annotate, diarize, find_turns
 from pixit.pipeline.local import EmbeddingSettings, Progress, count_talk, embed_speakers, run_windows
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
 from pixit.pipeline.spool import Spool, lay_windows
 from pixit.pipeline.stitch import StitchingSettings, stitch_tracks, write_tracks
 from pixit.results import Separation
-from pixit.types import Embedder, Hook, LocalModel, PixitError, one_line
+from pixit.types import Embedder, Hook, LocalModel, PixitError
 
 BUNDLED = "bundled"
 
@@ -50,7 +51,14 @@ class SeparationSettings(Settings):
 
     step_s: float = Field(1.0, gt=0, le=3600, description="seconds from one window to the next")
     batch_size: int | None = Field(
-        None, ge=1, le=4096, description="windows at a time; by default 4 on a CPU, 8 elsewhere"
+        None,
+        ge=1,
+        le=4096,
+        description="windows at a time; by default 8, and on a CPU 1, for each of torch's threads",
+    )
+    precision: Precision = Field(
+        "auto",
+        description="of the networks; auto is bfloat16 where the device multiplies in it, else float32",
     )
     activity: ActivitySettings = ActivitySettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
@@ -163,10 +171,9 @@ class Separator:
         }
 
     @property
-    def batch_size(self) -> int:
-        """Windows at a time: as the settings say, or else as suits the device."""
-        # on a CPU more at a time take more memory, and no less time
-        return self.settings.batch_size or (4 if self.device.type == "cpu" else 8)
+    def compute(self) -> Compute:
+        """How the networks run: as the settings say, or else as suits the device."""
+        return Compute.choose(self.device, self.settings.batch_size, self.settings.precision)
 
     def __call__(
         self,
@@ -243,13 +250,13 @@ class Separator:
     def _separate(self, recording: Audio, bounds: Bounds, folder: Path, step: Step) -> Found:
         """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
         settings, activity = self.settings, self.settings.activity
-        where = self.batch_size, self.device
+        compute = self.compute
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
         windows = partial(geometry.cut, recording)  # each call reads the recording once
         with Spool(geometry, self.model.num_speakers, folder) as local:
-            run_windows(self.model, windows(), local, activity, *where, step("segmentation"))
+            run_windows(self.model, windows(), local, activity, compute, step("segmentation"))
             vectors, embedded_s = embed_speakers(
-                self.embedder, local, windows(), settings.embedding, activity, *where, step("embeddings")
+                self.embedder, local, windows(), settings.embedding, activity, compute, step("embeddings")
             )
             talk_s = count_talk(local, activity)
             speakers = cluster(vectors, embedded_s, talk_s, settings.clustering, *bounds)
@@ -264,7 +271,7 @@ class Separator:
         """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it."""
         settings, activity = self.settings, self.settings.activity
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
-        where = self.batch_size, self.device, folder
+        where = self.compute, folder
         activities, powers = hear_channels(
             self.model, recording, geometry, activity, *where, step("segmentation")
         )
@@ -277,20 +284,6 @@ class Separator:
         tracks = write_tracks(stretches, len(channels), folder, geometry)
         facts = {"channel": "each", "speaker_channels": dict(zip(tracks, channels, strict=True))}
         return annotate(find_turns(talking, geometry), recording.uri), tracks, facts
-
-
-def pick_device(device: str) -> torch.device:
-    """Return the device of this name; ``"auto"`` is CUDA where there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.ones(1, device=device).item()  # meta makes tensors too, but no numbers
-        return torch.device(device)
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = one_line(error)
-        raise PixitError(
-            f"device {device!r}: cannot be used ({reason}); expected cpu, cuda or auto"
-        ) from None
 
 
 def _progress(hook: Hook | None, file: Any, step: str) -> Progress:

@@ -68,7 +68,7 @@ run 1-separation none data.duration_s=2.5 data.batch_size=8 data.pairs_per_epoch
 run 2-meetings 1-separation data.duration_s=4 data.batch_size=6 data.pairs_per_epoch=6000 data.validation_pairs=120 \
     trainer.max_steps=25000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
     optimizer.learning_rate=1.5e-3 optimizer.schedule=constant \
-    objective.separation_weight=0.3 objective.supervised_mixtures=sum objective.spectral_weight=0.7 \
+    objective.separation_weight=0.15 objective.supervised_mixtures=sum objective.spectral_weight=0.7 \
     "$pairs.speaker_counts=[[1,1,0.45],[2,1,0.15],[2,0,0.1],[1,0,0.2],[3,0,0.1]]" \
     $pairs.full_overlap_probability=0.3 $pairs.reverb_probability=0.4 "$pairs.snr_db=[3,40]" \
     "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7
@@ -77,7 +77,7 @@ run 2-meetings 1-separation data.duration_s=4 data.batch_size=6 data.pairs_per_e
 run 3-real 2-meetings --database "$data/ami/database.yml" data.real_share=0.15 \
     data.duration_s=5 data.batch_size=6 data.pairs_per_epoch=6000 data.validation_pairs=120 \
     trainer.max_steps=12000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
-    optimizer.learning_rate=1e-3 objective.separation_weight=0.3 objective.supervised_mixtures=sum \
+    optimizer.learning_rate=1e-3 objective.separation_weight=0.15 objective.supervised_mixtures=sum \
     objective.spectral_weight=0.5 objective.max_si_sdr_db=25 \
     "$pairs.speaker_counts=[[1,1,0.35],[2,1,0.2],[2,0,0.1],[1,0,0.25],[3,0,0.1]]" \
     $pairs.full_overlap_probability=0.1 $pairs.reverb_probability=0.6 "$pairs.snr_db=[0,40]" \

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pixit.pipeline.compute import Compute, batches
 from pixit.pipeline.diarize import ActivitySettings
-from pixit.pipeline.local import EmbeddingSettings, batches, count_talk, embed_speakers, restore_levels
+from pixit.pipeline.local import EmbeddingSettings, count_talk, embed_speakers, restore_levels
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.types import FrameGrid
 from pixit.windows import Window, cut_windows, num_windows
@@ -175,8 +176,7 @@ def embed(local: Spool, batch_size: int = 2, **settings: Any) -> tuple[Recorder,
         windows(),
         EmbeddingSettings(**settings),
         ActivitySettings(),
-        batch_size,
-        torch.device("cpu"),
+        Compute(torch.device("cpu"), batch_size),
         lambda *count: counts.append(count),
     )
     assert counts[-1] == (3, 3)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixit.models.embedders.checks import check_input, silent_rows
+from pixit.models.filterbank import full_precision
 from pixit.types import PixitError
 
 KERNELS, DILATIONS = (5, 3, 3, 3, 1), (1, 2, 3, 4, 1)
@@ -97,7 +98,8 @@ class EcapaTdnn(nn.Module):
         return embeddings.masked_fill(silent[:, None], torch.nan)
 
     def _embed(self, waveforms: Tensor) -> Tensor:
-        features = self.fbank(waveforms)  # (B, M, L)
+        with full_precision(waveforms):
+            features = self.fbank(waveforms)  # (B, M, L)
         hidden = features - features.mean(-1, keepdim=True)
         outputs = []
         for block in self.blocks:
@@ -200,6 +202,7 @@ class _AttentivePooling(nn.Module):
 
 
 def _moments(hidden: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    hidden = hidden.float()
     mean = (weights * hidden).sum(-1, keepdim=True)
     variance = (weights * (hidden - mean).square()).sum(-1, keepdim=True)
     return mean, variance.clamp_min(1e-12).sqrt()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixit.models.embedders.checks import check_input
+from pixit.models.filterbank import full_precision
 from pixit.types import PixitError
 
 WINDOW_S, STEP_S = 0.025, 0.010
@@ -104,7 +105,8 @@ class SpeakerEncoder(nn.Module):
             If the shapes do not fit each other.
         """
         weights = check_input(waveforms, weights)
-        power = self.features(waveforms)  # (B, M, F)
+        with full_precision(waveforms):
+            power = self.features(waveforms)  # (B, M, F)
         weights = fit_weights(weights.to(power.dtype), power.shape[-1])
         features, silent = normalise(power, weights)
         hidden = self.stem(self.bands(features)[:, None])

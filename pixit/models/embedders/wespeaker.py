@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixit.models.embedders.checks import check_input, silent_rows
+from pixit.models.filterbank import full_precision
 from pixit.types import PixitError
 
 STAGES = ((1, 3, 1), (2, 4, 2), (4, 6, 2), (8, 3, 2))
@@ -73,7 +74,8 @@ class WeSpeakerResNet34(nn.Module):
             If the shapes do not fit each other.
         """
         weights = check_input(waveforms, weights)
-        features = self.fbank(waveforms)  # (B, L, M)
+        with full_precision(waveforms):
+            features = self.fbank(waveforms)  # (B, L, M)
         features = features - features.mean(dim=1, keepdim=True)
         embeddings: Tensor = self.resnet(features, weights)
         return embeddings.masked_fill(silent_rows(waveforms, weights)[:, None], torch.nan)
@@ -131,6 +133,7 @@ def pool_statistics(hidden: Tensor, weights: Tensor) -> Tensor:
     Weights are taken at the nearest frame, as pyannote.audio does; a row whose weights would all be lost so gets
     their averages.
     """
+    hidden = hidden.float()
     fitted = F.interpolate(weights[:, None].to(hidden), size=hidden.shape[-1], mode="nearest")  # (B, 1, L)
     averaged = F.interpolate(weights[:, None].to(hidden), size=hidden.shape[-1], mode="area")
     fitted = torch.where(fitted.sum(-1, keepdim=True) > 0, fitted, averaged)
