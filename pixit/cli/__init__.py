@@ -26,6 +26,7 @@ COMMANDS = {
     "train-speaker": "train_speaker",
     "simulate": "data",
     "evaluate": "evaluate",
+    "benchmark": "benchmark",
     "export": "results",
     "data": "data",
     "report": "results",
