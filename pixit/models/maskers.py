@@ -216,11 +216,11 @@ class BandSplit(nn.Module):
         )
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        x = self._split_bands(features)  # (B, S, L, H), S bands
+        x = self._split_bands(features)  # (L, B, S, H), S bands: what the LSTMs run along comes first
         for over_time, over_bands in zip(self.over_time, self.over_bands, strict=True):
             x = over_bands(over_time(x))
-        x = self.to_sources(self.norm(x)).unflatten(-1, (self.num_sources, -1))  # (B, S, L, K, H)
-        x = F.silu(x.permute(0, 3, 1, 2, 4))  # (B, K, S, L, H)
+        x = self.to_sources(self.norm(x)).unflatten(-1, (self.num_sources, -1))  # (L, B, S, K, H)
+        x = F.silu(x.permute(1, 3, 2, 0, 4))  # (B, K, S, L, H)
         # unbind: the gradients of slices taken one by one would each be as large as x
         bands = [to_mask(band) for band, to_mask in zip(x.unbind(2), self.to_masks, strict=True)]
         real, imaginary = zip(*(band.chunk(2, dim=-1) for band in bands), strict=True)
@@ -228,32 +228,32 @@ class BandSplit(nn.Module):
         return masks.transpose(2, 3), x.mean(2).transpose(2, 3)
 
     def _split_bands(self, features: Tensor) -> Tensor:
-        """Return band features (B, S, L, H): real and imaginary parts, compressed, and the log magnitude."""
+        """Return band features (L, B, S, H): real and imaginary parts, compressed, and the log magnitude."""
         level = features.square().mean((1, 2), keepdim=True).sqrt()
         real, imaginary = (features / (level + 1e-6)).chunk(2, dim=1)
         power = real.square() + imaginary.square() + 1e-8
         compress = power.pow(-0.35)  # magnitude to the power of 0.3
         parts = torch.stack((real * compress, imaginary * compress, 0.2 * power.log()), dim=-1)
-        bands = parts.transpose(1, 2).split(self.band_widths, dim=2)  # each (B, L, width, 3)
-        return torch.stack([layer(band.flatten(2)) for layer, band in zip(self.split, bands, strict=True)], 1)
+        bands = parts.permute(2, 0, 1, 3).split(self.band_widths, dim=2)  # each (L, B, width, 3)
+        return torch.stack([layer(band.flatten(2)) for layer, band in zip(self.split, bands, strict=True)], 2)
 
 
 class _TimeBlock(nn.Module):
-    """A residual bidirectional LSTM over time, the same for every band: (B, S, L, H) -> (B, S, L, H)."""
+    """A residual bidirectional LSTM over time, the same for every band: (L, B, S, H) -> (L, B, S, H)."""
 
     def __init__(self, channels: int, hid_size: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.rnn = nn.LSTM(channels, hid_size, batch_first=True, bidirectional=True)
+        self.rnn = nn.LSTM(channels, hid_size, bidirectional=True)
         self.project = nn.Linear(2 * hid_size, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.rnn(self.norm(x).flatten(0, 1))[0]
-        return x + self.project(y).unflatten(0, x.shape[:2])
+        y = self.rnn(self.norm(x).flatten(1, 2))[0]
+        return x + self.project(y).unflatten(1, x.shape[1:3])
 
 
 class _BandBlock(nn.Module):
-    """A residual perceptron over all bands of a frame: (B, S, L, H) -> (B, S, L, H)."""
+    """A residual perceptron over all bands of a frame: (L, B, S, H) -> (L, B, S, H)."""
 
     def __init__(self, size: int, mixing_size: int) -> None:
         super().__init__()
@@ -261,8 +261,7 @@ class _BandBlock(nn.Module):
         self.net = nn.Sequential(nn.LayerNorm(size), *layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.net(x.transpose(1, 2).flatten(2))  # (B, L, S·H)
-        return x + y.unflatten(-1, (x.shape[1], x.shape[3])).transpose(1, 2)
+        return x + self.net(x.flatten(2)).unflatten(-1, x.shape[2:])  # the net takes (L, B, S·H)
 
 
 def default_band_widths(bins: int) -> list[int]:
