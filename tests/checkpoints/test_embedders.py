@@ -6,8 +6,6 @@ Their pickles are those that the originals wrote, and the weights beside them ar
 
 from __future__ import annotations
 
-import gzip
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from pixit.checkpoints.native import provenance_of
 from pixit.models.embedders import EcapaTdnn, SpeakerEncoder, WeSpeakerResNet34
 from pixit.types import PixitError
 
-GOLDEN = Path(__file__).parent / "golden"
 FILES = {"wespeaker": "pytorch_model.bin", "ecapa": "embedding_model.ckpt"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HYPERPARAMS = """
@@ -41,27 +38,9 @@ modules:
     embedding_model: !ref <embedding_model>
 """
 
-_path = Path(__file__).resolve().parents[2] / "scripts" / "make_golden_embedders.py"
-_spec = importlib.util.spec_from_file_location("script", _path)
-assert _spec is not None
-assert _spec.loader is not None
-script = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(script)
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders as in a snapshot from the hub, with the checkpoint in its original form."""
-    folders = {}
-    for name, kind in {"wespeaker": WeSpeakerResNet34, "ecapa": EcapaTdnn}.items():
-        folders[name] = tmp_path_factory.mktemp(name)
-        pickled = gzip.decompress((GOLDEN / f"{name}.pkl.gz").read_bytes())
-        script.with_pickle(script.fill(kind()).state_dict(), pickled, folders[name] / FILES[name])
-    return folders
-
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
+def small(tmp_path: Path, script: Any) -> Path:
     """A small ECAPA-TDNN as SpeechBrain saves it."""
     path = tmp_path / "embedding_model.ckpt"
     model = EcapaTdnn(20, channels=(16, 16, 16, 16, 48), attention_channels=8, embedding_size=12)
@@ -79,7 +58,9 @@ def error_of(path: Path) -> str:
 
 @pytest.mark.parametrize("name", list(FILES))
 @pytest.mark.parametrize("place", ["file", "folder"])
-def test_they_compute_what_the_originals_do(originals: dict[str, Path], name: str, place: str) -> None:
+def test_they_compute_what_the_originals_do(
+    originals: dict[str, Path], script: Any, name: str, place: str
+) -> None:
     folder = originals[name]
     model = load_model(folder if place == "folder" else folder / FILES[name])
     with np.load(script.GOLDEN) as golden, torch.inference_mode():
@@ -140,7 +121,7 @@ def test_it_is_known_where_they_came_from(originals: dict[str, Path], tmp_path: 
 
 
 @pytest.mark.parametrize("kind", [WeSpeakerResNet34, EcapaTdnn, SpeakerEncoder])
-def test_saved_and_loaded_is_identical(kind: Any, tmp_path: Path) -> None:
+def test_saved_and_loaded_is_identical(kind: Any, tmp_path: Path, script: Any) -> None:
     small = {
         WeSpeakerResNet34: {"num_mels": 16, "base_channels": 2, "embedding_size": 4},
         EcapaTdnn: {"num_mels": 16, "channels": (8, 8, 8, 8, 24), "attention_channels": 4},
@@ -175,7 +156,7 @@ def test_other_features_of_pyannote_are_refused(originals: dict[str, Path], tmp_
 
 
 def test_what_a_task_added_for_training_is_left_out(originals: dict[str, Path], tmp_path: Path) -> None:
-    state = script.fill(WeSpeakerResNet34()).state_dict() | {"loss_func.W": torch.zeros(2, 256)}
+    state = load_model(originals["wespeaker"]).state_dict() | {"loss_func.W": torch.zeros(2, 256)}
     assert isinstance(load_model(pyannote_file(originals, tmp_path, state_dict=state)), WeSpeakerResNet34)
 
 
