@@ -5,12 +5,18 @@ Run in an environment of its own (see CONTRIBUTING.md), from the root of the rep
     pip install pyannote.audio==4.0.7 speechbrain torch==2.11.0 torchaudio==2.11.0
     python scripts/make_golden_embedders.py
 
-It writes ``tests/models/golden/embedders.npz``, without any download: features and embeddings of two noises,
-with and without weights, by networks of full size whose weights `fill` makes of their names.
+It writes, without any download, with networks of full size whose weights `fill` makes of their names,
+
+- ``tests/models/golden/embedders.npz``: features and embeddings of two noises, with and without weights;
+- ``tests/checkpoints/golden/{wespeaker,ecapa}.pkl.gz``: the pickles of their checkpoints as pyannote.audio's
+  trainer and SpeechBrain save them. The tests put the weights beside them, which are too large to keep.
 """
 
 from __future__ import annotations
 
+import gzip
+import tempfile
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -19,10 +25,11 @@ import torch
 from torch import Tensor, nn
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "models" / "golden" / "embedders.npz"
+PICKLES = GOLDEN.parents[2] / "checkpoints" / "golden"
 
 
 def main() -> None:
-    """Write the fixture."""
+    """Write the fixtures."""
     from pyannote.audio.models.embedding.wespeaker import WeSpeakerResNet34
     from speechbrain.lobes.features import Fbank
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
@@ -44,6 +51,39 @@ def main() -> None:
             "ecapa": ecapa(centred, lengths)[:, 0],
         }
     np.savez_compressed(GOLDEN, **{name: tensor.numpy() for name, tensor in found.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        save_as_trained(resnet, Path(folder) / "wespeaker")
+        torch.save(ecapa.state_dict(), Path(folder) / "ecapa")
+        for path in Path(folder).iterdir():
+            (PICKLES / f"{path.name}.pkl.gz").write_bytes(gzip.compress(pickle_of(path), mtime=0))
+
+
+def save_as_trained(resnet: nn.Module, path: Path) -> None:
+    """Write what pyannote.audio's trainer saves of an embedder."""
+    import lightning
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+
+    resnet.specifications = Specifications(Problem.REPRESENTATION, Resolution.CHUNK, duration=5.0)
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
+    trainer.strategy.connect(resnet)
+    trainer.save_checkpoint(path, weights_only=True)
+
+
+def pickle_of(path: Path) -> bytes:
+    """Return the pickle in a file of `torch.save`; the weights are beside it."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
+
+
+def with_pickle(state: dict[str, Tensor], pickled: bytes, path: Path) -> Path:
+    """Write a file as `torch.save` does: weights, and a pickle that refers to them in the order of their names."""
+    torch.save(state, path)
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, pickled if name.endswith("/data.pkl") else content)
+    return path
 
 
 def make_input() -> tuple[Tensor, Tensor]:

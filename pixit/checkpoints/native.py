@@ -15,25 +15,32 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pixit.checkpoints.pyannote import read_pyannote, rename_like
+from pixit.checkpoints.hub import (
+    CONFIG,
+    ECAPA,
+    PIPELINE,
+    PYANNOTE,
+    SEPARATOR,
+    WEIGHTS,
+    find_model,
+    hub_origin,
+)
+from pixit.checkpoints.pyannote import STAND_INS, Foreign, parse_pyannote, rename_like
+from pixit.checkpoints.speechbrain import is_ecapa, parse_ecapa
 from pixit.config import read_yaml
-from pixit.files import check_file, file_hash, read_json, whole_folder
+from pixit.files import check_file, file_hash, read_json, read_pickle, whole_folder
 from pixit.types import PixitError, one_line
 
-if TYPE_CHECKING:
-    from pixit.models.totatonet import ToTaToNet
-
 FORMAT = 1
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-PYANNOTE, PIPELINE = "pytorch_model.bin", "config.yaml"
+CARD = "README.md"
 LARGEST_SIZE = 200_000
 """Of anything in a configuration: samples a second, channels, units."""
 ARCHITECTURES = {
@@ -71,14 +78,29 @@ def save_model(
     PixitError
         If the folder cannot be written, or holds something other than a model.
     """
-    architecture = type(model).__name__
-    if architecture not in ARCHITECTURES:
-        raise PixitError(f"{architecture}: cannot be saved; expected one of {', '.join(ARCHITECTURES)}")
+    folder = check_target(folder, {WEIGHTS, CONFIG, CARD})
+    with whole_folder(folder) as new:
+        write_model(model, new, provenance, dtype)
+    return folder
+
+
+def check_target(folder: Path | str, names: Collection[str]) -> Path:
+    """Return the absolute path of a folder to write; a PixitError if it holds anything but what has these names."""
     folder = Path(folder).absolute()
-    if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= {WEIGHTS, CONFIG}):
+    if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= set(names)):
         raise PixitError(
             f"{folder}: exists and is not a model's folder; expected a new one, or one to replace"
         )
+    return folder
+
+
+def write_model(
+    model: nn.Module, folder: Path, provenance: dict[str, Any], dtype: torch.dtype | None = None
+) -> None:
+    """Write the files of a model into a folder that `whole_folder` gave; see `save_model`."""
+    architecture = type(model).__name__
+    if architecture not in ARCHITECTURES:
+        raise PixitError(f"{architecture}: cannot be saved; expected one of {', '.join(ARCHITECTURES)}")
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     if dtype is not None:
         state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
@@ -90,10 +112,8 @@ def save_model(
         "sha256": hashlib.sha256(weights).hexdigest(),
         "provenance": provenance,
     }
-    with whole_folder(folder) as new:
-        (new / WEIGHTS).write_bytes(weights)
-        (new / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    return folder
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def load_model(
@@ -108,8 +128,9 @@ def load_model(
     Parameters
     ----------
     path_or_name
-        A folder written by `save_model`; a checkpoint of pyannote.audio (``pytorch_model.bin``, ``*.ckpt``);
-        or the name of either on the Hugging Face hub, as ``"organisation/name"`` or
+        A folder written by `save_model`; a ToTaToNet or WeSpeakerResNet34 of pyannote.audio
+        (``pytorch_model.bin``, ``*.ckpt``); an ECAPA-TDNN of SpeechBrain (``embedding_model.ckpt``); a folder that
+        holds one of these; or the name of any on the Hugging Face hub, as ``"organisation/name"`` or
         ``"organisation/name@revision"``. Only such a name, if no file has it, uses the network.
     revision, token, cache_dir, device
         Of the hub: branch, tag or commit; access token; folder of downloads. And where the model goes.
@@ -119,16 +140,38 @@ def load_model(
     PixitError
         If nothing is found, or what is found is damaged, of another kind, or does not fit its configuration.
     """
-    source = _find_model(str(path_or_name), revision, token, cache_dir)
-    if source.is_dir() and not (source / CONFIG).exists() and (source / PYANNOTE).exists():
-        source = source / PYANNOTE
-    if source.is_dir() and not (source / CONFIG).exists() and (source / PIPELINE).exists():
-        raise _is_pipeline(source / PIPELINE, str(path_or_name))
-    model: nn.Module = _load_folder(source) if source.is_dir() else import_pyannote(source)
+    source = find_model(str(path_or_name), revision, token, cache_dir)
+    if source.is_dir():
+        source = _choose(source, str(path_or_name))
+    model = _load_folder(source) if source.is_dir() else _load_file(source)
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise PixitError(f"device {str(device)!r}: cannot be used ({one_line(error)}); try cpu") from None
+
+
+def provenance_of(model: nn.Module) -> dict[str, Any]:
+    """Return where a model that `load_model` gave came from; nothing of others."""
+    provenance = vars(model).get("provenance")
+    return provenance if isinstance(provenance, dict) else {}
+
+
+def _choose(folder: Path, name: str) -> Path:
+    """Return the model in a folder: the folder itself, or a file of another library's."""
+    if not (folder / WEIGHTS).exists():  # a repository of SpeechBrain's has a config.json of another kind
+        for file in (PYANNOTE, ECAPA):
+            if (folder / file).exists():
+                return folder / file
+    if (folder / CONFIG).exists():
+        return folder
+    if (folder / SEPARATOR).exists():
+        raise PixitError(
+            f"{name}: is a separator, model and embedder together; expected one of them: pass "
+            f"{folder / 'model'} or {folder / 'embedder'} instead"
+        )
+    if (folder / PIPELINE).exists():
+        raise _is_pipeline(folder / PIPELINE, name)
+    return folder
 
 
 def _is_pipeline(path: Path, name: str) -> PixitError:
@@ -141,50 +184,36 @@ def _is_pipeline(path: Path, name: str) -> PixitError:
     parameters = pipeline.get("params")
     model = parameters.get("segmentation") if isinstance(parameters, dict) else None
     model = model.get("checkpoint") if isinstance(model, dict) else model
-    found = one_line(model or "pyannote/separation-ami-1.0").replace("$model", name)
+    found = one_line(model or "pyannote/separation-ami-1.0").replace("$model", str(path.parent))
     return PixitError(
         f"{name}: is a pipeline of pyannote.audio ({one_line(pipeline.get('name'))}), expected the model in it; "
         f"pass {found} instead"
     )
 
 
-def import_pyannote(path: Path | str, stable_layer_norm: bool | None = None) -> ToTaToNet:
-    """Read a ToTaToNet that pyannote.audio 3 or 4 saved, without pyannote.audio; see `read_pyannote`."""
+def import_pyannote(path: Path | str, stable_layer_norm: bool | None = None) -> Any:
+    """Read a model that pyannote.audio 3 or 4 saved, without pyannote.audio; see `parse_pyannote`."""
     path = Path(path)
-    config, state = read_pyannote(path, stable_layer_norm)
-    return cast("ToTaToNet", _build_filled("ToTaToNet", config, path, state, path, rename_like))
+    return _fill_foreign(parse_pyannote(_read_foreign(path), path, stable_layer_norm), path)
 
 
-def _find_model(name: str, revision: str | None, token: str | None, cache_dir: Path | str | None) -> Path:
-    """Return the local path of a model, downloading it if it is named as on the hub."""
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
-    named = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)(?:@([\w./-]+))?", name)
-    if named is None or Path(named[1]).is_dir():  # beside things that are here, it is a path with an error
-        raise PixitError(
-            f"{name}: no such model; expected a folder with {CONFIG} and {WEIGHTS}, a {PYANNOTE} of "
-            "pyannote.audio, or a name on the hub, as organisation/name"
-        )
-    import huggingface_hub  # only here: a model that is at hand needs no client of the network
-    from huggingface_hub.errors import HfHubHTTPError
+def _load_file(path: Path) -> nn.Module:
+    content = _read_foreign(path)
+    if is_ecapa(content):
+        return _fill_foreign(parse_ecapa(content, path), path)
+    return _fill_foreign(parse_pyannote(content, path), path)
 
-    # The base of the hub's own errors is that of its HTTP client: another one in each major version.
-    hub_errors: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
-    repository, revision = f"{named[1]}/{named[2]}", revision or named[3]
-    try:
-        for wanted in ([CONFIG, WEIGHTS], [PYANNOTE], [PIPELINE]):
-            snapshot = huggingface_hub.snapshot_download(
-                repository, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=wanted
-            )
-            if any((Path(snapshot) / file).exists() for file in wanted):
-                break
-    except hub_errors as error:
-        raise PixitError(
-            f"{name}: no such file here, and the hub did not provide it ({one_line(error)}); check the name, "
-            "the network, HF_HUB_OFFLINE, and for a gated model accept its terms and set HF_TOKEN"
-        ) from None
-    return Path(snapshot)
+
+def _read_foreign(path: Path) -> dict[str, Any]:
+    """Read the pickle of another library without running it."""
+    expected = "a whole checkpoint of pyannote.audio or SpeechBrain"
+    return read_pickle(path, expected, [*STAND_INS, torch.torch_version.TorchVersion])
+
+
+def _fill_foreign(found: Foreign, path: Path) -> nn.Module:
+    model = _build_filled(found.architecture, found.config, path, found.state, path, rename_like)
+    vars(model)["provenance"] = found.provenance | {"file": path.name} | hub_origin(path)
+    return model
 
 
 def _load_folder(folder: Path) -> nn.Module:
@@ -214,7 +243,9 @@ def _load_folder(folder: Path) -> nn.Module:
         raise PixitError(
             f"{weights}: is not a safetensors file ({one_line(error)}); fetch it again"
         ) from None
-    return _build_filled(description["architecture"], description["config"], path, state, weights)
+    model = _build_filled(description["architecture"], description["config"], path, state, weights)
+    vars(model)["provenance"] = description.get("provenance")
+    return model
 
 
 def _build_filled(

@@ -7,14 +7,14 @@ file asks for is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from pixit.files import read_pickle
 from pixit.types import PixitError
 
 
@@ -24,7 +24,14 @@ class Specifications:
     duration: float
 
 
-class Problem(Enum):
+class _Plain(Enum):
+    """Values that are pickled in one way by all versions of Python: as class and value."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return type(self), (self.value,)
+
+
+class Problem(_Plain):
     """Values of pyannote.audio's class of this name."""
 
     BINARY_CLASSIFICATION = 0
@@ -34,7 +41,7 @@ class Problem(Enum):
     REGRESSION = 4
 
 
-class Resolution(Enum):
+class Resolution(_Plain):
     """Values of pyannote.audio's class of this name."""
 
     FRAME = 1
@@ -44,42 +51,70 @@ class Resolution(Enum):
 PUBLISHED_WAVLMS = {(1024, 24, "layer"): True, (768, 12, "group"): False}
 """Hidden size, layers and norm of the convolutions of WavLM-large and WavLM-base -> ``do_stable_layer_norm``."""
 
+FBANK: dict[str, Any] = {
+    **{"num_channels": 1, "frame_length": 25, "frame_shift": 10, "window_type": "hamming", "dither": 0},
+    **{"use_energy": False, "round_to_power_of_two": True, "snip_edges": True, "fbank_centering_span": None},
+}
+"""Hyper-parameters of pyannote.audio's WeSpeakerResNet34 that our network has built in."""
+
 STAND_INS = (Specifications, Problem, Resolution)
 for _stand_in in STAND_INS:
     _stand_in.__module__ = "pyannote.audio.core.task"  # the name under which pickles ask for it
 
 
-def read_pyannote(
-    path: Path, stable_layer_norm: bool | None = None
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a ToTaToNet that pyannote.audio 3 or 4 saved: arguments of ours, and weights under its names.
+@dataclass(frozen=True)
+class Foreign:
+    """What another library's checkpoint comes to: a network of ours, and its weights under their names there."""
 
-    The number of sources, the use of WavLM and its sizes, which these checkpoints (``pytorch_model.bin``, or
-    another of a training) do not state, are read off the weights. They do not show WavLM's
-    ``do_stable_layer_norm``: that is known of WavLM-large and WavLM-base, and must be given for others. A PixitError
-    if it is not, or if the file is missing, damaged, no ToTaToNet, or asks for code to be run.
+    architecture: str
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    provenance: dict[str, Any]
+
+
+def parse_pyannote(checkpoint: dict[str, Any], path: Path, stable_layer_norm: bool | None = None) -> Foreign:
+    """Understand a ToTaToNet or WeSpeakerResNet34 that pyannote.audio 3 or 4 saved (``pytorch_model.bin``).
+
+    What these checkpoints do not state is read off the weights: of a ToTaToNet the number of sources, the use of
+    WavLM and its sizes. They do not show WavLM's ``do_stable_layer_norm``: that is known of WavLM-large and
+    WavLM-base, and must be given for others. A PixitError if it is not, or if the file at `path`, which
+    `checkpoint` was read from, holds another network.
     """
-    expected = "a whole checkpoint of pyannote.audio"
-    checkpoint = read_pickle(path, expected, [*STAND_INS, torch.torch_version.TorchVersion])
+    expected = " or a ".join(READERS)
     try:
         info, state = checkpoint["pyannote.audio"], dict(checkpoint["state_dict"])
         kind = info["architecture"]["class"]
-        if kind != "ToTaToNet":
-            raise PixitError(f"{path}: holds a {kind} of pyannote.audio; expected a ToTaToNet")
+        if kind not in READERS:
+            raise PixitError(f"{path}: holds a {kind} of pyannote.audio; expected a {expected}")
         if not all(isinstance(tensor, Tensor) for tensor in state.values()):
-            raise PixitError(f"{path}: its state_dict does not hold tensors only; expected a ToTaToNet")
-        config = _config_of(checkpoint["hyper_parameters"], info["specifications"], state)
-        _settle_layer_norm(config["wavlm"], stable_layer_norm, path)
+            raise PixitError(f"{path}: its state_dict does not hold tensors only; expected a {kind}")
+        # what a task adds to a network for its training
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("loss_func.")}
+        config = READERS[kind](checkpoint["hyper_parameters"], info["specifications"], state)
+        if config.get("wavlm") is not None:
+            _settle_layer_norm(config["wavlm"], stable_layer_norm, path)
+        written = f"pyannote.audio {info['versions']['pyannote.audio']}"
+    except _Unlike as error:
+        raise PixitError(f"{path}: {error}") from None
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise PixitError(f"{path}: is not a ToTaToNet of pyannote.audio ({reason}); expected one") from None
-    return config, state
+        raise PixitError(f"{path}: is not a {expected} of pyannote.audio ({reason}); expected one") from None
+    ours = checkpoint.get("pixit")  # what `pixit convert` added, of no use to pyannote.audio
+    ours = ours if isinstance(ours, dict) else {}
+    if "clustering_threshold" in ours:
+        config["clustering_threshold"] = ours["clustering_threshold"]
+    provenance = ours.get("provenance")
+    return Foreign(
+        kind, config, state, provenance if isinstance(provenance, dict) else {"written_by": written}
+    )
 
 
-def _settle_layer_norm(wavlm: dict[str, Any] | None, given: bool | None, path: Path) -> None:
+class _Unlike(Exception):
+    """A network that ours cannot be."""
+
+
+def _settle_layer_norm(wavlm: dict[str, Any], given: bool | None, path: Path) -> None:
     """Say whether WavLM's layers are normalised before or after attention: both have the same weights."""
-    if wavlm is None:
-        return
     sizes = wavlm["hidden_size"], wavlm["num_hidden_layers"], wavlm["feat_extract_norm"]
     stable = PUBLISHED_WAVLMS.get(sizes) if given is None else given
     if stable is None:
@@ -107,7 +142,7 @@ def rename_like(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[s
     return renamed
 
 
-def _config_of(given: dict[str, Any], specifications: Any, state: dict[str, Tensor]) -> dict[str, Any]:
+def _read_totatonet(given: dict[str, Any], specifications: Any, state: dict[str, Tensor]) -> dict[str, Any]:
     """Return the arguments of our ToTaToNet for pyannote's hyper-parameters and weights."""
     sample_rate_hz = given.get("sample_rate", 16000)
     encoder_decoder = dict(given.get("encoder_decoder") or {})
@@ -158,3 +193,23 @@ def _wavlm_config(state: dict[str, Tensor]) -> dict[str, Any] | None:
         "num_buckets": state["encoder.layers.0.attention.rel_attn_embed.weight"].shape[0],
         "feat_extract_norm": "layer" if layer_norms else "group",
     }
+
+
+def _read_wespeaker(given: dict[str, Any], _: Any, state: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments of our WeSpeakerResNet34 for pyannote's hyper-parameters and weights."""
+    for key, expected in FBANK.items():
+        if given.get(key, expected) != expected:
+            raise _Unlike(f"its WeSpeakerResNet34 has {key}={given[key]!r}, expected {expected!r}")
+    return {
+        "num_mels": given.get("num_mel_bins", 80),
+        "sample_rate_hz": given.get("sample_rate", 16000),
+        "base_channels": state["resnet.conv1.weight"].shape[0],
+        "embedding_size": state["resnet.seg_1.weight"].shape[0],
+    }
+
+
+READERS: dict[str, Callable[[dict[str, Any], Any, dict[str, Tensor]], dict[str, Any]]] = {
+    "ToTaToNet": _read_totatonet,
+    "WeSpeakerResNet34": _read_wespeaker,
+}
+"""Class of pyannote.audio, and of ours -> what makes our arguments of its hyper-parameters and weights."""

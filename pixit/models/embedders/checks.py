@@ -19,6 +19,14 @@ def check_input(waveforms: Tensor, weights: Tensor | None) -> Tensor:
     return weights
 
 
+def check_threshold(network: str, threshold: float) -> None:
+    """Raise a `PixitError` if a clustering threshold is no cosine distance that divides anything."""
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 2:
+        raise PixitError(
+            f"{network}: found clustering_threshold={threshold}: expected more than 0, at most 2"
+        )
+
+
 def silent_rows(waveforms: Tensor, weights: Tensor) -> Tensor:
     """Return which rows hold nothing, (B,): no weight, or no sound at all."""
     return ~((weights > 0).any(1) & (waveforms != 0).any(1))

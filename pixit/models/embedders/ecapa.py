@@ -6,13 +6,14 @@ it, with the names that its weights have there.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixit.models.embedders.checks import check_input, silent_rows
+from pixit.models.embedders.checks import check_input, check_threshold, silent_rows
 from pixit.models.filterbank import full_precision
 from pixit.types import PixitError
 
@@ -31,7 +32,8 @@ class EcapaTdnn(nn.Module):
     attention_channels, embedding_size
         Of the pooling; and D, the length of the embedding.
     clustering_threshold
-        Cosine distance up to which embeddings are of one speaker (that of pyannote's pipelines of 2022).
+        Mean cosine distance up to which embeddings are of one speaker. The default is an estimate from the 0.7154 of
+        pyannote's pipeline 2.1, which is a distance of centroids: see `WeSpeakerResNet34`.
     """
 
     def __init__(
@@ -41,9 +43,10 @@ class EcapaTdnn(nn.Module):
         channels: tuple[int, ...] = (1024, 1024, 1024, 1024, 3072),
         attention_channels: int = 128,
         embedding_size: int = 192,
-        clustering_threshold: float = 0.7154,
+        clustering_threshold: float = 0.66,
     ) -> None:
         super().__init__()
+        check_threshold("EcapaTdnn", clustering_threshold)
         channels = tuple(channels)
         if (
             len(channels) != len(KERNELS)
@@ -235,8 +238,8 @@ class SpeechBrainFbank(nn.Module):
 
 def _speechbrain_mels(num_mels: int, fft_size: int, sample_rate_hz: int) -> Tensor:
     """Return triangles (M, bins), as wide on the right as on the left: to the next lower centre."""
-    high = 2595 * torch.log10(torch.tensor(1 + sample_rate_hz / 2 / 700))
-    edges = 700 * (10 ** (torch.linspace(0, float(high), num_mels + 2) / 2595) - 1)
+    high = 2595 * math.log10(1 + sample_rate_hz / 2 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, high, num_mels + 2) / 2595) - 1)
     bins = torch.linspace(0, sample_rate_hz // 2, fft_size // 2 + 1)
     slopes = (bins - edges[1:-1, None]) / edges.diff()[:-1, None]
     return torch.minimum(1 + slopes, 1 - slopes).clamp_min(0)

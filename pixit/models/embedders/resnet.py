@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixit.models.embedders.checks import check_input
+from pixit.models.embedders.checks import check_input, check_threshold
 from pixit.models.filterbank import full_precision
 from pixit.types import PixitError
 
@@ -47,10 +47,7 @@ class SpeakerEncoder(nn.Module):
         clustering_threshold: float = 0.6,
     ) -> None:
         super().__init__()
-        if not 0 < clustering_threshold <= 2:
-            raise PixitError(
-                f"SpeakerEncoder: found clustering_threshold={clustering_threshold}: expected more than 0, at most 2"
-            )
+        check_threshold("SpeakerEncoder", clustering_threshold)
         if num_mels % 16 or min(embedding_size, num_mels, base_channels, blocks_per_stage) < 1:
             raise PixitError(
                 f"SpeakerEncoder: found num_mels={num_mels}, embedding_size={embedding_size}, "

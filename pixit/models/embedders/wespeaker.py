@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixit.models.embedders.checks import check_input, silent_rows
+from pixit.models.embedders.checks import check_input, check_threshold, silent_rows
 from pixit.models.filterbank import full_precision
 from pixit.types import PixitError
 
@@ -31,7 +31,10 @@ class WeSpeakerResNet34(nn.Module):
     base_channels, embedding_size
         Channels of the first stage; and D, the length of the embedding.
     clustering_threshold
-        Cosine distance up to which embeddings are of one speaker (that of pyannote's published pipelines).
+        Mean cosine distance up to which embeddings are of one speaker. The default is an estimate: pyannote's
+        pipeline 3.1 merges clusters whose centroids, means of unit vectors, are up to 0.7046 apart (Euclidean),
+        which is a mean cosine distance of 0.7046² / 2 + s, where s is that inside of the two clusters. For
+        single stretches s is 0; for many stretches of a few seconds of one voice it was taken to be 0.4.
     """
 
     def __init__(
@@ -40,9 +43,10 @@ class WeSpeakerResNet34(nn.Module):
         sample_rate_hz: int = 16000,
         base_channels: int = 32,
         embedding_size: int = 256,
-        clustering_threshold: float = 0.7046,
+        clustering_threshold: float = 0.65,
     ) -> None:
         super().__init__()
+        check_threshold("WeSpeakerResNet34", clustering_threshold)
         if num_mels % 8 or min(num_mels, base_channels, embedding_size) < 1:
             raise PixitError(
                 f"WeSpeakerResNet34: found num_mels={num_mels}, base_channels={base_channels}, "

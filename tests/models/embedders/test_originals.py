@@ -111,3 +111,22 @@ def test_the_shortest_weight_is_not_lost() -> None:
 def test_bad_arguments_are_told(kind: type[nn.Module], arguments: dict[str, object]) -> None:
     with pytest.raises(PixitError, match=f"{kind.__name__}: found .* expected"):
         kind(**arguments)
+
+
+def test_distances_of_centroids_are_mean_cosine_distances() -> None:
+    """The thresholds: pyannote's are between centroids (Euclidean), ours between all members (mean cosine)."""
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 7):
+        first, second = (rng.standard_normal((size, 16)) + rng.standard_normal(16) for _ in range(2))
+        first, second = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (first, second))
+        between = np.linalg.norm(first.mean(0) - second.mean(0))
+        inside = [(1 - v @ v.T).mean() for v in (first, second)]
+        np.testing.assert_allclose((1 - first @ second.T).mean(), between**2 / 2 + np.mean(inside))
+    assert WeSpeakerResNet34().clustering_threshold == pytest.approx(0.7046**2 / 2 + 0.4, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", [WeSpeakerResNet34, EcapaTdnn])
+@pytest.mark.parametrize("threshold", [0, -1, 2.5, float("nan"), "0.5", None, True])
+def test_thresholds_that_divide_nothing_are_refused(kind: type[nn.Module], threshold: object) -> None:
+    with pytest.raises(PixitError, match=f"{kind.__name__}: found clustering_threshold"):
+        kind(clustering_threshold=threshold)
