@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -28,9 +28,6 @@ from pixit.config import read_yaml
 from pixit.files import check_file, file_hash, read_json, whole_folder
 from pixit.types import PixitError, one_line
 
-if TYPE_CHECKING:
-    from pixit.models.totatonet import ToTaToNet
-
 FORMAT = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PYANNOTE, PIPELINE = "pytorch_model.bin", "config.yaml"
@@ -38,6 +35,7 @@ LARGEST_SIZE = 200_000
 """Of anything in a configuration: samples a second, channels, units."""
 ARCHITECTURES = {
     "ToTaToNet": "pixit.models.totatonet",
+    "PyanNet": "pixit.models.pyannet",
     "SpeakerEncoder": "pixit.models.embedders",
     "WeSpeakerResNet34": "pixit.models.embedders",
     "EcapaTdnn": "pixit.models.embedders",
@@ -148,11 +146,11 @@ def _is_pipeline(path: Path, name: str) -> PixitError:
     )
 
 
-def import_pyannote(path: Path | str, stable_layer_norm: bool | None = None) -> ToTaToNet:
-    """Read a ToTaToNet that pyannote.audio 3 or 4 saved, without pyannote.audio; see `read_pyannote`."""
+def import_pyannote(path: Path | str, stable_layer_norm: bool | None = None) -> nn.Module:
+    """Read a network that pyannote.audio saved, without pyannote.audio; see `read_pyannote`."""
     path = Path(path)
-    config, state = read_pyannote(path, stable_layer_norm)
-    return cast("ToTaToNet", _build_filled("ToTaToNet", config, path, state, path, rename_like))
+    kind, config, state = read_pyannote(path, stable_layer_norm)
+    return _build_filled(kind, config, path, state, path, rename_like)
 
 
 def _find_model(name: str, revision: str | None, token: str | None, cache_dir: Path | str | None) -> Path:

@@ -7,6 +7,7 @@ file asks for is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ class Specifications:
     """What pyannote.audio's class of this name pickles: its attributes."""
 
     duration: float
+    classes: list[str]
+    powerset_max_classes: int | None = None  # checkpoints of pyannote.audio 2 have no such attribute
 
 
 class Problem(Enum):
@@ -51,29 +54,31 @@ for _stand_in in STAND_INS:
 
 def read_pyannote(
     path: Path, stable_layer_norm: bool | None = None
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a ToTaToNet that pyannote.audio 3 or 4 saved: arguments of ours, and weights under its names.
+) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """Read what pyannote.audio saved: the class, ToTaToNet or PyanNet, arguments of ours, weights under its names.
 
-    The number of sources, the use of WavLM and its sizes, which these checkpoints (``pytorch_model.bin``, or
-    another of a training) do not state, are read off the weights. They do not show WavLM's
+    The number of sources, the use of WavLM and its sizes, which checkpoints of a ToTaToNet (``pytorch_model.bin``,
+    or another of a training) do not state, are read off the weights. They do not show WavLM's
     ``do_stable_layer_norm``: that is known of WavLM-large and WavLM-base, and must be given for others. A PixitError
-    if it is not, or if the file is missing, damaged, no ToTaToNet, or asks for code to be run.
+    if it is not, or if the file is missing, damaged, of another class, or asks for code to be run.
     """
     expected = "a whole checkpoint of pyannote.audio"
     checkpoint = read_pickle(path, expected, [*STAND_INS, torch.torch_version.TorchVersion])
     try:
         info, state = checkpoint["pyannote.audio"], dict(checkpoint["state_dict"])
         kind = info["architecture"]["class"]
-        if kind != "ToTaToNet":
-            raise PixitError(f"{path}: holds a {kind} of pyannote.audio; expected a ToTaToNet")
+        if kind not in CONFIGS:
+            raise PixitError(f"{path}: holds a {kind} of pyannote.audio; expected a {' or '.join(CONFIGS)}")
         if not all(isinstance(tensor, Tensor) for tensor in state.values()):
-            raise PixitError(f"{path}: its state_dict does not hold tensors only; expected a ToTaToNet")
-        config = _config_of(checkpoint["hyper_parameters"], info["specifications"], state)
-        _settle_layer_norm(config["wavlm"], stable_layer_norm, path)
+            raise PixitError(f"{path}: its state_dict does not hold tensors only; expected a {kind}")
+        config = CONFIGS[kind](checkpoint["hyper_parameters"], info["specifications"], state)
+        _settle_layer_norm(config.get("wavlm"), stable_layer_norm, path)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise PixitError(f"{path}: is not a ToTaToNet of pyannote.audio ({reason}); expected one") from None
-    return config, state
+        raise PixitError(
+            f"{path}: is not a {' or '.join(CONFIGS)} of pyannote.audio ({reason}); expected one"
+        ) from None
+    return kind, config, state
 
 
 def _settle_layer_norm(wavlm: dict[str, Any] | None, given: bool | None, path: Path) -> None:
@@ -133,6 +138,24 @@ def _config_of(given: dict[str, Any], specifications: Any, state: dict[str, Tens
     }
 
 
+def _pyannet_config(given: dict[str, Any], specifications: Any, _: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments of our PyanNet for pyannote's hyper-parameters."""
+    if given.get("num_channels", 1) != 1:
+        raise ValueError(f"num_channels={given['num_channels']}, expected 1")
+    implied = {"sincnet": ("sample_rate",), "lstm": ("batch_first",), "linear": ()}
+    parts = {
+        name: {key: value for key, value in dict(given.get(name) or {}).items() if key not in keys}
+        for name, keys in implied.items()
+    }
+    return {
+        "num_speakers": len(specifications.classes),
+        "powerset_max": specifications.powerset_max_classes,
+        **parts,
+        "sample_rate_hz": given.get("sample_rate", 16000),
+        "window_s": float(specifications.duration),
+    }
+
+
 def _wavlm_config(state: dict[str, Tensor]) -> dict[str, Any] | None:
     """Return the sizes of a WavLM as its weights show them, or None where there are none."""
     if not state:
@@ -158,3 +181,7 @@ def _wavlm_config(state: dict[str, Tensor]) -> dict[str, Any] | None:
         "num_buckets": state["encoder.layers.0.attention.rel_attn_embed.weight"].shape[0],
         "feat_extract_norm": "layer" if layer_norms else "group",
     }
+
+
+CONFIGS: dict[str, Callable[..., dict[str, Any]]] = {"ToTaToNet": _config_of, "PyanNet": _pyannet_config}
+"""Class of pyannote.audio, and of ours -> what makes the arguments of ours."""
