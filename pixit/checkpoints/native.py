@@ -15,7 +15,7 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,7 @@ def load_model(
     token: str | None = None,
     cache_dir: Path | str | None = None,
     device: str | torch.device = "cpu",
+    subfolder: str = "",
 ) -> nn.Module:
     """Read a model, in evaluation mode.
 
@@ -111,13 +112,15 @@ def load_model(
         ``"organisation/name@revision"``. Only such a name, if no file has it, uses the network.
     revision, token, cache_dir, device
         Of the hub: branch, tag or commit; access token; folder of downloads. And where the model goes.
+    subfolder
+        Of the folder or the repository, where it holds several models.
 
     Raises
     ------
     PixitError
         If nothing is found, or what is found is damaged, of another kind, or does not fit its configuration.
     """
-    source = _find_model(str(path_or_name), revision, token, cache_dir)
+    source = find_model(str(path_or_name), revision, token, cache_dir, subfolder)
     if source.is_dir() and not (source / CONFIG).exists() and (source / PYANNOTE).exists():
         source = source / PYANNOTE
     if source.is_dir() and not (source / CONFIG).exists() and (source / PIPELINE).exists():
@@ -153,11 +156,18 @@ def import_pyannote(path: Path | str, stable_layer_norm: bool | None = None) -> 
     return _build_filled(kind, config, path, state, path, rename_like)
 
 
-def _find_model(name: str, revision: str | None, token: str | None, cache_dir: Path | str | None) -> Path:
-    """Return the local path of a model, downloading it if it is named as on the hub."""
+def find_model(
+    name: str,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | str | None = None,
+    subfolder: str = "",
+    wanted: Iterable[list[str]] = ([CONFIG, WEIGHTS], [PYANNOTE], [PIPELINE]),
+) -> Path:
+    """Return the local path of a model, downloading the first `wanted` list of files if it is named as on the hub."""
     path = Path(name).expanduser()
     if path.exists():
-        return path
+        return path / subfolder
     named = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)(?:@([\w./-]+))?", name)
     if named is None or Path(named[1]).is_dir():  # beside things that are here, it is a path with an error
         raise PixitError(
@@ -171,18 +181,19 @@ def _find_model(name: str, revision: str | None, token: str | None, cache_dir: P
     hub_errors: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
     repository, revision = f"{named[1]}/{named[2]}", revision or named[3]
     try:
-        for wanted in ([CONFIG, WEIGHTS], [PYANNOTE], [PIPELINE]):
+        for files in wanted:
+            patterns = [f"{subfolder}/{file}" if subfolder else file for file in files]
             snapshot = huggingface_hub.snapshot_download(
-                repository, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=wanted
+                repository, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=patterns
             )
-            if any((Path(snapshot) / file).exists() for file in wanted):
+            if any((Path(snapshot) / pattern).exists() for pattern in patterns):
                 break
     except hub_errors as error:
         raise PixitError(
             f"{name}: no such file here, and the hub did not provide it ({one_line(error)}); check the name, "
             "the network, HF_HUB_OFFLINE, and for a gated model accept its terms and set HF_TOKEN"
         ) from None
-    return Path(snapshot)
+    return Path(snapshot) / subfolder
 
 
 def _load_folder(folder: Path) -> nn.Module:
