@@ -10,6 +10,7 @@ multi-class cross entropy loss for neural speaker diarization", Interspeech 2023
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -216,9 +217,8 @@ class SincFilters(nn.Module):
         self.stride, self.sample_rate_hz = stride, sample_rate_hz
         half = FILTER_SAMPLES // 2
         # evenly spaced on the mel scale at first
-        top = 2595 * torch.tensor(1 + (sample_rate_hz / 2 - MIN_LOW_HZ - MIN_BAND_HZ) / 700).log10()
-        bottom = 2595 * torch.tensor(1 + 30 / 700).log10()
-        edges = 700 * (10 ** (torch.linspace(float(bottom), float(top), FILTERS // 2 + 1) / 2595) - 1)
+        low, high = math.log10(1 + 30 / 700), math.log10(1 + (sample_rate_hz / 2 - MIN_LOW_HZ - MIN_BAND_HZ) / 700)
+        edges = 700 * (10 ** torch.linspace(low, high, FILTERS // 2 + 1) - 1)
         self.low_hz_ = nn.Parameter(edges[:-1, None].clone())
         self.band_hz_ = nn.Parameter(edges.diff()[:, None])
         # the half of the window before the centre, and 2 π times the seconds there: checkpoints hold both

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice, repeat
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from pixit.config import Settings
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, find_solo, find_speech
 from pixit.pipeline.spool import Spool, give_back_memory, in_steps
-from pixit.types import Embedder, LocalModel, PixitError
+from pixit.types import Embedder, LocalDiarizer, LocalOutput, PixitError
 from pixit.windows import Window, frame_centres_samples
 
 SILENCE = 1e-5
@@ -29,7 +29,9 @@ class EmbeddingSettings(Settings):
     """What the speaker embeddings are computed from."""
 
     signal: Literal["separated", "mixture"] = Field(
-        "separated", description="embed the separated sources, or the mixture masked by the activities"
+        "separated",
+        description="embed the separated sources, or the mixture masked by the activities, as always where the "
+        "model does not separate",
     )
     exclude_overlap: bool = Field(
         True, description="leave overlapped speech out where there is enough speech without it"
@@ -40,18 +42,20 @@ class EmbeddingSettings(Settings):
 
 
 def run_windows(
-    model: LocalModel,
+    model: LocalDiarizer,
     windows: Iterable[Window],
     spool: Spool,
     settings: ActivitySettings,
     batch_size: int,
     device: torch.device,
     progress: Progress,
+    listen: Callable[[list[Window]], None] = lambda batch: None,
 ) -> None:
-    """Separate and diarize every window, and put what comes out into `spool`.
+    """Diarize every window, separate it if the model does, and put what comes out into `spool`.
 
     A local speaker with less speech than `settings` ask for is silent, and so is everybody in a window
-    without sound, whatever the model makes of it. A PixitError if the model gives NaN or infinite values.
+    without sound, whatever the model makes of it. `listen` is called with the windows that `spool` took last. A
+    PixitError if the model gives NaN or infinite values.
     """
     min_frames = max(1, round(settings.min_local_s / spool.geometry.frame_s))
     centres = frame_centres_samples(spool.geometry.frame_grid, spool.geometry.num_frames)
@@ -59,7 +63,10 @@ def run_windows(
         mixtures = torch.from_numpy(np.stack([window.samples for window in batch])).to(device)
         with torch.inference_mode():
             output = model(mixtures.unsqueeze(1))
-            for name, values in (("activities", output.activity_logits), ("sources", output.sources)):
+            given = {"activities": output.activity_logits}
+            if isinstance(output, LocalOutput):
+                given["sources"] = output.sources
+            for name, values in given.items():
                 if not values.isfinite().all():
                     at = f"about {batch[0].start_samples / spool.geometry.sample_rate_hz:.1f} s"
                     raise PixitError(
@@ -73,8 +80,11 @@ def run_windows(
             speech = find_speech(activities, settings)
             active = torch.from_numpy(speech.sum(-1) >= min_frames).to(device)
             active &= mixtures.abs().amax(-1, keepdim=True) > SILENCE
-            sources = restore_levels(output.sources.float(), mixtures, active)
-        spool.append(activities, sources.cpu().numpy(), active.cpu().numpy())
+            sources = None
+            if isinstance(output, LocalOutput):
+                sources = restore_levels(output.sources.float(), mixtures, active).cpu().numpy()
+        spool.append(activities, sources, active.cpu().numpy())
+        listen(batch)
         progress(len(spool), spool.geometry.num_windows)
     give_back_memory()
 
@@ -105,6 +115,52 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
+class Embeddings:
+    """The speaker embeddings of a recording, of one batch of windows after the other.
+
+    `activity` says which frames are speech.
+
+    Attributes
+    ----------
+    vectors
+        (W, K, D), NaN where a local speaker is silent.
+    embedded_s
+        Seconds of speech each vector stands on, (W, K).
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        local: Spool,
+        settings: EmbeddingSettings,
+        activity: ActivitySettings,
+        device: torch.device,
+    ) -> None:
+        self.embedder, self.local, self.settings, self.activity = embedder, local, settings, activity
+        self.device = device
+        shape = (local.geometry.num_windows, local.num_speakers)
+        self.vectors = np.full((*shape, embedder.embedding_size), np.nan, np.float32)
+        self.embedded_s = np.zeros(shape, np.float32)
+
+    def add(self, batch: Mapping[int, Window | None]) -> None:
+        """Embed the active local speakers of some windows; the windows themselves are needed for the mixture."""
+        frame_s = self.local.geometry.frame_s
+        signals, weights, places = [], [], []
+        for number, window in batch.items():
+            speech = find_speech(self.local.activities(number), self.activity)
+            counts = _weights(speech, self.settings, frame_s)
+            for speaker in np.flatnonzero(self.local.active[number]).tolist():
+                places.append((number, speaker))
+                signals.append(self.local.source(number, speaker) if window is None else window.samples)
+                weights.append(counts[speaker])
+                self.embedded_s[number, speaker] = counts[speaker].sum() * frame_s
+        if places:
+            inputs = (torch.from_numpy(np.stack(arrays)).to(self.device) for arrays in (signals, weights))
+            with torch.inference_mode():
+                found = self.embedder(*inputs).float().cpu().numpy()
+            self.vectors[tuple(np.transpose(places))] = found
+
+
 def embed_speakers(
     embedder: Embedder,
     local: Spool,
@@ -115,39 +171,17 @@ def embed_speakers(
     device: torch.device,
     progress: Progress,
 ) -> tuple[Floats, Floats]:
-    """Embed every active local speaker of every window.
+    """Embed every active local speaker of every window; return vectors and seconds as of `Embeddings`.
 
-    `windows` are read if ``settings.signal`` is ``"mixture"``; `activity` says which frames are speech.
-
-    Returns
-    -------
-    vectors
-        (W, K, D), NaN where a local speaker is silent.
-    embedded_s
-        Seconds of speech each vector stands on, (W, K).
+    `windows` are read if ``settings.signal`` is ``"mixture"``.
     """
-    shape = (len(local), local.num_speakers)
-    vectors = np.full((*shape, embedder.embedding_size), np.nan, np.float32)
-    embedded_s = np.zeros(shape, np.float32)
-    mixtures = iter(windows) if settings.signal == "mixture" else None
-    for batch in batches(local, batch_size):
-        signals, weights, places = [], [], []
-        for window in batch:
-            mixture = next(mixtures).samples if mixtures is not None else None
-            speech = find_speech(local.activities(window), activity)
-            counts = _weights(speech, settings, local.geometry.frame_s)
-            for speaker in np.flatnonzero(local.active[window]).tolist():
-                places.append((window, speaker))
-                signals.append(local.source(window, speaker) if mixture is None else mixture)
-                weights.append(counts[speaker])
-                embedded_s[window, speaker] = counts[speaker].sum() * local.geometry.frame_s
-        if places:
-            inputs = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in (signals, weights))
-            with torch.inference_mode():
-                vectors[tuple(np.transpose(places))] = embedder(*inputs).float().cpu().numpy()
-        progress(batch[-1] + 1, len(local))
+    found = Embeddings(embedder, local, settings, activity, device)
+    mixtures: Iterable[Window | None] = windows if settings.signal == "mixture" else repeat(None)
+    for batch in batches(zip(local, mixtures, strict=False), batch_size):
+        found.add(dict(batch))
+        progress(batch[-1][0] + 1, len(local))
     give_back_memory()
-    return vectors, embedded_s
+    return found.vectors, found.embedded_s
 
 
 def _weights(speech: Bools, settings: EmbeddingSettings, frame_s: float) -> Floats:

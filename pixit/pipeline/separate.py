@@ -28,21 +28,38 @@ from pixit.pipeline.channels import (
     hear_channels,
 )
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
-from pixit.pipeline.diarize import ActivitySettings, annotate, diarize, find_turns
-from pixit.pipeline.local import EmbeddingSettings, Progress, count_talk, embed_speakers, run_windows
+from pixit.pipeline.diarize import (
+    ActivitySettings,
+    Bools,
+    Floats,
+    Ints,
+    annotate,
+    diarize,
+    find_turns,
+    speaker_name,
+)
+from pixit.pipeline.local import (
+    Embeddings,
+    EmbeddingSettings,
+    Progress,
+    count_talk,
+    embed_speakers,
+    run_windows,
+)
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
 from pixit.pipeline.spool import Spool, lay_windows
 from pixit.pipeline.stitch import StitchingSettings, stitch_tracks, write_tracks
-from pixit.results import Separation
-from pixit.types import Embedder, Hook, LocalModel, PixitError, one_line
+from pixit.results import Diarization, Separation
+from pixit.types import Embedder, Hook, LocalDiarizer, PixitError, one_line, separates
+from pixit.windows import Window
 
 BUNDLED = "bundled"
 
 Bounds = tuple[int, int | None]
 Step = Callable[[str], Progress]
 """Gives the progress of a step by its name."""
-Found = tuple[Annotation, dict[str, Track], dict[str, Any]]
-"""Diarization, tracks, and what else the settings of the result say."""
+Found = tuple[Annotation, dict[str, Track] | None, dict[str, Any]]
+"""Diarization, tracks if they were asked for, and what else the settings of the result say."""
 
 
 class SeparationSettings(Settings):
@@ -65,7 +82,8 @@ class Separator:
     Parameters
     ----------
     model
-        Separates and diarizes windows, for example a `ToTaToNet`.
+        Separates and diarizes windows, for example a `ToTaToNet`; one that only diarizes, as a `PyanNet`, is for
+        `diarize`.
     embedder
         Finds the same speaker in all windows.
     settings
@@ -81,7 +99,7 @@ class Separator:
 
     def __init__(
         self,
-        model: LocalModel,
+        model: LocalDiarizer,
         embedder: Embedder,
         settings: SeparationSettings | None = None,
         device: str = "auto",
@@ -96,6 +114,9 @@ class Separator:
         if settings.clustering.threshold is None:
             clustering = settings.clustering.model_copy(update={"threshold": embedder.clustering_threshold})
             settings = settings.model_copy(update={"clustering": clustering})
+        if not separates(model):
+            embedding = settings.embedding.model_copy(update={"signal": "mixture"})
+            settings = settings.model_copy(update={"embedding": embedding})
         self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
         self.device = pick_device(device)
         for network in (model, embedder):
@@ -142,7 +163,7 @@ class Separator:
         model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
         hub.pop("revision", None)
         voice: Any = load_model(str(embedder), **hub) if embedder else load_model(base / "embedder")
-        roles = (model, "model", LocalModel, name or bundled), (voice, "embedder", Embedder, embedder or base)
+        roles = (model, "model", LocalDiarizer, name or bundled), (voice, "embedder", Embedder, embedder or base)
         for network, role, contract, place in roles:
             if not isinstance(network, contract):
                 kind = type(network).__name__
@@ -161,6 +182,12 @@ class Separator:
             "separation": self.settings.model_dump(mode="json", exclude={"batch_size", "channels"}),
             **{name: weights_hash() for name, weights_hash in self._hashes.items()},
         }
+
+    @property
+    def fingerprint_of_diarization(self) -> dict[str, Any]:
+        """What determines the diarizations of this separator: all but how tracks are made."""
+        found = self.fingerprint
+        return found | {"separation": {k: v for k, v in found["separation"].items() if k != "stitching"}}
 
     @property
     def batch_size(self) -> int:
@@ -208,29 +235,83 @@ class Separator:
         PixitError
             If the recording cannot be read, or the numbers of speakers contradict each other.
         """
+        if not separates(self.model):
+            kind = type(self.model).__name__
+            raise PixitError(f"{self.name or kind}: diarizes only, it separates nothing; use pixit diarize")
+        known = num_speakers, min_speakers, max_speakers
+        found = self._run(True, audio, known, hook, channel, work_folder, stream, channels_are_speakers)
+        assert isinstance(found, Separation)
+        return found
+
+    def diarize(
+        self,
+        audio: str | Path | Mapping[str, Any] | Audio,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Hook | None = None,
+        channel: Channel | None = None,
+        stream: int | None = None,
+        channels_are_speakers: bool = False,
+    ) -> Diarization:
+        """Find who spoke when, as a separation would, in less time and without any file: no tracks are made.
+
+        Parameters
+        ----------
+        audio, num_speakers, min_speakers, max_speakers, hook, channel, stream, channels_are_speakers
+            As for a separation.
+
+        Raises
+        ------
+        PixitError
+            As for a separation.
+
+        Examples
+        --------
+        >>> separator = Separator.from_pretrained()                               # doctest: +SKIP
+        >>> separator.diarize("meeting.wav", num_speakers=4).turns                # doctest: +SKIP
+        """
+        known = num_speakers, min_speakers, max_speakers
+        return self._run(False, audio, known, hook, channel, None, stream, channels_are_speakers)
+
+    def _run(
+        self,
+        is_separation: bool,
+        audio: str | Path | Mapping[str, Any] | Audio,
+        asked: tuple[int | None, int | None, int | None],
+        hook: Hook | None,
+        channel: Channel | None,
+        work_folder: str | Path | None,
+        stream: int | None,
+        channels_are_speakers: bool,
+    ) -> Diarization:
+        """Separate or diarize a recording, and tell with the result how it was made."""
         started = time.perf_counter()
-        asked = num_speakers, min_speakers, max_speakers
         bounds = check_num_speakers(*asked)
         recording = open_audio(audio, self.model.sample_rate_hz, channel, stream, partial=True)
         if recording.asked_channel is None:
             recording = recording.at(channel="best")
         channels = self.settings.channels if channels_are_speakers else None
-        request = make_request(self.fingerprint, recording, *asked, channels)
-        temporary = temporary_folder(work_folder)
-        work = Path(temporary.name), partial(_progress, hook, audio)
+        fingerprint = self.fingerprint if is_separation else self.fingerprint_of_diarization
+        request = make_request(fingerprint, recording, *asked, channels)
+        temporary = temporary_folder(work_folder) if is_separation else None
+        folder, step = temporary and Path(temporary.name), partial(_progress, hook, audio)
         try:
             if channels_are_speakers:
                 recording = check_channels(recording, asked)
-                diarization, tracks, facts = self._separate_channels(recording, *work)
+                diarization, tracks, facts = self._separate_channels(recording, folder, step)
+            elif folder is None:
+                diarization, tracks, facts = self._diarize(recording, bounds, step)
             else:
-                diarization, tracks, facts = self._separate(recording, bounds, *work)
+                diarization, tracks, facts = self._separate(recording, bounds, folder, step)
             if hook is not None:
                 hook("discrete_diarization", diarization, file=audio)
         except BaseException:  # Ctrl-C too: nothing stays behind
-            temporary.cleanup()
+            if temporary is not None:
+                temporary.cleanup()
             raise
         size = recording.sample_rate_hz, recording.num_samples
-        made = describe(recording, *bounds, len(tracks)) | {
+        made = describe(recording, *bounds, len(diarization.labels())) | {
             "model": self.name,
             "separation": self.settings.model_dump(mode="json"),
             "device": str(self.device),
@@ -238,7 +319,36 @@ class Separator:
             "request": request,
             **facts,
         }
-        return Separation(recording.uri, diarization, tracks, *size, settings=made, temporary=temporary)
+        if tracks is None:
+            return Diarization(recording.uri, diarization, *size, settings=made)
+        return Separation(recording.uri, diarization, tracks, *size, made, temporary)
+
+    def _diarize(self, recording: Audio, bounds: Bounds, step: Step) -> Found:
+        """Follow the data to the turns: each window is embedded as soon as the model has heard it."""
+        settings, activity = self.settings, self.settings.activity
+        geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
+        windows, progress = geometry.cut(recording), step("embeddings")
+        with Spool(geometry, self.model.num_speakers) as local:
+            found = Embeddings(self.embedder, local, settings.embedding, activity, self.device)
+
+            def embed(batch: list[Window]) -> None:
+                is_mixture = settings.embedding.signal == "mixture"
+                found.add({window.index: window if is_mixture else None for window in batch})
+                progress(len(local), geometry.num_windows)
+
+            where = self.batch_size, self.device
+            run_windows(self.model, windows, local, activity, *where, step("segmentation"), embed)
+            turns, _, _ = self._find_speakers(local, found.vectors, found.embedded_s, bounds)
+        return annotate(turns, recording.uri), None, {}
+
+    def _find_speakers(
+        self, local: Spool, vectors: Floats, embedded_s: Floats, bounds: Bounds
+    ) -> tuple[list[list[tuple[float, float]]], Bools, Ints]:
+        """Cluster the embeddings, and return what `diarize` does."""
+        activity = self.settings.activity
+        talk_s = count_talk(local, activity)
+        speakers = cluster(vectors, embedded_s, talk_s, self.settings.clustering, *bounds)
+        return diarize(local, speakers, activity)
 
     def _separate(self, recording: Audio, bounds: Bounds, folder: Path, step: Step) -> Found:
         """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
@@ -251,32 +361,36 @@ class Separator:
             vectors, embedded_s = embed_speakers(
                 self.embedder, local, windows(), settings.embedding, activity, *where, step("embeddings")
             )
-            talk_s = count_talk(local, activity)
-            speakers = cluster(vectors, embedded_s, talk_s, settings.clustering, *bounds)
-            turns, talking, speakers = diarize(local, speakers, activity)
+            turns, talking, speakers = self._find_speakers(local, vectors, embedded_s, bounds)
             stretches = stitch_tracks(
                 local, speakers, talking, windows(), settings.stitching, activity.onset, step("separations")
             )
             tracks = write_tracks(stretches, len(turns), folder, geometry)
         return annotate(turns, recording.uri), tracks, {}
 
-    def _separate_channels(self, recording: Audio, folder: Path, step: Step) -> Found:
-        """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it."""
+    def _separate_channels(self, recording: Audio, folder: Path | None, step: Step) -> Found:
+        """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it.
+
+        Without a folder for tracks, the turns are found alone.
+        """
         settings, activity = self.settings, self.settings.activity
         geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
-        where = self.batch_size, self.device, folder
+        where = self.batch_size, self.device
         activities, powers = hear_channels(
             self.model, recording, geometry, activity, *where, step("segmentation")
         )
         talking = find_talkers(activities, powers, geometry.frame_s, activity, settings.channels)
         channels = np.flatnonzero(talking.any(axis=1)).tolist()
         talking = talking[channels]
+        numbers = {speaker_name(number): channel for number, channel in enumerate(channels)}
+        facts = {"channel": "each", "speaker_channels": numbers}
+        diarization = annotate(find_turns(talking, geometry), recording.uri)
+        if folder is None:
+            return diarization, None, facts
         stretches = cut_tracks(
             recording, channels, talking, geometry, settings.stitching, step("separations")
         )
-        tracks = write_tracks(stretches, len(channels), folder, geometry)
-        facts = {"channel": "each", "speaker_channels": dict(zip(tracks, channels, strict=True))}
-        return annotate(find_turns(talking, geometry), recording.uri), tracks, facts
+        return diarization, write_tracks(stretches, len(channels), folder, geometry), facts
 
 
 def pick_device(device: str) -> torch.device:

@@ -7,6 +7,7 @@ read back one window at a time. What is small stays in memory: activities, one b
 from __future__ import annotations
 
 import ctypes
+import io
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from pixit.audio import Audio
 from pixit.files import size_text
-from pixit.types import FrameGrid, LocalModel, PixitError
+from pixit.types import FrameGrid, LocalDiarizer, PixitError
 from pixit.windows import Window, cut_windows, num_windows, window_start
 
 Floats = NDArray[np.float32]
@@ -63,7 +64,7 @@ class Geometry:
         return self.frame_grid.step_samples / self.sample_rate_hz
 
 
-def lay_windows(model: LocalModel, num_samples: int, step_s: float) -> Geometry:
+def lay_windows(model: LocalDiarizer, num_samples: int, step_s: float) -> Geometry:
     """Lay the windows over a recording, a whole number of frames from one to the next."""
     frame_samples = model.frame_grid.step_samples
     step_samples = max(1, round(step_s * model.sample_rate_hz / frame_samples)) * frame_samples
@@ -109,25 +110,36 @@ def give_back_memory() -> None:
 class Spool:
     """Activities and sources of all windows of a recording, written once in order and then read.
 
-    The temporary file goes into `folder`; a PixitError if there is too little room, or none left in the end.
+    The temporary file goes into `folder`; a PixitError if there is too little room, or none left in the end. Without
+    a folder there is no file: only the sources of the windows that came last are kept, in memory.
     """
 
-    def __init__(self, geometry: Geometry, num_speakers: int, folder: Path) -> None:
-        _check_room(geometry, folder)
+    def __init__(self, geometry: Geometry, num_speakers: int, folder: Path | None = None) -> None:
         self.geometry, self.num_speakers, self._folder = geometry, num_speakers, folder
         shape = (geometry.num_windows, num_speakers)
         self._activities = np.zeros((*shape, geometry.num_frames), np.uint8)
-        self._offsets = np.full(shape, -1, np.int64)  # place of a source in the file, in samples; -1: silent
+        self.active: NDArray[np.bool_] = np.zeros(shape, bool)
+        """Which local speakers are active, (W, K): these have a source, if the model gives any."""
+        self._offsets = np.full(shape, -1, np.int64)  # place of a source in the file, in samples; -1: none
         self._scales = np.zeros(shape, np.float32)
         self._num_written = self._num_samples_written = 0
-        # Unbuffered, so that a full disk shows in write(), and not in a later seek() or close().
-        self._file = tempfile.TemporaryFile(dir=folder, prefix=".pixit-", buffering=0)  # noqa: SIM115 see __exit__
+        self._file: io.BytesIO | io.FileIO = io.BytesIO()
+        if folder is not None:
+            _check_room(geometry, folder)
+            # Unbuffered, so that a full disk shows in write(), and not in a later seek() or close().
+            self._file = tempfile.TemporaryFile(dir=folder, prefix=".pixit-", buffering=0)  # noqa: SIM115 see __exit__
 
-    def append(self, activities: Floats, sources: Floats, active: NDArray[np.bool_]) -> None:
-        """Add windows: activities (B, K, F), sources (B, K, T), and which of them to keep (B, K)."""
+    def append(self, activities: Floats, sources: Floats | None, active: NDArray[np.bool_]) -> None:
+        """Add windows: activities (B, K, F), sources (B, K, T) if any, and which of both to keep (B, K)."""
         first = self._num_written
         self._num_written += len(activities)
         self._activities[first : self._num_written] = np.round(activities * STEPS)
+        self.active[first : self._num_written] = active
+        if self._folder is None:
+            self._offsets[:first] = -1
+            self._file, self._num_samples_written = io.BytesIO(), 0
+        if sources is None:
+            return
         for window, speaker in np.argwhere(active):
             source = sources[window, speaker]
             scale = float(np.abs(source).max()) or 1.0
@@ -147,11 +159,6 @@ class Spool:
             ) from None
         self._num_samples_written += len(samples)
 
-    @property
-    def active(self) -> NDArray[np.bool_]:
-        """Which local speakers have a source, (W, K)."""
-        return self._offsets >= 0
-
     def activities(self, window: int) -> Floats:
         """Return the activities (K, F) of a window; zero for local speakers who are silent."""
         return self._activities[window] * self.active[window][:, None] / np.float32(STEPS)
@@ -160,6 +167,8 @@ class Spool:
         """Return a source (T,), zero where the local speaker is silent."""
         length = self.geometry.window_samples
         offset = int(self._offsets[window, speaker])
+        if offset < 0 and self.active[window, speaker]:
+            raise ValueError(f"window {window}: its sources were not kept")
         if offset < 0:
             return np.zeros(length, np.float32)
         self._file.seek(offset * 2)
