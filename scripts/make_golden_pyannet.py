@@ -26,7 +26,11 @@ GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "models" / "golden" / "
 CASES: dict[str, tuple[int, int | None, dict[str, Any]]] = {
     "segmentation-3.0": (3, 2, {"lstm": {"num_layers": 4}}),
     "segmentation": (4, None, {"lstm": {"num_layers": 2, "monolithic": False}}),
-    "other": (2, 2, {"sincnet": {"stride": 5}, "lstm": {"bidirectional": False}, "linear": {"num_layers": 0}}),
+    "other": (
+        2,
+        2,
+        {"sincnet": {"stride": 5}, "lstm": {"bidirectional": False}, "linear": {"num_layers": 0}},
+    ),
 }
 
 

@@ -31,7 +31,9 @@ _DAMAGE = (
 """What reading a damaged file ends in: PyAV finds streams without a codec, and formats that change."""
 
 
-_FORMATS = ",".join(sorted(av.formats_available - {"concat", "concatf", "dash", "hls", "imf", "sdp", "webm_dash_manifest"}))
+_FORMATS = ",".join(
+    sorted(av.formats_available - {"concat", "concatf", "dash", "hls", "imf", "sdp", "webm_dash_manifest"})
+)
 """All but lists of other files."""
 
 

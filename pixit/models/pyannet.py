@@ -217,7 +217,10 @@ class SincFilters(nn.Module):
         self.stride, self.sample_rate_hz = stride, sample_rate_hz
         half = FILTER_SAMPLES // 2
         # evenly spaced on the mel scale at first
-        low, high = math.log10(1 + 30 / 700), math.log10(1 + (sample_rate_hz / 2 - MIN_LOW_HZ - MIN_BAND_HZ) / 700)
+        low, high = (
+            math.log10(1 + 30 / 700),
+            math.log10(1 + (sample_rate_hz / 2 - MIN_LOW_HZ - MIN_BAND_HZ) / 700),
+        )
         edges = 700 * (10 ** torch.linspace(low, high, FILTERS // 2 + 1) - 1)
         self.low_hz_ = nn.Parameter(edges[:-1, None].clone())
         self.band_hz_ = nn.Parameter(edges.diff()[:, None])
@@ -265,4 +268,3 @@ def _recurrent_layers(
         return nn.LSTM(CHANNELS, hidden_size, num_layers, dropout=dropout, **shared)
     widths = [CHANNELS] + [hidden_size * (1 + bidirectional)] * (num_layers - 1)
     return nn.ModuleList(nn.LSTM(width, hidden_size, **shared) for width in widths)
-

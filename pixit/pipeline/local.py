@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pixit.config import Settings
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, find_solo, find_speech
-from pixit.pipeline.spool import Spool, give_back_memory, in_steps
+from pixit.pipeline.spool import Spool, give_back_memory
 from pixit.types import Embedder, LocalDiarizer, LocalOutput, PixitError
 from pixit.windows import Window, frame_centres_samples
 
@@ -49,13 +49,15 @@ def run_windows(
     batch_size: int,
     device: torch.device,
     progress: Progress,
+    levels: Literal["window", "track"] = "window",
     listen: Callable[[list[Window]], None] = lambda batch: None,
 ) -> None:
     """Diarize every window, separate it if the model does, and put what comes out into `spool`.
 
-    A local speaker with less speech than `settings` ask for is silent, and so is everybody in a window
-    without sound, whatever the model makes of it. `listen` is called with the windows that `spool` took last. A
-    PixitError if the model gives NaN or infinite values.
+    With `levels` of ``"window"`` the sources of each window get the levels that they have in the mixture. A local
+    speaker with less speech than `settings` ask for is silent, and so is everybody in a window without sound,
+    whatever the model makes of it. `listen` is called with the windows that `spool` took last. A PixitError if the
+    model gives NaN or infinite values.
     """
     min_frames = max(1, round(settings.min_local_s / spool.geometry.frame_s))
     centres = frame_centres_samples(spool.geometry.frame_grid, spool.geometry.num_frames)
@@ -74,7 +76,7 @@ def run_windows(
                     )
             # what the model hears in the zeros after the recording counts for nothing
             inside = torch.from_numpy(centres < np.array([[window.valid] for window in batch]))[:, None]
-            activities = in_steps(
+            activities = spool.in_steps(
                 (output.activities * inside.to(output.activity_logits)).float().cpu().numpy()
             )
             speech = find_speech(activities, settings)
@@ -82,7 +84,9 @@ def run_windows(
             active &= mixtures.abs().amax(-1, keepdim=True) > SILENCE
             sources = None
             if isinstance(output, LocalOutput):
-                sources = restore_levels(output.sources.float(), mixtures, active).cpu().numpy()
+                heard = output.sources.float() * active.unsqueeze(-1)
+                heard = restore_levels(heard, mixtures, active) if levels == "window" else heard
+                sources = heard.cpu().numpy()
         spool.append(activities, sources, active.cpu().numpy())
         listen(batch)
         progress(len(spool), spool.geometry.num_windows)
@@ -191,6 +195,14 @@ def _weights(speech: Bools, settings: EmbeddingSettings, frame_s: float) -> Floa
     solo = find_solo(speech)
     enough = solo.sum(axis=1, keepdims=True) * frame_s >= settings.min_solo_s
     return np.where(enough, solo, speech).astype(np.float32)
+
+
+def count_solo(local: Spool, settings: ActivitySettings) -> Floats:
+    """Return the share of its window for which each local speaker talks alone, (W, K)."""
+    shares = np.zeros((len(local), local.num_speakers), np.float32)
+    for window in local:
+        shares[window] = find_solo(find_speech(local.activities(window), settings)).mean(axis=1)
+    return shares
 
 
 def count_talk(local: Spool, settings: ActivitySettings) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +23,12 @@ SMALL = 1e-12
 
 class StitchingSettings(Settings):
     """How window outputs become tracks."""
+
+    levels: Literal["window", "track"] = Field(
+        "window",
+        description="where a source gets the level that it has in the recording: in each window for itself, or once "
+        "for the whole track, which leaves what the model says from window to window (as pyannote.audio does)",
+    )
 
     keep_room: bool = Field(
         True,
@@ -47,11 +54,13 @@ def stitch_tracks(
     settings: StitchingSettings,
     onset: float,
     progress: Progress,
+    gains: Floats | None = None,
 ) -> Iterator[Floats]:
     """Yield the tracks (N, n) in finished stretches, from the first sample of the recording to the last.
 
     Each window's sources are added with a taper. What is normalised is the sum over the windows in which
-    a speaker was found, so that a track keeps its level where only some of the windows heard the speaker.
+    a speaker was found, so that a track keeps its level where only some of the windows heard the speaker. `gains`
+    (N,) are those of `fit_levels`, where the levels are those of the tracks.
     """
     geometry = local.geometry
     num_speakers = len(talking)
@@ -60,6 +69,8 @@ def stitch_tracks(
     for window in windows:
         names = speakers[window.index]
         sources = local.sources(window.index)
+        if gains is not None:
+            sources = sources * np.append(gains, 0)[names][:, None]  # the last entry serves -1
         if settings.keep_room:  # what was said by nobody who has a track is left to the others
             named = (names >= 0).astype(np.float32)[:, None]
             activities = local.activities(window.index) * named
@@ -73,6 +84,25 @@ def stitch_tracks(
         position += stretch.shape[1]
         progress(window.index + 1, len(local))
     yield _finish(overlap_add.finish(geometry.num_samples), talking, position, geometry, settings)
+
+
+def fit_levels(local: Spool, speakers: Ints, windows: Iterable[Window]) -> Floats:
+    """Return the gain of each speaker's sources, (N,), with which their sum comes nearest to the recording.
+
+    As `restore_levels` of single windows, but of all windows together. No track becomes louder than the recording.
+    """
+    num_speakers = int(speakers.max(initial=-1)) + 1
+    gram, cross = np.zeros((num_speakers, num_speakers)), np.zeros(num_speakers)
+    power = 0.0
+    for window in windows:
+        sources = by_speaker(local.sources(window.index), speakers[window.index], num_speakers, np.add)
+        gram += sources @ sources.T
+        cross += sources @ window.samples
+        power += float(window.samples @ window.samples)
+    own = gram.diagonal()
+    gains = np.linalg.solve(gram + np.diag(1e-3 * own + (own <= SMALL)), cross)
+    loudest = np.sqrt(power / np.maximum(own, SMALL))
+    return gains.clip(-loudest, loudest).astype(np.float32)
 
 
 def share_residual(

@@ -69,7 +69,9 @@ class Content:
         return names.index(speaker) if speaker in names else -1
 
 
-def list_lanes(result: Diarization, reference: Iterable[Turn] | None, with_mixture: bool = True) -> list[Lane]:
+def list_lanes(
+    result: Diarization, reference: Iterable[Turn] | None, with_mixture: bool = True
+) -> list[Lane]:
     """Return the mixture, the speakers with those of the reference that they are, and the other ones of these."""
     truth = Annotation(uri=result.uri)
     for turn in reference or ():

@@ -107,10 +107,14 @@ def _check_parameters(given: Any) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise PixitError(f"parameters: found a {type(given).__name__}; expected some of {', '.join(PARAMETERS)}")
+        raise PixitError(
+            f"parameters: found a {type(given).__name__}; expected some of {', '.join(PARAMETERS)}"
+        )
     for name in given:
         if name not in PARAMETERS:
-            raise PixitError(f"parameters: unknown {one_line(name, 40)!r}; expected some of {', '.join(PARAMETERS)}")
+            raise PixitError(
+                f"parameters: unknown {one_line(name, 40)!r}; expected some of {', '.join(PARAMETERS)}"
+            )
     return dict(given)
 
 
@@ -134,5 +138,7 @@ def _read_array(inputs: Mapping[str, Any]) -> dict[str, Any]:
     try:
         array = np.asarray(samples, np.float32)
     except (TypeError, ValueError, OverflowError):
-        raise PixitError(f"{NAME}: 'array' holds other things than numbers, or rows of them; {EXPECTED}") from None
+        raise PixitError(
+            f"{NAME}: 'array' holds other things than numbers, or rows of them; {EXPECTED}"
+        ) from None
     return {"waveform": array[None] if array.ndim == 1 else array, "sample_rate": rate_hz, "uri": NAME}

@@ -240,14 +240,23 @@ def test_other_content_is_told(as_pyannote: Callable[..., Path]) -> None:
     [(3, 2, {"monolithic": True}), (4, None, {"monolithic": False, "num_layers": 3})],
 )
 def test_pyannet(
-    as_pyannote: Callable[..., Path], num_speakers: int, most: int | None, lstm: dict[str, Any], tmp_path: Path
+    as_pyannote: Callable[..., Path],
+    num_speakers: int,
+    most: int | None,
+    lstm: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
     """As of ``pyannote/segmentation-3.0`` (powerset), and of the older kind: all that these checkpoints hold."""
     small: dict[str, Any] = {"lstm": lstm | {"hidden_size": 6}, "linear": {"hidden_size": 5, "num_layers": 1}}
     model = PyanNet(num_speakers, most, **small).eval()
     given = Specifications()
     given.__dict__ |= {"problem": Problem.MONO_LABEL_CLASSIFICATION, "resolution": Resolution.FRAME}
-    given.__dict__ |= {"duration": 10.0, "min_duration": None, "warm_up": (0.0, 0.0), "permutation_invariant": True}
+    given.__dict__ |= {
+        "duration": 10.0,
+        "min_duration": None,
+        "warm_up": (0.0, 0.0),
+        "permutation_invariant": True,
+    }
     given.__dict__ |= {"classes": [f"speaker#{n + 1}" for n in range(num_speakers)]}
     if most is not None:  # checkpoints of pyannote.audio 2 lack it
         given.__dict__ |= {"powerset_max_classes": most, "powerset": True, "num_powerset_classes": 7}

@@ -18,7 +18,11 @@ GOLDEN = Path(__file__).parent / "golden" / "pyannet.npz"
 CASES: dict[str, tuple[int, int | None, dict[str, Any]]] = {
     "segmentation-3.0": (3, 2, {"lstm": {"num_layers": 4}}),
     "segmentation": (4, None, {"lstm": {"num_layers": 2, "monolithic": False}}),
-    "other": (2, 2, {"sincnet": {"stride": 5}, "lstm": {"bidirectional": False}, "linear": {"num_layers": 0}}),
+    "other": (
+        2,
+        2,
+        {"sincnet": {"stride": 5}, "lstm": {"bidirectional": False}, "linear": {"num_layers": 0}},
+    ),
 }
 
 
@@ -107,7 +111,11 @@ def test_it_is_a_local_model_without_sources() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        *({"num_speakers": 0}, {"num_speakers": 3, "powerset_max": 4}, {"num_speakers": 32, "powerset_max": 16}),
+        *(
+            {"num_speakers": 0},
+            {"num_speakers": 3, "powerset_max": 4},
+            {"num_speakers": 32, "powerset_max": 16},
+        ),
         *({"sample_rate_hz": 8000}, {"window_s": 0}, {"sincnet": {"stride": 0}}, {"lstm": {"layers": 3}}),
     ],
 )

@@ -39,7 +39,9 @@ class Listener:
         return LocalActivities(self.oracle(waveforms).activity_logits)
 
 
-def make_separator(oracle: Any, truth: Any, step_s: float = 0.5, only: bool = False, **settings: Any) -> Separator:
+def make_separator(
+    oracle: Any, truth: Any, step_s: float = 0.5, only: bool = False, **settings: Any
+) -> Separator:
     model = oracle.Model(truth, round(step_s * oracle.rate_hz))
     chosen = SeparationSettings(step_s=step_s, batch_size=3, **settings)
     return Separator(Listener(model) if only else model, oracle.Embedder(), chosen, device="cpu")
@@ -56,7 +58,10 @@ def test_the_turns_are_those_of_a_separation(
     assert diarized.turns == separated.turns
     assert len(diarized.turns) > 5
     assert diarized.speakers == separated.speakers
-    assert (diarized.num_samples, diarized.sample_rate_hz) == (separated.num_samples, separated.sample_rate_hz)
+    assert (diarized.num_samples, diarized.sample_rate_hz) == (
+        separated.num_samples,
+        separated.sample_rate_hz,
+    )
     assert not isinstance(diarized, Separation)
 
 
@@ -110,10 +115,14 @@ def test_channels_that_are_speakers(oracle: Any, only: bool, leftovers: Any) -> 
     assert leftovers() == []
     separated = build(False)(audio, channels_are_speakers=True)
     assert found.turns == separated.turns
-    assert found.settings["speaker_channels"] == separated.settings["speaker_channels"] == {
-        "SPEAKER_00": 0,
-        "SPEAKER_01": 1,
-    }
+    assert (
+        found.settings["speaker_channels"]
+        == separated.settings["speaker_channels"]
+        == {
+            "SPEAKER_00": 0,
+            "SPEAKER_01": 1,
+        }
+    )
 
 
 def test_silence_has_no_speakers(oracle: Any) -> None:
@@ -126,14 +135,14 @@ def test_the_request_is_that_of_a_separation_but_for_the_tracks(oracle: Any) -> 
     """A separation answers it, too; how tracks would be stitched does not matter."""
     truth = oracle.conversation(2, 6)
     request = make_separator(oracle, truth).diarize(truth.audio).settings["request"]
-    other = make_separator(oracle, truth, stitching={"keep_room": False}).diarize(truth.audio).settings["request"]
+    other = (
+        make_separator(oracle, truth, stitching={"keep_room": False}).diarize(truth.audio).settings["request"]
+    )
     assert request == other
     of_tracks = make_separator(oracle, truth)(truth.audio).settings["request"]
     stitching = of_tracks["separation"].pop("stitching")
     assert stitching["keep_room"] is True
     assert of_tracks == request
-
-
 
 
 def test_a_result_is_saved_and_loaded(oracle: Any, tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def test_every_kind_of_input_has_the_same_answer(
     mono = samples if samples.ndim == 1 else samples[:, 0]
     text = base64.b64encode(recording).decode()
     assert handler({"inputs": "\n".join([text[:76], text[76:]]), "parameters": None}) == expected
-    assert handler({"inputs": {"array": mono.tolist(), "sampling_rate": rate_hz}, "parameters": {}}) == expected
+    assert (
+        handler({"inputs": {"array": mono.tolist(), "sampling_rate": rate_hz}, "parameters": {}}) == expected
+    )
     assert handler({"inputs": {"waveform": [mono.tolist()], "sample_rate": float(rate_hz)}}) == expected
 
 
