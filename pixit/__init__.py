@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    *("Diarization", "PixitError", "Separation", "Separator", "ToTaToNet", "__version__"),
-    *("diarize", "load_model", "separate"),
+    "Diarization",
+    "PixitError",
+    "Separation",
+    "Separator",
+    "ToTaToNet",
+    "__version__",
+    "diarize",
+    "load_model",
+    "separate",
 ]
 
 _MODULES = {

@@ -1,4 +1,4 @@
-"""A result without tracks, wherever results go: it serves where turns are enough, else one line says what is missing."""
+"""A result without tracks, wherever results go: turns are enough, or one line says what is missing."""
 
 from __future__ import annotations
 
@@ -175,8 +175,6 @@ def test_correct(folder: Path, tmp_path: Path) -> None:
 
 
 class Parrot:
-    description = {"recognizer": "parrot", "model": "a", "language": "en"}
-
     def __call__(self, samples: Samples, sample_rate_hz: int) -> str:
         return "word"
 

@@ -1,4 +1,4 @@
-"""``pixit separate``: recordings in, a folder with tracks and diarization each out."""
+"""``pixit separate`` and ``diarize``: recordings in, a folder with diarization, and tracks, each out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pixit.cli.console import (
 if TYPE_CHECKING:
     from pixit.audio import Channel
     from pixit.pipeline.batch import Outcome
-    from pixit.results import Separation
+    from pixit.results import Diarization
 
 
 def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Channel:
@@ -92,7 +92,7 @@ def separate(
     stream: int | None,
     channels_are_speakers: bool,
     keep_room: bool | None,
-    format: str,
+    format: str | None,
     overrides: tuple[str, ...],
     recursive: bool,
     overwrite: bool,
@@ -134,8 +134,30 @@ def separate(
             )
 
 
+@click.command(
+    cls=SettingsCommand,
+    settings=separate.settings,
+    fields=separate.fields,
+    params=[option for option in separate.params if option.name not in ("output", "format", "keep_room")],
+    epilog=examples(
+        "pixit diarize meeting.wav -n 4",
+        "pixit diarize recordings/ --recursive -o diarized",
+        "pixit diarize meeting.wav --model pyannote/speaker-diarization-3.1",
+    ),
+)
+@click.option("-o", "--output", default="diarized", type=PATH, show_default=True)
+def diarize(**options: Any) -> None:
+    """Find who spoke when in RECORDINGS, audio or video files or folders of them, without making tracks.
+
+    For meeting.wav the folder OUTPUT/meeting gets meeting.rttm and meeting.json (who spoke when) and timeline.png. The
+    turns are those of pixit separate, in less time. Models that only diarize serve as well.
+    """
+    assert separate.callback is not None
+    separate.callback(**options, format=None, keep_room=None)
+
+
 def show(outcome: Outcome, bars: Bars) -> bool:
-    """Say what became of a recording; return whether all of it was separated."""
+    """Say what became of a recording; return whether all of it was taken."""
     if outcome.result is None:
         bars.complain(outcome.error or "failed")
         return False
@@ -152,7 +174,7 @@ def show(outcome: Outcome, bars: Bars) -> bool:
     return is_whole
 
 
-def describe(result: Separation) -> str:
+def describe(result: Diarization) -> str:
     """Say how long a recording is, what of it was taken, and how many speakers were found."""
     from pixit.report.timeline import clock
 

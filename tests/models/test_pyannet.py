@@ -98,7 +98,8 @@ def test_frames_are_where_it_looks(stride: int) -> None:
 
 def test_it_is_a_local_model_without_sources() -> None:
     network = PyanNet().eval()
-    assert isinstance(network, LocalDiarizer) and not separates(network)
+    assert isinstance(network, LocalDiarizer)
+    assert not separates(network)
     assert network.window_samples == 160_000
     assert network.num_frames(160_000) == 589
     assert network.num_frames(990) == 0
