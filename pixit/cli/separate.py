@@ -149,8 +149,8 @@ def separate(
 def diarize(**options: Any) -> None:
     """Find who spoke when in RECORDINGS, audio or video files or folders of them, without making tracks.
 
-    For meeting.wav the folder OUTPUT/meeting gets meeting.rttm and meeting.json (who spoke when) and timeline.png. The
-    turns are those of pixit separate, in less time. Models that only diarize serve as well.
+    For meeting.wav the folder OUTPUT/meeting gets meeting.rttm and meeting.json (who spoke when) and
+    timeline.png. The turns are those of pixit separate, in less time. Models that only diarize serve as well.
     """
     assert separate.callback is not None
     separate.callback(**options, format=None, keep_room=None)

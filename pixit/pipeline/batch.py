@@ -30,8 +30,9 @@ class Outcome:
     folder
         Where its result is, or would be.
     result, error
-        The result as it lies in `folder`, a `Separation` unless it was diarized only, or why there is none; the other is None. Of a recording that is cut off
-        or damaged there is a result of what is left, and ``result.settings["loss"]`` says what is missing.
+        The result as it lies in `folder`, a `Separation` unless it was diarized only, or why there is none; the other
+        is None. Of a recording that is cut off or damaged there is a result of what is left, and
+        ``result.settings["loss"]`` says what is missing.
     elapsed_s
         How long the separation took; None if the result existed already.
     """
@@ -63,7 +64,8 @@ def separate_all(
     """Separate recordings into ``output/NAME``, one after the other; finished ones are skipped.
 
     A result is done if it was made from the same file, by the same weights and with the same settings; one with
-    tracks serves as a diarization too. One that was made otherwise is an error, unless `overwrite` is given. A recording that fails does not stop the others.
+    tracks serves as a diarization too. One that was made otherwise is an error, unless `overwrite` is given. A
+    recording that fails does not stop the others.
     Several processes with the same `output` share the work: a recording that another one is separating is left to it.
 
     Parameters
@@ -75,8 +77,8 @@ def separate_all(
     num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers
         As for `Separator`, the same for all.
     format, overwrite
-        Of the tracks, ``"wav"`` or ``"flac"``, or None for no tracks: recordings are diarized only; redo what is done,
-        and replace what was made otherwise.
+        Of the tracks, ``"wav"`` or ``"flac"``, or None for none, so that recordings are diarized only; redo what is
+        done, and replace what was made otherwise.
     hook
         Progress callback, as in pyannote.audio; its ``file`` is the `pixit.audio.Audio` at work.
     say
