@@ -58,6 +58,7 @@ def separate_all(
     *,
     stream: int | None = None,
     channels_are_speakers: bool = False,
+    reference: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Separate recordings into ``output/NAME``, one after the other; finished ones are skipped.
@@ -74,6 +75,8 @@ def separate_all(
         Folder of the results; made if need be, and removed again if nothing came of it.
     num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers
         As for `Separator`, the same for all.
+    reference
+        RTTM file or folder that holds who really spoke when, for ``clustering.method="oracle"``.
     format, overwrite
         Of the tracks, ``"wav"`` or ``"flac"``; redo what is done, and replace what was made otherwise.
     hook
@@ -104,9 +107,10 @@ def separate_all(
         pass
     speakers = num_speakers, min_speakers, max_speakers
     taken = {"channel": channel, "stream": stream}
-    one = partial(
-        _separate_one, separator, output, speakers, taken, channels_are_speakers, format, overwrite, hook
-    )
+    more: dict[str, Any] = {"channels_are_speakers": True} if channels_are_speakers else {}
+    if reference is not None:
+        more["reference"] = reference
+    one = partial(_separate_one, separator, output, speakers, taken, more, format, overwrite, hook)
     return _run(named, output, one, say)
 
 
@@ -137,7 +141,7 @@ def _separate_one(
     output: Path,
     speakers: tuple[int | None, int | None, int | None],
     taken: Mapping[str, Any],
-    channels_are_speakers: bool,
+    more: Mapping[str, Any],
     format: str,
     overwrite: bool,
     hook: Hook | None,
@@ -150,12 +154,12 @@ def _separate_one(
     What another process has just made is not made again, though `overwrite` asks for it.
     """
     started_s, folder = time.perf_counter(), output / file_name(uri)
-    more = {"channels_are_speakers": True} if channels_are_speakers else {}
-    channels = separator.settings.channels if channels_are_speakers else None
+    channels = separator.settings.channels if "channels_are_speakers" in more else None
     try:
         audio = open_audio({"audio": path, "uri": uri}, **taken, partial=True)
         if folder.exists() and (was_elsewhere or not overwrite):
-            asked = make_request(separator.fingerprint, audio, *speakers, channels)
+            turns = separator.find_reference(more.get("reference"), uri, channels is not None)
+            asked = make_request(separator.fingerprint, audio, *speakers, channels, turns)
             try:
                 return Outcome(uri, path, folder, _load_done(folder, asked, format))
             except PixitError:

@@ -284,7 +284,7 @@ class Separator:
         if recording.asked_channel is None:
             recording = recording.at(channel="best")
         channels = self.settings.channels if channels_are_speakers else None
-        turns = self._check_reference(reference, recording.uri, channels_are_speakers)
+        turns = self.find_reference(reference, recording.uri, channels_are_speakers)
         request = make_request(self.fingerprint, recording, *asked, channels, turns)
         temporary = temporary_folder(work_folder)
         work = Path(temporary.name), partial(_progress, hook, audio)
@@ -310,9 +310,10 @@ class Separator:
         }
         return Separation(recording.uri, diarization, tracks, *size, settings=made, temporary=temporary)
 
-    def _check_reference(
-        self, reference: Reference | None, uri: str, channels_are_speakers: bool
+    def find_reference(
+        self, reference: Reference | None, uri: str, channels_are_speakers: bool = False
     ) -> list[Turn] | None:
+        """Return the turns of a recording that its clustering needs, or None; a PixitError if they do not fit it."""
         is_oracle = self.settings.clustering.method == "oracle" and not channels_are_speakers
         if is_oracle == (reference is None):
             found, expected = ("no reference", "one") if is_oracle else ("a reference", "none")
