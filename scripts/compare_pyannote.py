@@ -132,7 +132,7 @@ def compare(jobs: Path, recording: Path, num_speakers: int | None) -> tuple[floa
     rows, columns = linear_sum_assignment(mine.astype(float) @ other.T, maximize=True)
     agreed = within_a_frame(mine[rows], other[columns]).all(axis=0).mean()
     correlations = []
-    edge = round(EDGE_S * result.sample_rate)
+    edge = round(EDGE_S * result.sample_rate_hz)
     for row, column in zip(rows, columns, strict=True):
         if row < len(numbers) and column < len(tracks):
             track = next(t for name, t in result.tracks.items() if numbers[name] == row).read()
@@ -186,20 +186,8 @@ def make_networks(folder: Path, seed: int, recording: Path) -> None:
     model.build()
     model.eval()
     samples, rate = soundfile.read(recording, dtype="float32", always_2d=True)
-    waveforms = torch.from_numpy(samples.mean(axis=1))[: 40 * rate].unfold(0, 5 * rate, 5 * rate)[:, None]
-    for weight in model.masker.parameters():  # deeper than the plain start, so that windows differ
-        if weight.ndim > 1:
-            weight.data *= 1.5
-    with torch.inference_mode():
-        heard: list[torch.Tensor] = []
-        handle = model.classifier.register_forward_hook(lambda module, inputs, output: heard.append(output))
-        model(waveforms)
-        handle.remove()
-        logits = heard[0]
-        scale = 2.0 / logits.std()  # half of the frames active, most of them clearly
-        model.classifier.weight.data *= scale
-        middle = logits.quantile(0.6) if logits.numel() < 1e7 else logits.mean()
-        model.classifier.bias.data = (model.classifier.bias.data - middle) * scale
+    waveforms = torch.from_numpy(samples.mean(axis=1))[: 20 * rate].unfold(0, 5 * rate, 5 * rate)[:, None]
+    wake(model, waveforms)
     voice = WeSpeakerResNet34()
     for name, buffer in voice.named_buffers():
         if name.endswith("running_mean"):
@@ -231,6 +219,51 @@ def make_networks(folder: Path, seed: int, recording: Path) -> None:
     pipeline["params"]["clustering"] = "AgglomerativeClustering"
     tree = {"dependencies": {"pyannote.audio": "4.0.0"}, "pipeline": pipeline, "params": HYPER}
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+
+
+def wake(model: Any, waveforms: Any) -> None:
+    """Set the diarization head of a random ToTaToNet so that its sources are active one by one, and together."""
+    import scipy.linalg
+    import torch
+
+    def watch(layer: Any) -> tuple[Any, Any]:
+        seen: list[Any] = []
+        handle = layer.register_forward_hook(lambda module, inputs, output: seen.extend((inputs[0], output)))
+        with torch.inference_mode():
+            model(waveforms)
+        handle.remove()
+        return seen[0].clone(), seen[1].clone()
+
+    for layer in model.linear:  # each unit of mean 0 and deviation 1: the plain start hears its biases only
+        _, output = watch(layer)
+        mean, deviation = output.mean(dim=(0, 1)), output.std(dim=(0, 1)) + 1e-12
+        layer.weight.data /= deviation[:, None]
+        layer.bias.data = (layer.bias.data - mean) / deviation
+    features, _ = watch(model.classifier)  # (B · K, F, D)
+    features = features.unflatten(0, (len(waveforms), -1))
+    common = features.mean(dim=1, keepdim=True)
+    apart = (features - common).double()  # (B, K, F, D)
+    common = (common - common.mean(dim=(0, 2), keepdim=True)).double().flatten(0, 2)
+    slow = torch.nn.functional.avg_pool1d(apart.flatten(0, 1).mT, 125, 1, 62, count_include_pad=False).mT
+    slow = slow.unflatten(0, apart.shape[:2])
+    constant = slow.mean(dim=(0, 2), keepdim=True)
+    # the direction in which sources change places slowly: turns of some length, rather than flicker or all at once
+    signal, rest = (slow - constant).flatten(0, 2), (apart - slow + constant).flatten(0, 2)
+    noise = rest.T @ rest + common.T @ common
+    noise += 1e-6 * noise.trace() * torch.eye(len(noise))
+    _, directions = scipy.linalg.eigh((signal.T @ signal).numpy(), noise.numpy())
+    best: tuple[float, Any, Any] | None = None
+    for column, sign, share in product(range(-16, 0), (1, -1), (0.5, 0.6, 0.7, 0.8)):
+        direction = sign * torch.from_numpy(directions[:, column].copy()).float()
+        values = features @ direction  # (B, K, F)
+        bias = values.flatten().sort().values[int(share * values.numel())]
+        active = values > bias
+        solo = (active & (active.sum(dim=1, keepdim=True) == 1)).float().mean(dim=2)  # (B, K)
+        enough = float((solo.clamp(max=0.3) / 0.3).mean())  # speakers need to be heard alone to be clustered
+        if best is None or enough > best[0]:
+            best = enough, direction / values.std() * 2, bias / values.std() * 2
+    assert best is not None
+    model.classifier.weight.data, model.classifier.bias.data = best[1][None], -best[2][None]
 
 
 def run_peer(jobs: Path, recording: Path) -> None:

@@ -6,8 +6,8 @@ pyannote.audio runs in an environment of its own (see CONTRIBUTING.md); say whic
 
 For each seed, networks of random weights are made that are active and vary, a PyanNet (powerset) and a WeSpeaker
 ResNet34; they and a ``config.yaml`` of the shape of ``pyannote/speaker-diarization-3.1`` are written to a folder that
-both systems load. Printed is, for each variant of it, the share of the time for which both diarizations agree within one
-frame (with the best assignment of speakers). In pyannote.audio's environment::
+both systems load. Printed is, for each variant of it, the share of the time for which both diarizations agree within
+one frame (with the best assignment of speakers). In pyannote.audio's environment::
 
     python scripts/compare_pyannote_diarization.py examples/meeting.flac --golden
 

@@ -285,6 +285,8 @@ def _map_settings(kind: str, arguments: Mapping[str, Any], keys: _Keys) -> dict[
         settings["stitching"] = {
             "keep_room": False,
             "levels": "track",
+            "absent": "silence",
+            "taper": "hamming",
             "leakage_removal_db": 200.0 if is_removed else 0.0,
             "collar_s": collar_s,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,10 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
 )
 @click.argument("recordings", nargs=-1, required=True, type=PATH)
 @click.option("-o", "--output", default="separated", type=PATH, show_default=True)
-@click.option("--model", help="folder or hub name of another model, or of model and embedder together")
+@click.option(
+    "--model",
+    help="folder or hub name of another model, of model and embedder together, or of a pipeline of pyannote.audio",
+)
 @click.option("--embedder", help="folder or hub name of another speaker embedder")
 @click.option("-n", "--num-speakers", type=int, help="number of speakers, if known")
 @click.option("--min-speakers", type=int, help="smallest number of speakers")
@@ -67,6 +71,9 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
     "--channels-are-speakers",
     is_flag=True,
     help="every channel is the microphone or the line of one talker, and becomes their track",
+)
+@click.option(
+    "--reference", type=PATH, help="RTTM file or folder with the truth, for clustering.method=oracle alone"
 )
 @click.option(
     "--keep-room/--clean",
@@ -91,6 +98,7 @@ def separate(
     channel: Channel,
     stream: int | None,
     channels_are_speakers: bool,
+    reference: Path | None,
     keep_room: bool | None,
     format: str | None,
     overrides: tuple[str, ...],
@@ -115,11 +123,15 @@ def separate(
     settings = load_settings(SeparationSettings, overrides=chosen)
     with writable(output), progress(None, quiet) as bars:
         changes = settings.model_dump(exclude_unset=True)
-        separator = Separator.from_pretrained(model, embedder, device, settings=changes)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            separator = Separator.from_pretrained(model, embedder, device, settings=changes)
+        warn(str(warning.message) for warning in caught)
         bounds = num_speakers, min_speakers, max_speakers
         taken: dict[str, Any] = {
             "stream": stream,
             "channels_are_speakers": channels_are_speakers,
+            "reference": reference,
             "say": bars.say,
         }
         ready = files, output, *bounds, channel, format, overwrite, bars

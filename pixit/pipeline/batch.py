@@ -59,6 +59,7 @@ def separate_all(
     *,
     stream: int | None = None,
     channels_are_speakers: bool = False,
+    reference: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Separate recordings into ``output/NAME``, one after the other; finished ones are skipped.
@@ -76,6 +77,8 @@ def separate_all(
         Folder of the results; made if need be, and removed again if nothing came of it.
     num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers
         As for `Separator`, the same for all.
+    reference
+        RTTM file or folder that holds who really spoke when, for ``clustering.method="oracle"``.
     format, overwrite
         Of the tracks, ``"wav"`` or ``"flac"``, or None for none, so that recordings are diarized only; redo what is
         done, and replace what was made otherwise.
@@ -107,9 +110,10 @@ def separate_all(
         pass
     speakers = num_speakers, min_speakers, max_speakers
     taken = {"channel": channel, "stream": stream}
-    one = partial(
-        _separate_one, separator, output, speakers, taken, channels_are_speakers, format, overwrite, hook
-    )
+    more: dict[str, Any] = {"channels_are_speakers": True} if channels_are_speakers else {}
+    if reference is not None:
+        more["reference"] = reference
+    one = partial(_separate_one, separator, output, speakers, taken, more, format, overwrite, hook)
     return _run(named, output, one, say)
 
 
@@ -140,7 +144,7 @@ def _separate_one(
     output: Path,
     speakers: tuple[int | None, int | None, int | None],
     taken: Mapping[str, Any],
-    channels_are_speakers: bool,
+    more: Mapping[str, Any],
     format: str | None,
     overwrite: bool,
     hook: Hook | None,
@@ -153,19 +157,19 @@ def _separate_one(
     What another process has just made is not made again, though `overwrite` asks for it.
     """
     started_s, folder = time.perf_counter(), output / file_name(uri)
-    more: dict[str, Any] = {"channels_are_speakers": True} if channels_are_speakers else {}
-    channels = separator.settings.channels if channels_are_speakers else None
+    channels = separator.settings.channels if "channels_are_speakers" in more else None
     try:
         audio = open_audio({"audio": path, "uri": uri}, **taken, partial=True)
         if folder.exists() and (was_elsewhere or not overwrite):
+            turns = separator.find_reference(more.get("reference"), uri, channels is not None)
             fingerprint = separator.fingerprint_of_diarization if format is None else separator.fingerprint
-            asked = make_request(fingerprint, audio, *speakers, channels)
+            asked = make_request(fingerprint, audio, *speakers, channels, turns)
             try:
                 return Outcome(uri, path, folder, _load_done(folder, asked, format))
             except PixitError:
                 if not overwrite:
                     raise
-        more |= {"hook": hook, "channel": taken["channel"]}
+        more = {**more, "hook": hook, "channel": taken["channel"]}
         if format is None:
             separator.diarize(audio, *speakers, **more).save(output, overwrite=overwrite)
         else:

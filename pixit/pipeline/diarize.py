@@ -152,9 +152,10 @@ def _decide_by_count(local: Spool, speakers: Ints, settings: ActivitySettings) -
 
     def choose(end: int, stretch: Floats) -> None:
         """Decide the frames before `end`, for the activity of each speaker and the count, (N + 1, n)."""
-        activities, counts = stretch[:-1], np.rint(stretch[-1])
-        ranks = np.argsort(np.argsort(-activities, axis=0, kind="stable"), axis=0)
-        talking[:, end - stretch.shape[1] : end] = (ranks < counts) & (activities > 0)
+        likeliest = np.argsort(-stretch[:-1].T, axis=1)[:, :num_speakers]  # (n, N)
+        is_one = np.arange(num_speakers) < np.rint(stretch[-1])[:, None]
+        frames, places = np.nonzero(is_one)
+        talking[likeliest[frames, places], end - stretch.shape[1] + frames] = True
 
     for window in local:
         activities = local.activities(window)

@@ -353,7 +353,7 @@ class Separator:
         if recording.asked_channel is None:
             recording = recording.at(channel="best")
         channels = self.settings.channels if channels_are_speakers else None
-        turns = self._check_reference(reference, recording.uri, channels_are_speakers)
+        turns = self.find_reference(reference, recording.uri, channels_are_speakers)
         fingerprint = self.fingerprint if is_separation else self.fingerprint_of_diarization
         request = make_request(fingerprint, recording, *asked, channels, turns)
         temporary = temporary_folder(work_folder) if is_separation else None
@@ -407,9 +407,10 @@ class Separator:
             turns, _, _ = diarize(local, speakers, activity)
         return annotate(turns, recording.uri), None, {}
 
-    def _check_reference(
-        self, reference: Reference | None, uri: str, channels_are_speakers: bool
+    def find_reference(
+        self, reference: Reference | None, uri: str, channels_are_speakers: bool = False
     ) -> list[Turn] | None:
+        """Return the turns of a recording that its clustering needs, or None; a PixitError if they do not fit it."""
         is_oracle = self.settings.clustering.method == "oracle" and not channels_are_speakers
         if is_oracle == (reference is None):
             found, expected = ("no reference", "one") if is_oracle else ("a reference", "none")

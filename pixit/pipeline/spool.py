@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pyannote.core import SlidingWindow
 
 from pixit.audio import Audio
 from pixit.files import size_text
@@ -57,9 +58,14 @@ class Geometry:
         return self.window_samples, self.step_samples, grid_samples
 
     def start_frames(self, window: int) -> int:
-        """Return the frame of the recording at which a window starts, or that is the nearest to its start."""
-        # half a frame goes to the even one, as numpy and pyannote.core round
-        return round(window_start(window, self.num_samples, *self._sizes) / self.frame_grid.step_samples)
+        """Return the frame of the recording at which a window starts, or the one nearest to its start."""
+        grid, rate = self.frame_grid, self.sample_rate_hz
+        if not self.regular:
+            return window_start(window, self.num_samples, *self._sizes) // grid.step_samples
+        # Steps of half a frame are usual (0.5 s and 8 ms): the very same sums as in pyannote.audio decide such ties.
+        size_s = grid.size_samples / rate
+        frames = SlidingWindow(duration=size_s, step=self.frame_s)
+        return int(frames.closest_frame(window * (self.step_samples / rate) + 0.5 * size_s))
 
     def cut(self, recording: Audio) -> Iterator[Window]:
         """Read the recording once, window by window."""

@@ -35,6 +35,14 @@ class StitchingSettings(Settings):
         description="let the tracks of those who talk sum to the recording, its noise and room included; "
         "else they hold what the model separated and nothing more",
     )
+    absent: Literal["skip", "silence"] = Field(
+        "skip",
+        description="what a window in which a speaker was not found adds to the track where others cover the same "
+        "time: nothing, so that the level stays, or silence (as in pyannote.audio)",
+    )
+    taper: Literal["hann", "hamming"] = Field(
+        "hann", description="weights of the samples of a window (pyannote.audio: hamming)"
+    )
     leakage_removal_db: float = Field(
         20.0,
         ge=0,
@@ -64,7 +72,8 @@ def stitch_tracks(
     """
     geometry = local.geometry
     num_speakers = len(talking)
-    overlap_add = OverlapAdd(geometry.window_samples, geometry.step_samples, 2 * num_speakers)
+    sizes = geometry.window_samples, geometry.step_samples
+    overlap_add = OverlapAdd(*sizes, 2 * num_speakers, settings.taper)
     position = 0
     for window in windows:
         names = speakers[window.index]
@@ -131,8 +140,9 @@ def _finish(
 ) -> Floats:
     """Normalise a stretch (2N, n) of sources and presence, and turn down those who do not talk: (N, n)."""
     num_speakers = len(talking)
-    presence = np.maximum(stretch[num_speakers:], 1e-3)
-    tracks: Floats = np.divide(stretch[:num_speakers], presence, dtype=np.float32)
+    tracks = stretch[:num_speakers]
+    if settings.absent == "skip":
+        tracks = np.divide(tracks, np.maximum(stretch[num_speakers:], 1e-3), dtype=np.float32)
     return turn_down(tracks, talking, position, geometry, settings)
 
 
