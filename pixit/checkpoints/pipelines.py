@@ -267,6 +267,7 @@ def _map_settings(kind: str, arguments: Mapping[str, Any], keys: _Keys) -> dict[
             "min_duration_on_s": 0.0,
             "min_duration_off_s": keys.take("segmentation.min_duration_off"),
             "decision": "count",
+            "unknown_voices": kind == DIARIZATION,
         },
         "embedding": {
             "signal": "mixture",

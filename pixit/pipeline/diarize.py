@@ -30,7 +30,11 @@ class ActivitySettings(Settings):
         description="threshold: who talks is whose mean activity reaches onset and offset; count: in each frame talk "
         "as many as in most windows, those with the most activity (speaker counting, as in pyannote.audio)",
     )
-
+    unknown_voices: bool = Field(
+        False,
+        description="with the decision count: where more talk at once than there are voices, the others are speakers "
+        "of their own (as in pyannote.audio); never where tracks are made",
+    )
     onset: float = Field(0.5, gt=0, lt=1, description="activity that speech must reach")
     offset: float = Field(0.4, gt=0, lt=1, description="activity that speech keeps from its start to its end")
     min_local_s: float = Field(
@@ -90,7 +94,7 @@ def _runs(flags: Bools) -> Ints:
 
 
 def diarize(
-    local: Spool, speakers: Ints, settings: ActivitySettings
+    local: Spool, speakers: Ints, settings: ActivitySettings, max_speakers: int | None = None
 ) -> tuple[list[list[tuple[float, float]]], Bools, Ints]:
     """Average the activities of overlapping windows and decide who talks.
 
@@ -101,6 +105,8 @@ def diarize(
     ----------
     speakers
         Speaker of the recording of every local speaker, (W, K), -1 for none.
+    max_speakers
+        Bound on the number of speakers, of unknown voices too.
 
     Returns
     -------
@@ -112,8 +118,10 @@ def diarize(
         As the parameter, with the numbers that `turns` has; -1 also for those who never talk.
     """
     geometry = local.geometry
-    by_count = settings.decision == "count"
-    decisions = (_decide_by_count if by_count else _decide_by_threshold)(local, speakers, settings)
+    if settings.decision == "count":
+        decisions = _decide_by_count(local, speakers, settings, max_speakers)
+    else:
+        decisions = _decide_by_threshold(local, speakers, settings)
     heard = sorted((int(row.argmax()), number) for number, row in enumerate(decisions) if row.any())
     renumbered = np.full(len(decisions) + 1, -1, np.int64)  # the last entry serves -1
     for new, (_, number) in enumerate(heard):
@@ -138,14 +146,19 @@ def _decide_by_threshold(local: Spool, speakers: Ints, settings: ActivitySetting
     return decisions
 
 
-def _decide_by_count(local: Spool, speakers: Ints, settings: ActivitySettings) -> Bools:
+def _decide_by_count(
+    local: Spool, speakers: Ints, settings: ActivitySettings, max_speakers: int | None
+) -> Bools:
     """Return where each speaker talks, (N, F): in each frame the most active of them, as many as talk.
 
     How many that is, is the mean of the windows, rounded to the nearest whole number; as Bredin, "pyannote.audio 2.1
-    speaker diarization pipeline", Interspeech 2023. But who is active in no window has no turn, whatever the count.
+    speaker diarization pipeline", Interspeech 2023.
     """
     geometry = local.geometry
-    num_speakers = int(speakers.max(initial=-1)) + 1
+    num_speakers = num_voices = int(speakers.max(initial=-1)) + 1
+    if settings.unknown_voices and num_voices:
+        most = local.num_speakers if max_speakers is None else min(max_speakers, local.num_speakers)
+        num_speakers = max(num_voices, most)
     overlap_add = OverlapAdd(geometry.num_frames, geometry.step_frames, num_speakers + 1, "flat")
     total = geometry.start_frames(len(local) - 1) + geometry.num_frames
     talking = np.zeros((num_speakers, total), bool)

@@ -14,7 +14,7 @@ from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from pixit.pipeline.cluster import ClusteringSettings, Floats, Ints, by_first_appearance, spread, unit
+from pixit.pipeline.cluster import ClusteringSettings, Floats, Ints, spread, unit
 from pixit.pipeline.vbx import label_by_vbx
 from pixit.types import PixitError
 
@@ -47,7 +47,8 @@ def cluster_by_centroids(
     Returns
     -------
     numpy.ndarray
-        (W, K), counted from 0 in the order of first appearance; -1 where silent.
+        (W, K), -1 where silent; numbered as pyannote.audio numbers clusters, which decides between speakers who are
+        equally active.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def cluster_by_centroids(
         speakers[active] = _one_to_one(distances, windows)
     else:
         speakers[active] = distances.argmin(axis=1)
-    return by_first_appearance(speakers)
+    return speakers
 
 
 def _one_to_one(distances: Floats, windows: Ints) -> Ints:

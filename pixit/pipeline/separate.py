@@ -404,7 +404,7 @@ class Separator:
                 speakers = self._cluster(local, found.vectors, found.embedded_s, bounds)
             else:
                 speakers = cluster_by_reference(local, reference, activity)
-            turns, _, _ = diarize(local, speakers, activity)
+            turns, _, _ = diarize(local, speakers, activity, bounds[1])
         return annotate(turns, recording.uri), None, {}
 
     def find_reference(
@@ -431,7 +431,8 @@ class Separator:
         with Spool(geometry, self.model.num_speakers, folder, activity.decision == "count") as local:
             run_windows(self.model, windows(), local, activity, *where, step("segmentation"), levels)
             speakers = self._find_speakers(local, windows(), bounds, reference, step("embeddings"))
-            turns, talking, speakers = diarize(local, speakers, activity)
+            known = activity.model_copy(update={"unknown_voices": False})  # who has no voice has no track
+            turns, talking, speakers = diarize(local, speakers, known)
             gains = fit_levels(local, speakers, windows()) if levels == "track" else None
             more = settings.stitching, activity.onset, step("separations"), gains
             stretches = stitch_tracks(local, speakers, talking, windows(), *more)

@@ -75,7 +75,7 @@ def test_the_turns_are_pyannotes(folder: Path, audio: dict[str, Any], variant: s
     with np.load(GOLDEN) as golden:
         theirs = [(start, end, int(speaker)) for start, end, speaker in golden[f"turns/{variant}"]]
     ours = [(turn.start_s, turn.end_s, turn.speaker) for turn in result.turns]
-    assert len(theirs) > 10
+    assert len(theirs) >= 10
     assert len(result.speakers) == len({speaker for *_, speaker in theirs})
     assert SHARED.agreement(ours, theirs, result.duration_s) > 0.99
 
