@@ -329,7 +329,7 @@ class Separator:
         settings, activity = self.settings, self.settings.activity
         where = self.batch_size, self.device
         levels = settings.stitching.levels
-        geometry = self._lay_windows(recording)
+        geometry = self.lay_windows(recording)
         windows = partial(geometry.cut, recording)  # each call reads the recording once
         with Spool(geometry, self.model.num_speakers, folder, activity.decision == "count") as local:
             run_windows(self.model, windows(), local, activity, *where, step("segmentation"), levels)
@@ -363,14 +363,15 @@ class Separator:
         solo = count_solo(local, activity)
         return cluster_by_centroids(vectors, solo, settings.clustering, *bounds)
 
-    def _lay_windows(self, recording: Audio) -> Geometry:
+    def lay_windows(self, recording: Audio) -> Geometry:
+        """Return how the windows of this separator lie in a recording."""
         regular = self.settings.windows == "regular"
         return lay_windows(self.model, recording.num_samples, self.settings.step_s, regular)
 
     def _separate_channels(self, recording: Audio, folder: Path, step: Step) -> Found:
         """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it."""
         settings, activity = self.settings, self.settings.activity
-        geometry = self._lay_windows(recording)
+        geometry = self.lay_windows(recording)
         where = self.batch_size, self.device, folder
         activities, powers = hear_channels(
             self.model, recording, geometry, activity, *where, step("segmentation")
