@@ -192,6 +192,12 @@ def make_networks(folder: Path, seed: int, recording: Path) -> None:
     for name, buffer in voice.named_buffers():
         if name.endswith("running_mean"):
             buffer.data = 0.3 * torch.randn_like(buffer)
+    voice.eval()
+    masks = torch.rand(len(waveforms), 100).gt(0.5).float()
+    with (
+        torch.inference_mode()
+    ):  # voices in all directions: the plain start has nearly the same for everything
+        voice.resnet.seg_1.bias.data -= voice(waveforms, weights=masks).mean(dim=0)
     voice.specifications = Specifications(
         problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=5.0, classes=None
     )

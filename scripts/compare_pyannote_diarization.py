@@ -75,7 +75,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--work", type=Path, help="folder to keep what is made")
-    parser.add_argument("--golden", action="store_true", help="write the fixture, in pyannote.audio's environment")
+    parser.add_argument(
+        "--golden", action="store_true", help="write the fixture, in pyannote.audio's environment"
+    )
     parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.golden:
@@ -97,7 +99,13 @@ def compare_all(asked: argparse.Namespace, work: Path) -> None:
     from pixit import Separator
 
     if asked.peer_python:
-        command = [asked.peer_python, str(Path(__file__).resolve()), str(asked.recording), "--peer", str(work)]
+        command = [
+            asked.peer_python,
+            str(Path(__file__).resolve()),
+            str(asked.recording),
+            "--peer",
+            str(work),
+        ]
         seeds = ["--seeds", *map(str, asked.seeds)]
         subprocess.run([*command, *seeds, "--variants", *asked.variants], check=True)
     print(f"{'seed':>6} {'variant':16} {'agree':>8} {'theirs':>8} {'ours':>6}  turns")
@@ -235,7 +243,9 @@ def wake(model: Any, waveform: Any) -> None:
     import torch
 
     samples = round(WINDOW_S * 16000)
-    windows = waveform[:, : waveform.shape[1] // samples * samples].unfold(1, samples, samples).transpose(0, 1)
+    windows = (
+        waveform[:, : waveform.shape[1] // samples * samples].unfold(1, samples, samples).transpose(0, 1)
+    )
     for name, parameter in model.named_parameters():
         if name.startswith("lstm.weight"):
             parameter.data *= 3  # the plain start hardly listens
@@ -278,7 +288,9 @@ def save(network: Any, folder: Path) -> None:
     torch.save(checkpoint, folder / "pytorch_model.bin")
 
 
-def diarize(networks: dict[str, Any], waveform: Any, changes: dict[str, Any]) -> list[tuple[float, float, str]]:
+def diarize(
+    networks: dict[str, Any], waveform: Any, changes: dict[str, Any]
+) -> list[tuple[float, float, str]]:
     """Return the turns that pyannote.audio's pipeline finds."""
     from unittest import mock
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import ClusterError, kmeans2
 from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
@@ -22,8 +22,11 @@ ON_UNIT_VECTORS = ("centroid", "median", "ward")
 """Linkages that are defined for Euclidean distances only."""
 SMALLEST_SHARE = 0.1
 """Of a few embeddings a cluster need not hold more than this share, whatever ``min_cluster_size`` says."""
-RUNS = 3
+RUNS = 10
 """Of k-means, of which the best is taken."""
+NEIGHBOURS, MOST_BY_GAP = (0.05, 0.075, 0.1, 0.15, 0.2, 0.3), 20
+"""Of spectral clustering: shares of all embeddings that count as near, which are tried; and most speakers, where
+nobody says how many there may be."""
 
 
 def cluster_by_centroids(
@@ -154,14 +157,17 @@ def _cut_near(tree: Floats, threshold: float, wanted: int, smallest: int) -> Int
 def label_by_kmeans(vectors: Floats, count: int) -> Ints:
     """k-means on vectors of length 1, the best of some runs; always the same for the same vectors."""
     vectors = unit(vectors)
-    best: tuple[float, Ints] | None = None
+    best, labels = np.inf, np.arange(len(vectors)) % count  # of vectors that are all alike, whatever
     for seed in range(RUNS):
-        centres, labels = kmeans2(vectors, count, minit="++", rng=np.random.default_rng(seed), missing="warn")
-        spent = float(np.square(vectors - centres[labels]).sum())
-        if best is None or spent < best[0]:
-            best = spent, labels
-    assert best is not None
-    return np.unique(best[1], return_inverse=True)[1]
+        rng = np.random.default_rng(seed)
+        try:
+            centres, found = kmeans2(vectors, count, iter=100, minit="++", rng=rng, missing="raise")
+        except ClusterError:  # a cluster lost all its vectors
+            continue
+        spent = float(np.square(vectors - centres[found]).sum())
+        if spent < best:
+            best, labels = spent, found
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def label_by_spectrum(vectors: Floats, settings: ClusteringSettings, low: int, high: int) -> Ints:
@@ -171,17 +177,17 @@ def label_by_spectrum(vectors: Floats, settings: ClusteringSettings, low: int, h
     speaker diarization using normalized maximum eigengap", IEEE Signal Processing Letters 2020.
     """
     similarity = unit(vectors) @ unit(vectors).T
-    order = np.argsort(np.argsort(-similarity, axis=1), axis=1)
-    most = max(2, len(vectors) // 4)
+    ranks = np.argsort(np.argsort(-similarity, axis=1), axis=1)
+    count_high = min(high, max(low, MOST_BY_GAP))
     best: tuple[float, int, Floats] | None = None
-    for neighbours in np.unique(np.geomspace(2, most, 10).round().astype(int)):
-        near = (order < neighbours).astype(float)
+    for share in NEIGHBOURS:
+        near = (ranks < max(3, round(share * len(vectors)))).astype(float)
         near = (near + near.T) / 2
         values, directions = eigh(np.diag(near.sum(axis=1)) - near)
-        gaps = np.diff(values[: high + 1])[low - 1 :]
-        ratio = neighbours / len(vectors) / max(gaps.max(initial=0) / max(values[-1], 1e-12), 1e-12)
+        gaps = np.diff(values[: count_high + 1])[low - 1 :]
+        count = low + int(gaps.argmax()) if len(gaps) else low
+        ratio = share / max(gaps.max(initial=0) / max(values[-1], 1e-12), 1e-12)
         if best is None or ratio < best[0]:
-            count = low + int(gaps.argmax()) if len(gaps) else low
             best = ratio, count, directions[:, :count]
     assert best is not None
     return label_by_kmeans(best[2], best[1])

@@ -388,7 +388,7 @@ class Separator:
     def _diarize(self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, step: Step) -> Found:
         """Follow the data to the turns: each window is embedded as soon as the model has heard it."""
         settings, activity = self.settings, self.settings.activity
-        geometry, progress = self._lay_windows(recording), step("embeddings")
+        geometry, progress = self.lay_windows(recording), step("embeddings")
         is_mixture = settings.embedding.signal == "mixture"
         with Spool(geometry, self.model.num_speakers, None, activity.decision == "count") as local:
             found = Embeddings(self.embedder, local, settings.embedding, activity, self.device)
@@ -426,7 +426,7 @@ class Separator:
         settings, activity = self.settings, self.settings.activity
         where = self.batch_size, self.device
         levels = settings.stitching.levels
-        geometry = self._lay_windows(recording)
+        geometry = self.lay_windows(recording)
         windows = partial(geometry.cut, recording)  # each call reads the recording once
         with Spool(geometry, self.model.num_speakers, folder, activity.decision == "count") as local:
             run_windows(self.model, windows(), local, activity, *where, step("segmentation"), levels)
@@ -462,7 +462,8 @@ class Separator:
             return cluster(vectors, embedded_s, count_talk(local, activity), settings, *bounds)
         return cluster_by_centroids(vectors, count_solo(local, activity), settings, *bounds)
 
-    def _lay_windows(self, recording: Audio) -> Geometry:
+    def lay_windows(self, recording: Audio) -> Geometry:
+        """Return how the windows of this separator lie in a recording."""
         regular = self.settings.windows == "regular"
         return lay_windows(self.model, recording.num_samples, self.settings.step_s, regular)
 
@@ -472,7 +473,7 @@ class Separator:
         Without a folder for tracks, the turns are found alone.
         """
         settings, activity = self.settings, self.settings.activity
-        geometry = self._lay_windows(recording)
+        geometry = self.lay_windows(recording)
         where = self.batch_size, self.device
         activities, powers = hear_channels(
             self.model, recording, geometry, activity, *where, step("segmentation")
