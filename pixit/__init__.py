@@ -11,20 +11,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pixit.checkpoints import load_model
     from pixit.models.totatonet import ToTaToNet
-    from pixit.pipeline.batch import separate
+    from pixit.pipeline.batch import diarize, separate
     from pixit.pipeline.separate import Separator
-    from pixit.results import Separation
+    from pixit.results import Diarization, Separation
     from pixit.types import PixitError
 
     __version__: str
 
-__all__ = ["PixitError", "Separation", "Separator", "ToTaToNet", "__version__", "load_model", "separate"]
+__all__ = [
+    "Diarization",
+    "PixitError",
+    "Separation",
+    "Separator",
+    "ToTaToNet",
+    "__version__",
+    "diarize",
+    "load_model",
+    "separate",
+]
 
 _MODULES = {
+    "Diarization": "pixit.results",
     "PixitError": "pixit.types",
     "Separation": "pixit.results",
     "Separator": "pixit.pipeline.separate",
     "ToTaToNet": "pixit.models.totatonet",
+    "diarize": "pixit.pipeline.batch",
     "load_model": "pixit.checkpoints",
     "separate": "pixit.pipeline.batch",
 }

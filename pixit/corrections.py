@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pixit.files import file_hash, file_name, read_text, write_text
 from pixit.formats.names import find_results
 from pixit.formats.transcripts import Utterance, read_transcript, write_transcript
-from pixit.results import Separation
+from pixit.results import Diarization, Separation
 from pixit.saved import (
     BESIDE,
     JOURNAL,
@@ -60,7 +60,7 @@ class Corrections(BaseModel):
     words: list[WordsEntry] = []
 
 
-def identity(result: Separation) -> str:
+def identity(result: Diarization) -> str:
     """Return a hash of how a result was made, the same whatever was corrected in it since."""
     settings = {key: value for key, value in result.settings.items() if key not in ("renamed", "corrected")}
     made = [result.uri, result.sample_rate_hz, result.num_samples, settings]
@@ -80,29 +80,33 @@ def read_corrections(path: Path) -> Corrections:
         ) from None
 
 
-def rename_speakers(result: Separation, names: Mapping[str, str]) -> None:
-    """Do what `Separation.rename` says."""
-    result.check_speakers()
+def rename_speakers(result: Diarization, names: Mapping[str, str]) -> None:
+    """Do what `Diarization.rename` says."""
+    if isinstance(result, Separation):
+        result.check_speakers()
     names = _check_names(str(result.folder or result.uri), result.speakers, names)
     new = _renamed(result, names)
     if result.folder is not None:
-        saved = Separation.load(result.folder)
+        saved = type(result).load(result.folder)
         if saved.speakers != result.speakers:
             raise PixitError(
                 f"{result.folder}: has other speakers by now, {', '.join(saved.speakers)}; load it again"
             )
         _save(saved, _renamed(saved, names), names, lambda said: [_new_name(names, u.speaker) for u in said])
-        new.tracks = Separation.load(result.folder).tracks  # their files have other names
-    result.diarization, result.tracks, result.settings = new.diarization, new.tracks, new.settings
+    if isinstance(result, Separation) and isinstance(new, Separation):
+        if result.folder is not None:
+            new.tracks = Separation.load(result.folder).tracks  # their files have other names
+        result.tracks = new.tracks
+    result.diarization, result.settings = new.diarization, new.settings
 
 
-def rename_saved(path: Path, changes: Iterable[str]) -> Separation:
+def rename_saved(path: Path, changes: Iterable[str]) -> Diarization:
     """Rename speakers of the one saved result at `path`; `changes` are as ``SPEAKER_00=Ann``.
 
     Raises
     ------
     PixitError
-        If a change is of another form or of the same speaker as one before; or as `Separation.rename`.
+        If a change is of another form or of the same speaker as one before; or as `Diarization.rename`.
     """
     names: dict[str, str] = {}
     for change in changes:
@@ -112,10 +116,10 @@ def rename_saved(path: Path, changes: Iterable[str]) -> Separation:
         if name in names:
             raise PixitError(f"{change!r}: {name} was to be {names[name]} already; name each speaker once")
         names[name] = new
-    return Separation.load(_find_one(path)).rename(names)
+    return Diarization.load(_find_one(path)).rename(names)
 
 
-def correct_saved(path: Path, corrections: Path) -> Separation:
+def correct_saved(path: Path, corrections: Path) -> Diarization:
     """Give the saved result at `path` the names and turns of a file that its page has saved.
 
     Its transcripts follow: utterances that were given to another speaker on the page are that speaker's, and
@@ -125,10 +129,10 @@ def correct_saved(path: Path, corrections: Path) -> Separation:
     Raises
     ------
     PixitError
-        If the file is damaged or of another result, or as `Separation.rename`. Nothing is changed then.
+        If the file is damaged or of another result, or as `Diarization.rename`. Nothing is changed then.
     """
     folder, wanted = _find_one(path), read_corrections(corrections)
-    result = Separation.load(folder)
+    result = Diarization.load(folder)
     if wanted.made != identity(result) or len(wanted.speakers) != len(result.speakers):
         raise PixitError(
             f"{corrections}: corrects another result than {folder}, {wanted.uri!r}, or it was separated anew "
@@ -144,7 +148,7 @@ def correct_saved(path: Path, corrections: Path) -> Separation:
     if new.turns != before.turns:
         new.settings = new.settings | {"corrected": True}
     _save(result, new, names, lambda said: _who_said(said, wanted.words, names))
-    return Separation.load(folder)
+    return Diarization.load(folder)
 
 
 def _find_one(path: Path) -> Path:
@@ -189,7 +193,7 @@ def _check_turns(place: Path, wanted: Corrections, duration_s: float) -> None:
         end_of[turn.speaker] = turn.end
 
 
-def _renamed(result: Separation, names: Mapping[str, str]) -> Separation:
+def _renamed(result: Diarization, names: Mapping[str, str]) -> Diarization:
     """Return a result in memory with other names, and what they were at first among its settings."""
     first = {new: old for old, new in result.settings.get("renamed", {}).items()}
     renamed = {first.get(old, old): new for old, new in names.items() if first.get(old, old) != new}
@@ -198,22 +202,21 @@ def _renamed(result: Separation, names: Mapping[str, str]) -> Separation:
         settings["renamed"] = renamed
     if result.settings.get("corrected"):
         settings["corrected"] = True
-    return replace(
-        result,
-        diarization=result.diarization.rename_labels(dict(names)),
-        tracks={names[speaker]: track for speaker, track in result.tracks.items()},
-        settings=settings,
-    )
+    changes: dict[str, Any] = {"settings": settings}
+    if isinstance(result, Separation):
+        changes["tracks"] = {names[speaker]: track for speaker, track in result.tracks.items()}
+    return replace(result, diarization=result.diarization.rename_labels(dict(names)), **changes)
 
 
-def _save(old: Separation, new: Separation, names: Mapping[str, str], attribute: Attribute) -> None:
+def _save(old: Diarization, new: Diarization, names: Mapping[str, str], attribute: Attribute) -> None:
     """Put `new` in the place of `old`, the result as it lies in its folder, with what is beside it."""
     if (folder := old.folder) is None:
         raise ValueError("a result in memory has no folder")
     name = folder.resolve().name
     entries: dict[str, TrackEntry] = {}
     files: dict[str, str] = {}
-    for speaker, entry in read_description(folder).tracks.items():
+    tracks = read_description(folder).tracks
+    for speaker, entry in (tracks or {}).items():
         now = names[speaker]
         files[entry.file] = entry.file if now == speaker else file_name(now) + Path(entry.file).suffix
         entries[now] = entry.model_copy(update={"file": files[entry.file]})
@@ -222,7 +225,7 @@ def _save(old: Separation, new: Separation, names: Mapping[str, str], attribute:
         for file, moved in files.items():
             if moved != file:
                 _link(folder / file, change / moved)
-        new.write_description(change, name, entries)
+        new.write_description(change, name, None if tracks is None else entries)
         hashes = [file_hash(place / f"{name}.json") for place in (folder, change)]
         for path in files_beside(folder):
             if path.name.endswith(JOURNAL) and new.settings.get("corrected"):

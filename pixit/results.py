@@ -1,4 +1,4 @@
-"""The result of a separation: who spoke when, one track per speaker, and the folder that holds both.
+"""The result of a separation, or of a diarization: who spoke when, one track per speaker, and the folder of both.
 
 Tracks stay on disk: nothing here but `Separation.sources` and ``np.asarray(track)`` loads one whole.
 """
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 import numpy as np
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
@@ -32,14 +32,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PLAYER_LIMIT_S = 900  # a notebook holds its players' sound: beyond this it becomes too heavy to open
+NO_ENVELOPE = np.zeros((2, 2), np.float32)
 
 
 @dataclass(eq=False)
-class Separation:
-    """A separated recording; ``diarization, sources = separation`` unpacks it, as in pyannote.audio.
-
-    A result that is sent to another process (pickled) is sent as its folder, and loaded there; one that was not saved
-    raises a `PixitError`, as its tracks vanish with this process.
+class Diarization:
+    """A diarized recording: who spoke when, without tracks.
 
     Parameters
     ----------
@@ -47,35 +45,25 @@ class Separation:
         Name of the recording.
     diarization
         Who spoke when.
-    tracks
-        Speaker -> track; each as long as the recording and aligned to it.
     sample_rate_hz, num_samples
-        Of every track.
+        Of the recording, as it was heard.
     settings
         How this was made, all of it fit for JSON.
-    temporary, folder
-        Folder of the tracks, if it is to be removed with the last of them; folder that it was loaded from or, last,
-        saved into.
+    folder
+        Folder that it was loaded from or, last, saved into.
     """
 
     uri: str
     diarization: Annotation
-    tracks: dict[str, Track]
     sample_rate_hz: int
     num_samples: int
     settings: dict[str, Any] = field(default_factory=dict)
-    temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
     folder: Path | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        if self.temporary is not None:
-            for track in self.tracks.values():  # a track may outlive the result that it came with
-                track.temporary = self.temporary
 
     @property
     def speakers(self) -> list[str]:
-        """Names of the speakers, in the order of the tracks."""
-        return list(self.tracks)
+        """Names of the speakers, in the order of their first words."""
+        return list(dict.fromkeys(turn.speaker for turn in self.turns))
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -89,28 +77,7 @@ class Separation:
         """Length of the recording in seconds."""
         return self.num_samples / self.sample_rate_hz
 
-    @property
-    def sources(self) -> SlidingWindowFeature:
-        """All tracks at once, (num_samples, speakers); takes 4 bytes of memory a sample and speaker."""
-        data = np.zeros((len(self.tracks), self.num_samples), np.float32)
-        for row, track in zip(data, self.tracks.values(), strict=True):
-            position = 0
-            for block in track.blocks():
-                row[position : position + len(block)] = block
-                position += len(block)
-        step_s = 1 / self.sample_rate_hz
-        window = SlidingWindow(start=0.0, duration=step_s, step=step_s)
-        return SlidingWindowFeature(data.T, window, labels=self.speakers)
-
-    def check_speakers(self) -> None:
-        """Raise a `PixitError` if someone talks who has no track, as after renaming in the diarization only."""
-        if lost := {turn.speaker for turn in self.turns} - set(self.tracks):
-            raise PixitError(
-                f"{self.uri}: {min(lost)!r} has turns but no track, the tracks are of "
-                f"{', '.join(self.tracks) or 'nobody'}; rename speakers with Separation.rename"
-            )
-
-    def rename(self, names: Mapping[str, str]) -> Separation:
+    def rename(self, names: Mapping[str, str]) -> Self:
         """Give speakers other names, ``{"SPEAKER_00": "Ann"}``, and return this result.
 
         A result that was loaded is changed on disk too, with its transcripts beside it, all or nothing: whatever
@@ -135,22 +102,194 @@ class Separation:
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         if self.folder is not None:
-            return Separation.load, (self.folder.absolute(),)
-        if self.temporary is None:  # the tracks lie where they stay
-            return super().__reduce_ex__(protocol)
-        raise PixitError(
-            f"{self.uri}: its tracks are temporary and cannot be sent to another process; save() it"
+            return type(self).load, (self.folder.absolute(),)
+        return super().__reduce_ex__(protocol)
+
+    def __copy__(self) -> Self:
+        return replace(self)
+
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
+        """Write the result into ``folder/NAME``, whole or not at all, and return that folder.
+
+        ``NAME`` is `file_name` of the uri. Into its folder go ``NAME.rttm``, ``NAME.json`` and ``timeline.png``.
+        Times are rounded to milliseconds; turns that become empty are left out.
+
+        Parameters
+        ----------
+        folder
+            Where the folder of the result goes.
+        overwrite
+            Replace an older result of the same name.
+
+        Raises
+        ------
+        PixitError
+            If the result exists and `overwrite` is not given, or something else stands in its place; or the disk
+            is full or not to be written.
+        """
+        name = file_name(self.uri)
+        target = Path(folder) / name
+        check_free(target, overwrite)
+        with whole_folder(target) as new:
+            self.write_description(new, name, None)
+        self.folder = target
+        return target
+
+    def write_description(self, folder: Path, name: str, tracks: Mapping[str, TrackEntry] | None) -> None:
+        """Write all but the tracks into a folder that exists: JSON, RTTM and the picture."""
+        turns = self._rounded_turns()
+        description = Description(
+            uri=self.uri,
+            duration=self.duration_s,
+            sample_rate=self.sample_rate_hz,
+            num_samples=self.num_samples,
+            tracks=None if tracks is None else dict(tracks),
+            settings=self.settings,
+            diarization=turns,
+        )
+        rttm = Annotation(uri=name)  # RTTM knows no spaces in names
+        for turn in turns:
+            rttm[Segment(turn.start, turn.end), turn.speaker] = file_name(turn.speaker)
+        (folder / f"{name}.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        with (folder / f"{name}.rttm").open("w", encoding="utf-8") as file:
+            rttm.write_rttm(file)
+        (folder / TIMELINE).write_bytes(self._repr_png_())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Diarization:
+        """Read a result that `save` wrote; it is a `Separation` if it has tracks.
+
+        Raises
+        ------
+        PixitError
+            If the folder does not hold a result, or a file of it is missing or damaged.
+        """
+        folder = Path(folder)
+        description = read_description(folder)
+        if description.tracks is not None:
+            return Separation.load(folder)
+        size = description.sample_rate, description.num_samples
+        return Diarization(
+            description.uri, annotation_of(description), *size, description.settings, folder=folder
         )
 
-    def __copy__(self) -> Separation:
-        return replace(self)
+    def _rounded_turns(self) -> list[TurnEntry]:
+        """Return the turns in whole milliseconds, as RTTM has them, none beyond the end of the recording."""
+        end_ms = int(self.duration_s * 1000)
+        turns = []
+        for turn in self.turns:
+            start, end = (min(round(time_s * 1000), end_ms) for time_s in (turn.start_s, turn.end_s))
+            if start < end:
+                turns.append(TurnEntry(speaker=turn.speaker, start=start / 1000, end=end / 1000))
+        return turns
+
+    def plot(self) -> Figure:
+        """Draw the timeline: a lane per speaker with the turns in colour, and on them a track's envelope, if any."""
+        return draw_timeline(self.uri, self._lanes(), self.duration_s)
+
+    def _lanes(self) -> list[Lane]:
+        return [Lane(speaker, self._turns_of(speaker), NO_ENVELOPE) for speaker in self.speakers]
+
+    def _turns_of(self, speaker: str) -> list[tuple[float, float]]:
+        return [(s.start, s.end) for s in self.diarization.label_timeline(speaker).support()]
+
+    def _sounds(self) -> list[bytes]:
+        return []
+
+    def _repr_png_(self) -> bytes:
+        return render_png(self.plot())
+
+    def _repr_html_(self) -> str:
+        """Show a notebook the timeline, the speakers, and a player for each track if they are short enough."""
+        lanes = self._lanes()
+        picture = render_png(draw_timeline(self.uri, lanes, self.duration_s))
+        return render_html(self.uri, lanes, self.duration_s, picture, self._sounds())
+
+
+@dataclass(eq=False, init=False)
+class Separation(Diarization):
+    """A separated recording; ``diarization, sources = separation`` unpacks it, as in pyannote.audio.
+
+    A result that is sent to another process (pickled) is sent as its folder, and loaded there; one that was not saved
+    raises a `PixitError`, as its tracks vanish with this process.
+
+    Parameters
+    ----------
+    uri
+        Name of the recording.
+    diarization
+        Who spoke when.
+    tracks
+        Speaker -> track; each as long as the recording and aligned to it.
+    sample_rate_hz, num_samples
+        Of every track.
+    settings
+        How this was made, all of it fit for JSON.
+    temporary, folder
+        Folder of the tracks, if it is to be removed with the last of them; folder that it was loaded from or, last,
+        saved into.
+    """
+
+    tracks: dict[str, Track]
+    temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+
+    def __init__(
+        self,
+        uri: str,
+        diarization: Annotation,
+        tracks: dict[str, Track],
+        sample_rate_hz: int,
+        num_samples: int,
+        settings: dict[str, Any] | None = None,
+        temporary: tempfile.TemporaryDirectory[str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        size = sample_rate_hz, num_samples
+        super().__init__(uri, diarization, *size, {} if settings is None else settings, folder)
+        self.tracks, self.temporary = tracks, temporary
+        if temporary is not None:
+            for track in tracks.values():  # a track may outlive the result that it came with
+                track.temporary = temporary
+
+    @property
+    def speakers(self) -> list[str]:
+        """Names of the speakers, in the order of the tracks."""
+        return list(self.tracks)
+
+    @property
+    def sources(self) -> SlidingWindowFeature:
+        """All tracks at once, (num_samples, speakers); takes 4 bytes of memory a sample and speaker."""
+        data = np.zeros((len(self.tracks), self.num_samples), np.float32)
+        for row, track in zip(data, self.tracks.values(), strict=True):
+            position = 0
+            for block in track.blocks():
+                row[position : position + len(block)] = block
+                position += len(block)
+        step_s = 1 / self.sample_rate_hz
+        window = SlidingWindow(start=0.0, duration=step_s, step=step_s)
+        return SlidingWindowFeature(data.T, window, labels=self.speakers)
+
+    def check_speakers(self) -> None:
+        """Raise a `PixitError` if someone talks who has no track, as after renaming in the diarization only."""
+        if lost := {turn.speaker for turn in self.turns} - set(self.tracks):
+            raise PixitError(
+                f"{self.uri}: {min(lost)!r} has turns but no track, the tracks are of "
+                f"{', '.join(self.tracks) or 'nobody'}; rename speakers with Separation.rename"
+            )
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        if self.folder is None and self.temporary is not None:
+            raise PixitError(
+                f"{self.uri}: its tracks are temporary and cannot be sent to another process; save() it"
+            )
+        return super().__reduce_ex__(protocol)  # without a folder the tracks lie where they stay
 
     def __iter__(self) -> Iterator[Annotation | SlidingWindowFeature]:
         yield self.diarization
         yield self.sources
 
     def save(self, folder: Path | str, format: str = "wav", overwrite: bool = False) -> Path:
-        """Write the result into ``folder/NAME``, whole or not at all.
+        """Write the result into ``folder/NAME``, whole or not at all, and return that folder.
 
         ``NAME`` is `file_name` of the uri. Into its folder go ``NAME.rttm``, ``NAME.json``, a track for each
         speaker as ``SPEAKER_00.wav`` (16 bits), and ``timeline.png``. Times are rounded to milliseconds;
@@ -159,7 +298,7 @@ class Separation:
         Parameters
         ----------
         folder
-            Where the folder of the result goes; its path is returned.
+            Where the folder of the result goes.
         format
             ``"wav"`` or ``"flac"``.
         overwrite
@@ -184,26 +323,6 @@ class Separation:
         self.folder = target
         return target
 
-    def write_description(self, folder: Path, name: str, tracks: Mapping[str, TrackEntry]) -> None:
-        """Write all but the tracks into a folder that exists: JSON, RTTM and the picture."""
-        turns = self._rounded_turns()
-        description = Description(
-            uri=self.uri,
-            duration=self.duration_s,
-            sample_rate=self.sample_rate_hz,
-            num_samples=self.num_samples,
-            tracks=dict(tracks),
-            settings=self.settings,
-            diarization=turns,
-        )
-        rttm = Annotation(uri=name)  # RTTM knows no spaces in names
-        for turn in turns:
-            rttm[Segment(turn.start, turn.end), turn.speaker] = file_name(turn.speaker)
-        (folder / f"{name}.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        with (folder / f"{name}.rttm").open("w", encoding="utf-8") as file:
-            rttm.write_rttm(file)
-        (folder / TIMELINE).write_bytes(self._repr_png_())
-
     @classmethod
     def load(cls, folder: Path | str) -> Separation:
         """Read a result that `save` wrote.
@@ -211,10 +330,14 @@ class Separation:
         Raises
         ------
         PixitError
-            If the folder does not hold a result, or a file of it is missing or damaged.
+            If the folder does not hold a result, or one without tracks, or a file of it is missing or damaged.
         """
         folder = Path(folder)
         description = read_description(folder)
+        if description.tracks is None:
+            raise PixitError(
+                f"{folder}: was diarized only and has no tracks; make them with pixit separate --overwrite"
+            )
         length, rate_hz = description.num_samples, description.sample_rate
         tracks = {}
         for speaker, entry in description.tracks.items():
@@ -224,46 +347,31 @@ class Separation:
                     f"{track.path}: has {track.num_samples} samples at {track.sample_rate_hz} Hz, the "
                     f"result's description says {length} at {rate_hz} Hz; separate the recording again"
                 )
-        diarization = Annotation(uri=description.uri)
-        for turn in description.diarization:
-            diarization[Segment(turn.start, turn.end), turn.speaker] = turn.speaker
-        return cls(description.uri, diarization, tracks, rate_hz, length, description.settings, folder=folder)
-
-    def _rounded_turns(self) -> list[TurnEntry]:
-        """Return the turns in whole milliseconds, as RTTM has them, none beyond the end of the recording."""
-        end_ms = int(self.duration_s * 1000)
-        turns = []
-        for turn in self.turns:
-            start, end = (min(round(time_s * 1000), end_ms) for time_s in (turn.start_s, turn.end_s))
-            if start < end:
-                turns.append(TurnEntry(speaker=turn.speaker, start=start / 1000, end=end / 1000))
-        return turns
-
-    def plot(self) -> Figure:
-        """Draw the timeline: a lane per speaker with the turns in colour and the track's envelope on them."""
-        return draw_timeline(self.uri, self._lanes(), self.duration_s)
+        size, settings = (rate_hz, length), description.settings
+        return cls(description.uri, annotation_of(description), tracks, *size, settings, folder=folder)
 
     def _lanes(self) -> list[Lane]:
-        lanes = []
-        for speaker, track in self.tracks.items():
-            turns = [(s.start, s.end) for s in self.diarization.label_timeline(speaker).support()]
-            lanes.append(Lane(speaker, turns, track.envelope()))
-        return lanes
+        return [Lane(name, self._turns_of(name), track.envelope()) for name, track in self.tracks.items()]
 
-    def _repr_png_(self) -> bytes:
-        return render_png(self.plot())
+    def _sounds(self) -> list[bytes]:
+        """Return the tracks as FLAC, a fraction of wav as they are mostly silence; none if they are long."""
+        sounds: list[bytes] = []
+        if self.duration_s >= PLAYER_LIMIT_S:
+            return sounds
+        with tempfile.TemporaryDirectory(prefix="pixit-") as temporary:
+            path = Path(temporary) / "track.flac"
+            for track in self.tracks.values():
+                _write_track(track, path, "flac")
+                sounds.append(path.read_bytes())
+        return sounds
 
-    def _repr_html_(self) -> str:
-        """Show a notebook the timeline, the speakers, and a player each if the recording is short enough."""
-        lanes, sounds = self._lanes(), []
-        if self.duration_s < PLAYER_LIMIT_S:
-            with tempfile.TemporaryDirectory(prefix="pixit-") as temporary:
-                path = Path(temporary) / "track.flac"  # a fraction of wav: tracks are mostly silence
-                for track in self.tracks.values():
-                    _write_track(track, path, "flac")
-                    sounds.append(path.read_bytes())
-        picture = render_png(draw_timeline(self.uri, lanes, self.duration_s))
-        return render_html(self.uri, lanes, self.duration_s, picture, sounds)
+
+def annotation_of(description: Description) -> Annotation:
+    """Return the turns of a description as an annotation."""
+    diarization = Annotation(uri=description.uri)
+    for turn in description.diarization:
+        diarization[Segment(turn.start, turn.end), turn.speaker] = turn.speaker
+    return diarization
 
 
 def _write_track(track: Track, path: Path, format: str) -> TrackEntry:

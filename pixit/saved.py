@@ -44,13 +44,13 @@ class TrackEntry(_Entry):
 
 
 class Description(_Entry):
-    """The JSON file of a result; its names are those of the field, times in seconds."""
+    """The JSON file of a result; its names are those of the field, times in seconds. No `tracks`: diarized only."""
 
     uri: str
     duration: float
     sample_rate: int = Field(ge=1)
     num_samples: int = Field(ge=0)
-    tracks: dict[str, TrackEntry]
+    tracks: dict[str, TrackEntry] | None
     settings: dict[str, Any]
     diarization: list[TurnEntry]
 
@@ -67,7 +67,7 @@ class Description(_Entry):
 
     def files(self, name: str) -> set[str]:
         """Return the names of all files of the result in the folder `name`."""
-        tracks = {Path(entry.file).name for entry in self.tracks.values()}  # none from elsewhere
+        tracks = {Path(entry.file).name for entry in (self.tracks or {}).values()}  # none from elsewhere
         return tracks | {TIMELINE, f"{name}.json", f"{name}.rttm"}
 
 
@@ -82,12 +82,19 @@ def read_description(folder: Path) -> Description:
     _finish_change(folder)
     path = folder / f"{real_path(folder).name}.json"
     description = _parse(path)
+    if description.tracks is None:
+        return description
     if lost := {turn.speaker for turn in description.diarization} - set(description.tracks):
         raise PixitError(
             f"{path}: has turns of {min(lost)!r}, who has no track; expected turns of "
             f"{', '.join(description.tracks) or 'nobody'}: put the same names into both"
         )
     return description
+
+
+def has_tracks(folder: Path) -> bool:
+    """Return whether a saved result was separated, and not diarized only; a PixitError as of `read_description`."""
+    return read_description(folder).tracks is not None
 
 
 def check_free(target: Path, overwrite: bool) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,19 +64,16 @@ class FrameGrid:
 
 
 @dataclass(frozen=True)
-class LocalOutput:
-    """The output of a local model for a batch of windows.
+class LocalActivities:
+    """The output of a local model that only diarizes, for a batch of windows.
 
     Parameters
     ----------
     activity_logits
         Speech activity before the sigmoid, (B, K, F).
-    sources
-        Separated signals, (B, K, T); source ``k`` belongs to speaker ``k`` of the activities.
     """
 
     activity_logits: Tensor
-    sources: Tensor
 
     @property
     def activities(self) -> Tensor:
@@ -84,9 +81,27 @@ class LocalOutput:
         return self.activity_logits.sigmoid()
 
 
+@dataclass(frozen=True)
+class LocalOutput(LocalActivities):
+    """The output of a local model for a batch of windows.
+
+    Parameters
+    ----------
+    activity_logits
+        As of `LocalActivities`, (B, K, F).
+    sources
+        Separated signals, (B, K, T); source ``k`` belongs to speaker ``k`` of the activities.
+    """
+
+    sources: Tensor
+
+
 @runtime_checkable
-class LocalModel(Protocol):
-    """A network that separates and diarizes one window: (B, 1, T) -> `LocalOutput`."""
+class LocalDiarizer(Protocol):
+    """A network that diarizes one window: (B, 1, T) -> `LocalActivities`.
+
+    One that does not separate as well, as a `LocalModel`, says so by an attribute ``separates`` that is False.
+    """
 
     sample_rate_hz: int
     num_speakers: int
@@ -97,9 +112,23 @@ class LocalModel(Protocol):
         """Return the number of frames F that `num_samples` samples give."""
         ...
 
+    def __call__(self, waveforms: Tensor) -> LocalActivities:
+        """Diarize the windows `waveforms`, (B, 1, T)."""
+        ...
+
+
+@runtime_checkable
+class LocalModel(LocalDiarizer, Protocol):
+    """A network that separates and diarizes one window: (B, 1, T) -> `LocalOutput`."""
+
     def __call__(self, waveforms: Tensor) -> LocalOutput:
         """Separate and diarize the windows `waveforms`, (B, 1, T)."""
         ...
+
+
+def separates(model: LocalDiarizer) -> TypeGuard[LocalModel]:
+    """Return whether a network that diarizes gives sources too."""
+    return bool(getattr(model, "separates", True))
 
 
 @runtime_checkable
@@ -115,6 +144,15 @@ class Embedder(Protocol):
 
     def __call__(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
         """Embed `waveforms` (B, T); `weights` (B, F), any F, say how much each stretch counts."""
+        ...
+
+
+@runtime_checkable
+class MaskEmbedder(Protocol):
+    """An `Embedder` that hears a waveform once for all who talk in it."""
+
+    def embed_masks(self, waveforms: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+        """Embed by weights (N, F), of which ``counts`` (B,) belong to each of the `waveforms` (B, T): (N, D)."""
         ...
 
 

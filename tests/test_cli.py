@@ -31,7 +31,7 @@ from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
 from pixit.pipeline.separate import SeparationSettings, Separator
-from pixit.results import Separation
+from pixit.results import Diarization, Separation
 from pixit.types import PixitError
 
 RATE_HZ = 8000
@@ -63,6 +63,7 @@ class FakeSeparator:
         }
 
     fingerprint = Separator.fingerprint
+    fingerprint_of_diarization = Separator.fingerprint_of_diarization
 
     def load(
         self, name: str | None, embedder: str | None, device: str, settings: dict[str, Any]
@@ -87,6 +88,13 @@ class FakeSeparator:
         tracks = {"SPEAKER_00": Track.open(path)}
         settings = describe(audio, 1, None, 1) | {"request": make_request(self.fingerprint, audio, **bounds)}
         return Separation(audio.uri, diarization, tracks, audio.sample_rate_hz, audio.num_samples, settings)
+
+    def diarize(self, audio: Audio, *speakers: int | None, hook: Any = None, **call: Any) -> Diarization:
+        found = self(audio, *speakers, hook=hook, **call)
+        bounds = dict(zip(("num_speakers", "min_speakers", "max_speakers"), speakers, strict=True))
+        request = make_request(self.fingerprint_of_diarization, audio, **bounds)
+        size, settings = (found.sample_rate_hz, found.num_samples), found.settings | {"request": request}
+        return Diarization(found.uri, found.diarization, *size, settings)
 
 
 @pytest.fixture
@@ -116,14 +124,58 @@ def test_a_file_in_place_of_a_command_is_separated(fake: FakeSeparator, tmp_path
     assert "missing.wav: cannot be read" in run("missing.wav").stderr
 
 
+def test_diarize_makes_results_without_tracks(fake: FakeSeparator, tmp_path: Path) -> None:
+    recording = write(tmp_path / "a.wav")
+    done = run("diarize", recording, "-n", 2, "--step", 0.5, "--channel", "mean")
+    assert done.exit_code == 0, done.output
+    assert "1 speaker, " in done.output
+    assert fake.loaded[0]["settings"] == {"step_s": 0.5}
+    assert (fake.calls[0]["num_speakers"], fake.calls[0]["channel"]) == (2, "mean")
+    folder = tmp_path / "diarized" / "a"
+    assert sorted(path.name for path in folder.iterdir()) == ["a.json", "a.rttm", "timeline.png"]
+    again = run("diarize", recording, "-n", 2, "--step", 0.5, "--channel", "mean")
+    assert "is done" in again.output
+    assert len(fake.calls) == 1
+    other = run("diarize", recording, "-n", 3)
+    assert (other.exit_code, other.stderr.count("\n")) == (2, 1)
+    assert "num_speakers: 2, asked for 3" in other.stderr
+
+
+def test_a_separation_serves_as_a_diarization_but_not_the_other_way(
+    fake: FakeSeparator, tmp_path: Path
+) -> None:
+    recording = write(tmp_path / "a.wav")
+    run("separate", recording)
+    assert "is done" in run("diarize", recording, "-o", "separated").output
+    assert (
+        "is done" in run("diarize", recording, "-o", "separated", "--set", "stitching.keep_room=false").output
+    )
+    run("diarize", recording)
+    refused = run("separate", recording, "-o", "diarized")
+    assert refused.exit_code == 2
+    assert "was diarized only and has no tracks; pass --overwrite" in refused.stderr
+    assert run("separate", recording, "-o", "diarized", "--overwrite").exit_code == 0
+    assert (tmp_path / "diarized" / "a" / "SPEAKER_00.wav").exists()
+
+
+def test_diarize_has_the_options_of_separate_but_for_tracks() -> None:
+    shown = {
+        name: set(re.findall(r"--[a-z-]+", run(name, "--help").output)) for name in ("separate", "diarize")
+    }
+    assert shown["separate"] - shown["diarize"] == {"--format", "--keep-room", "--clean"}
+    assert shown["diarize"] <= shown["separate"]
+    assert "default: diarized" in run("diarize", "--help").output
+    assert "No such option" in run("diarize", "a.wav", "--clean").stderr
+
+
 def test_typing_errors_get_the_nearest_name(fake: FakeSeparator) -> None:
     assert "No such command 'seperate'. Did you mean 'separate'?" in run("seperate", "a.wav").stderr
-    assert "Commands: separate, transcribe" in run("xyz").stderr
+    assert "Commands: separate, diarize, transcribe" in run("xyz").stderr
     assert "--num-speakers" in run("separate", "--num-speaker", "2", "a.wav").stderr
 
 
 COMMANDS = [
-    *([name] for name in ("separate", "transcribe", "train", "simulate", "export", "report")),
+    *([name] for name in ("separate", "diarize", "transcribe", "train", "simulate", "export", "report")),
     *(["evaluate", name] for name in ("diarization", "separation", "transcript", "cpwer")),
     ["data", "check"],
 ]

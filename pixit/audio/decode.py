@@ -31,6 +31,12 @@ _DAMAGE = (
 """What reading a damaged file ends in: PyAV finds streams without a codec, and formats that change."""
 
 
+_FORMATS = ",".join(
+    sorted(av.formats_available - {"concat", "concatf", "dash", "hls", "imf", "sdp", "webm_dash_manifest"})
+)
+"""All but lists of other files."""
+
+
 class TruncatedError(PixitError):
     """A file that ends before it should; `loss` says what is missing."""
 
@@ -158,7 +164,8 @@ def _check_complete(path: Path, file: soundfile.SoundFile) -> TruncatedError | N
 
 @contextmanager
 def _open_av(path: Path, number: int) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
-    options = {"protocol_whitelist": "file"}  # a playlist named like audio must not open the network
+    # what is named like audio, or comes from a stranger, must open neither the network nor other files
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
     with av.open(f"file:{path.absolute()}", options=options, metadata_errors="ignore") as container:
         streams = container.streams.audio
         if streams:

@@ -7,7 +7,7 @@ Only a name such as ``organisation/name`` or ``organisation/name@revision``, if 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ def find_model(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: Path | str | None = None,
+    subfolder: str = "",
+    layouts: Sequence[tuple[Sequence[str], Sequence[str]]] = LAYOUTS,
 ) -> Path:
     """Return where a model, separator or pipeline lies: a file, a folder, or a snapshot in the hub's cache.
 
@@ -44,6 +46,10 @@ def find_model(
         A path, or ``"organisation/name"`` or ``"organisation/name@revision"``.
     revision, token, cache_dir
         Of the hub: branch, tag or commit; access token; folder of downloads.
+    subfolder
+        Of the folder or the repository, where it holds several models.
+    layouts
+        What is looked for, as `LAYOUTS`.
 
     Raises
     ------
@@ -52,7 +58,7 @@ def find_model(
     """
     path = Path(name).expanduser()
     if path.exists():
-        return path
+        return path / subfolder
     named = HUB_NAME.fullmatch(name)
     if (
         named is None or Path(named[1].partition("/")[0]).is_dir()
@@ -64,24 +70,24 @@ def find_model(
     import huggingface_hub  # only here: a model that is at hand needs no client of the network
 
     try:
-        for needed, more in LAYOUTS:
+        for needed, more in layouts:
             snapshot = Path(
                 huggingface_hub.snapshot_download(
                     named[1],
                     revision=revision or named[2],
                     token=token,
                     cache_dir=cache_dir,
-                    allow_patterns=[*needed, *more],
+                    allow_patterns=[str(Path(subfolder, file)) for file in (*needed, *more)],
                 )
             )
-            if all((snapshot / file).exists() for file in needed):
-                return snapshot
+            if all((snapshot / subfolder / file).exists() for file in needed):
+                return snapshot / subfolder
     except hub_errors() as error:
         raise PixitError(
             f"{name}: no such file here, and the hub did not provide it ({one_line(error)}); check the name, "
             "the network, HF_HUB_OFFLINE, and for a gated model accept its terms and set HF_TOKEN"
         ) from None
-    files = ", ".join(file for needed, _ in LAYOUTS for file in needed)
+    files = ", ".join(file for needed, _ in layouts for file in needed)
     raise PixitError(f"{name}: holds nothing that pixit reads; expected one of {files}")
 
 

@@ -45,6 +45,7 @@ LARGEST_SIZE = 200_000
 """Of anything in a configuration: samples a second, channels, units."""
 ARCHITECTURES = {
     "ToTaToNet": "pixit.models.totatonet",
+    "PyanNet": "pixit.models.pyannet",
     "SpeakerEncoder": "pixit.models.embedders",
     "WeSpeakerResNet34": "pixit.models.embedders",
     "EcapaTdnn": "pixit.models.embedders",
@@ -122,6 +123,7 @@ def load_model(
     token: str | None = None,
     cache_dir: Path | str | None = None,
     device: str | torch.device = "cpu",
+    subfolder: str = "",
 ) -> nn.Module:
     """Read a model, in evaluation mode.
 
@@ -134,13 +136,15 @@ def load_model(
         ``"organisation/name@revision"``. Only such a name, if no file has it, uses the network.
     revision, token, cache_dir, device
         Of the hub: branch, tag or commit; access token; folder of downloads. And where the model goes.
+    subfolder
+        Of the folder or the repository, where it holds several models.
 
     Raises
     ------
     PixitError
         If nothing is found, or what is found is damaged, of another kind, or does not fit its configuration.
     """
-    source = find_model(str(path_or_name), revision, token, cache_dir)
+    source = find_model(str(path_or_name), revision, token, cache_dir, subfolder)
     if source.is_dir():
         source = _choose(source, str(path_or_name))
     model = _load_folder(source) if source.is_dir() else _load_file(source)

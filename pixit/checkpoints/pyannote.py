@@ -22,6 +22,8 @@ class Specifications:
     """What pyannote.audio's class of this name pickles: its attributes."""
 
     duration: float
+    classes: list[str]
+    powerset_max_classes: int | None = None  # checkpoints of pyannote.audio 2 have no such attribute
 
 
 class _Plain(Enum):
@@ -73,7 +75,7 @@ class Foreign:
 
 
 def parse_pyannote(checkpoint: dict[str, Any], path: Path, stable_layer_norm: bool | None = None) -> Foreign:
-    """Understand a ToTaToNet or WeSpeakerResNet34 that pyannote.audio 3 or 4 saved (``pytorch_model.bin``).
+    """Understand a ToTaToNet, PyanNet or WeSpeakerResNet34 that pyannote.audio 3 or 4 saved (``pytorch_model.bin``).
 
     What these checkpoints do not state is read off the weights: of a ToTaToNet the number of sources, the use of
     WavLM and its sizes. They do not show WavLM's ``do_stable_layer_norm``: that is known of WavLM-large and
@@ -168,6 +170,24 @@ def _read_totatonet(given: dict[str, Any], specifications: Any, state: dict[str,
     }
 
 
+def _read_pyannet(given: dict[str, Any], specifications: Any, _: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments of our PyanNet for pyannote's hyper-parameters."""
+    if given.get("num_channels", 1) != 1:
+        raise ValueError(f"num_channels={given['num_channels']}, expected 1")
+    implied = {"sincnet": ("sample_rate",), "lstm": ("batch_first",), "linear": ()}
+    parts = {
+        name: {key: value for key, value in dict(given.get(name) or {}).items() if key not in keys}
+        for name, keys in implied.items()
+    }
+    return {
+        "num_speakers": len(specifications.classes),
+        "powerset_max": specifications.powerset_max_classes,
+        **parts,
+        "sample_rate_hz": given.get("sample_rate", 16000),
+        "window_s": float(specifications.duration),
+    }
+
+
 def _wavlm_config(state: dict[str, Tensor]) -> dict[str, Any] | None:
     """Return the sizes of a WavLM as its weights show them, or None where there are none."""
     if not state:
@@ -210,6 +230,7 @@ def _read_wespeaker(given: dict[str, Any], _: Any, state: dict[str, Tensor]) -> 
 
 READERS: dict[str, Callable[[dict[str, Any], Any, dict[str, Tensor]], dict[str, Any]]] = {
     "ToTaToNet": _read_totatonet,
+    "PyanNet": _read_pyannet,
     "WeSpeakerResNet34": _read_wespeaker,
 }
 """Class of pyannote.audio, and of ours -> what makes our arguments of its hyper-parameters and weights."""

@@ -21,6 +21,7 @@ from pixit.types import PixitError, printable
 
 COMMANDS = {
     "separate": "separate",
+    "diarize": "separate",
     "transcribe": "transcribe",
     "train": "train",
     "train-speaker": "train_speaker",

@@ -17,6 +17,7 @@ from pixit.cli.console import (
     warn,
 )
 from pixit.cli.cpwer import cpwer
+from pixit.cli.ladder import ladder
 from pixit.cli.verification import identification, verification
 from pixit.evaluation.diarization import CONVENTIONS, Diarizations, evaluate_diarization
 from pixit.evaluation.transcript import NORMALIZERS, alignment_page, evaluate_transcript
@@ -254,5 +255,6 @@ def transcript(
 
 
 evaluate.add_command(cpwer)
+evaluate.add_command(ladder)
 evaluate.add_command(verification)
 evaluate.add_command(identification)

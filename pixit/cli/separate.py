@@ -1,7 +1,8 @@
-"""``pixit separate``: recordings in, a folder with tracks and diarization each out."""
+"""``pixit separate`` and ``diarize``: recordings in, a folder with diarization, and tracks, each out."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from pixit.cli.console import (
 if TYPE_CHECKING:
     from pixit.audio import Channel
     from pixit.pipeline.batch import Outcome
-    from pixit.results import Separation
+    from pixit.results import Diarization
 
 
 def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Channel:
@@ -48,7 +49,10 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
 )
 @click.argument("recordings", nargs=-1, required=True, type=PATH)
 @click.option("-o", "--output", default="separated", type=PATH, show_default=True)
-@click.option("--model", help="folder or hub name of another model, or of model and embedder together")
+@click.option(
+    "--model",
+    help="folder or hub name of another model, of model and embedder together, or of a pipeline of pyannote.audio",
+)
 @click.option("--embedder", help="folder or hub name of another speaker embedder")
 @click.option("-n", "--num-speakers", type=int, help="number of speakers, if known")
 @click.option("--min-speakers", type=int, help="smallest number of speakers")
@@ -67,6 +71,9 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
     "--channels-are-speakers",
     is_flag=True,
     help="every channel is the microphone or the line of one talker, and becomes their track",
+)
+@click.option(
+    "--reference", type=PATH, help="RTTM file or folder with the truth, for clustering.method=oracle alone"
 )
 @click.option(
     "--keep-room/--clean",
@@ -91,8 +98,9 @@ def separate(
     channel: Channel,
     stream: int | None,
     channels_are_speakers: bool,
+    reference: Path | None,
     keep_room: bool | None,
-    format: str,
+    format: str | None,
     overrides: tuple[str, ...],
     recursive: bool,
     overwrite: bool,
@@ -115,11 +123,15 @@ def separate(
     settings = load_settings(SeparationSettings, overrides=chosen)
     with writable(output), progress(None, quiet) as bars:
         changes = settings.model_dump(exclude_unset=True)
-        separator = Separator.from_pretrained(model, embedder, device, settings=changes)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            separator = Separator.from_pretrained(model, embedder, device, settings=changes)
+        warn(str(warning.message) for warning in caught)
         bounds = num_speakers, min_speakers, max_speakers
         taken: dict[str, Any] = {
             "stream": stream,
             "channels_are_speakers": channels_are_speakers,
+            "reference": reference,
             "say": bars.say,
         }
         ready = files, output, *bounds, channel, format, overwrite, bars
@@ -134,8 +146,30 @@ def separate(
             )
 
 
+@click.command(
+    cls=SettingsCommand,
+    settings=separate.settings,
+    fields=separate.fields,
+    params=[option for option in separate.params if option.name not in ("output", "format", "keep_room")],
+    epilog=examples(
+        "pixit diarize meeting.wav -n 4",
+        "pixit diarize recordings/ --recursive -o diarized",
+        "pixit diarize meeting.wav --model pyannote/speaker-diarization-3.1",
+    ),
+)
+@click.option("-o", "--output", default="diarized", type=PATH, show_default=True)
+def diarize(**options: Any) -> None:
+    """Find who spoke when in RECORDINGS, audio or video files or folders of them, without making tracks.
+
+    For meeting.wav the folder OUTPUT/meeting gets meeting.rttm and meeting.json (who spoke when) and
+    timeline.png. The turns are those of pixit separate, in less time. Models that only diarize serve as well.
+    """
+    assert separate.callback is not None
+    separate.callback(**options, format=None, keep_room=None)
+
+
 def show(outcome: Outcome, bars: Bars) -> bool:
-    """Say what became of a recording; return whether all of it was separated."""
+    """Say what became of a recording; return whether all of it was taken."""
     if outcome.result is None:
         bars.complain(outcome.error or "failed")
         return False
@@ -152,7 +186,7 @@ def show(outcome: Outcome, bars: Bars) -> bool:
     return is_whole
 
 
-def describe(result: Separation) -> str:
+def describe(result: Diarization) -> str:
     """Say how long a recording is, what of it was taken, and how many speakers were found."""
     from pixit.report.timeline import clock
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -81,10 +81,10 @@ class SeparatorScores:
 
     def table(self) -> Table:
         """Return a row each simulated meeting, their total, and a row each real recording."""
-        rows = [_row(trial.name, [trial]) for trial in self.simulated]
+        rows = [make_row(trial.name, [trial]) for trial in self.simulated]
         if len(self.simulated) > 1:
-            rows.append(_row("ALL SIMULATED", self.simulated))
-        rows += [_row(trial.name, [trial]) for trial in self.real]
+            rows.append(make_row("ALL SIMULATED", self.simulated))
+        rows += [make_row(trial.name, [trial]) for trial in self.real]
         return Table("Separator; means over speakers, errors of summed durations", COLUMNS, rows)
 
     def summary(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def evaluate_separator(
     """
     tell = tell or (lambda trial: None)
     # mistakes come before the work
-    references = [_read_reference(Path(audio), Path(rttm)) for audio, rttm in real]
+    references = [read_reference(Path(audio), Path(rttm)) for audio, rttm in real]
     simulated: list[Trial] = []
     recorded: list[Trial] = []
     for number, meeting in enumerate(meetings):
@@ -135,7 +135,7 @@ def evaluate_separator(
         tell(simulated[-1])
     for audio, turns in references:
         found, elapsed_s = _separate(separator, audio)
-        recorded.append(Trial(audio.uri, found.duration_s, elapsed_s, _count_errors(turns, found)))
+        recorded.append(Trial(audio.uri, found.duration_s, elapsed_s, count_errors(turns, found)))
         tell(recorded[-1])
     return SeparatorScores(tuple(simulated), tuple(recorded))
 
@@ -170,10 +170,10 @@ def score_meeting(separator: Separator, meeting: SimulatedMeeting, name: str = "
             OPTIONS,
             name,
         )
-    return Trial(name, found.duration_s, elapsed_s, _count_errors(meeting.turns, found), separation)
+    return Trial(name, found.duration_s, elapsed_s, count_errors(meeting.turns, found), separation)
 
 
-def _read_reference(audio: Path, rttm: Path) -> tuple[Audio, list[Turn]]:
+def read_reference(audio: Path, rttm: Path) -> tuple[Audio, list[Turn]]:
     """Open a recording, and return who speaks in it."""
     recording = open_audio(audio)
     turns, _ = match_items([recording.uri], read_rttm(rttm), str(rttm))
@@ -187,7 +187,8 @@ def _separate(separator: Separator, audio: Audio) -> tuple[Separation, float]:
     return separator(audio), time.perf_counter() - started_s
 
 
-def _count_errors(turns: Sequence[Turn], found: Separation) -> DiarizationCounts:
+def count_errors(turns: Sequence[Turn], found: Separation) -> DiarizationCounts:
+    """Return the errors of a diarization, from the first to the last sample of the recording."""
     name, whole = found.uri, [(0.0, found.duration_s)]
     return evaluate_diarization({name: turns}, {name: found.diarization}, {name: whole}).recordings[name]
 
@@ -198,7 +199,8 @@ def _write(path: Path, signal: Samples, sample_rate_hz: int) -> Path:
     return path
 
 
-def _row(name: str, trials: Sequence[Trial]) -> Mapping[str, Any]:
+def make_row(name: str, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return the figures of trials together, as a row of a table with `COLUMNS`."""
     figures = _figures(trials)
     percent = {f"{error}_percent": 100 * figures[error] for error in ("der", *ERRORS)}
     return percent | {

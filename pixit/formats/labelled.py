@@ -13,7 +13,7 @@ from pixit.formats.names import find_files, find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
 from pixit.formats.transcripts import READERS, Tell, Utterance, find_words, read_sessions
-from pixit.results import Separation
+from pixit.results import Diarization, Separation
 from pixit.types import PixitError, Turn
 
 UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -30,8 +30,8 @@ class Labelled:
     duration_s: float | None = None
     audio: Path | None = None
     """The recording itself, if it was named."""
-    result: Separation | None = None
-    """What it was read from, if that is a result of ``pixit separate``."""
+    result: Diarization | None = None
+    """What it was read from, if that is a result of ``pixit separate`` or ``pixit diarize``."""
 
     @property
     def end_s(self) -> float:
@@ -43,7 +43,9 @@ class Labelled:
         if self.result is None:
             return [self.audio] if self.audio is not None else []
         found = find_recording(self.result, self.audio)
-        tracks = [track.path for track in self.result.tracks.values()]
+        tracks = []
+        if isinstance(self.result, Separation):
+            tracks = [track.path for track in self.result.tracks.values()]
         return tracks if found is None else [found.info.path, *tracks]
 
 
@@ -111,7 +113,7 @@ def attach_words(
 def _read(path: Path, tell: Tell | None) -> Iterator[tuple[Path, Labelled]]:
     """Yield where a recording stands, and the recording."""
     if is_result(path):
-        result = Separation.load(path)
+        result = Diarization.load(path)
         yield (
             path,
             Labelled(result.uri, _wordless(result.uri, result.turns), result.duration_s, result=result),

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pixit.audio import AudioFile
 from pixit.files import file_hash, file_name, real_path
-from pixit.results import Separation
+from pixit.results import Diarization
 from pixit.types import PixitError
 
 AUDIO_ENDINGS = (
@@ -174,7 +174,7 @@ def _results_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]
                 yield from _results_below(path, (*above, here))
 
 
-def find_recording(result: Separation, audio: Path | str | None = None) -> AudioFile | None:
+def find_recording(result: Diarization, audio: Path | str | None = None) -> AudioFile | None:
     """Find the recording that a result was separated from, opened at the result's rate and channel, or None.
 
     1. `audio`, if the user names it: a file, or the file of the recording's name in a folder. It must be as
@@ -217,7 +217,7 @@ def find_recording(result: Separation, audio: Path | str | None = None) -> Audio
     return None
 
 
-def _open(path: Path, result: Separation) -> AudioFile:
+def _open(path: Path, result: Diarization) -> AudioFile:
     channel, stream = result.settings.get("channel"), result.settings.get("stream")
     audio = AudioFile(path, result.sample_rate_hz, partial=True)
     if (
@@ -229,13 +229,13 @@ def _open(path: Path, result: Separation) -> AudioFile:
     return audio
 
 
-def _is_source(path: Path, result: Separation) -> bool:
+def _is_source(path: Path, result: Diarization) -> bool:
     request = result.settings.get("request")
     expected = request.get("source_sha256") if isinstance(request, dict) else None
     return _is_as_long(_open(path, result), result) if expected is None else file_hash(path) == expected
 
 
-def _is_as_long(audio: AudioFile, result: Separation) -> bool:
+def _is_as_long(audio: AudioFile, result: Diarization) -> bool:
     return abs(audio.num_samples - result.num_samples) <= 1
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pixit.files import file_hash, list_files, parse_json, read_text, write_text
 from pixit.formats.names import match_items
 from pixit.formats.subtitles import Cue, parse_srt, parse_vtt, render_srt, render_vtt
-from pixit.results import Separation
+from pixit.results import Diarization
 from pixit.saved import JOURNAL, TRANSCRIPTS, files_beside
 from pixit.types import PixitError
 
@@ -117,7 +117,7 @@ def match_sessions(
 
 
 def find_words(
-    results: Iterable[Separation], path: Path | str | None = None
+    results: Iterable[Diarization], path: Path | str | None = None
 ) -> tuple[dict[str, list[Utterance]], list[str]]:
     """Return what is said in each result, by its uri, and what the user should know.
 

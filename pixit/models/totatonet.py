@@ -83,9 +83,9 @@ class ToTaToNet(nn.Module):
             raise ValueError(f"n_sources={n_sources}: expected 1 to {MOST_SPEAKERS}")
         if not 0 < window_s <= LONGEST_WINDOW_S:
             raise ValueError(f"window_s={window_s}: expected more than 0 and at most {LONGEST_WINDOW_S} s")
-        filterbank = _fill(ENCODER_DECODER, encoder_decoder, "encoder_decoder")
-        head = _fill(LINEAR, linear, "linear")
-        frames_per_second = _fill(DIAR, diar, "diar")["frames_per_second"]
+        filterbank = fill_defaults(ENCODER_DECODER, encoder_decoder, "encoder_decoder")
+        head = fill_defaults(LINEAR, linear, "linear")
+        frames_per_second = fill_defaults(DIAR, diar, "diar")["frames_per_second"]
         self.sample_rate_hz = sample_rate_hz
         self.num_speakers = n_sources
         self.window_samples = round(window_s * sample_rate_hz)
@@ -200,7 +200,8 @@ class ToTaToNet(nn.Module):
         return self.classifier(hidden).squeeze(-1).unflatten(0, (-1, self.num_speakers))
 
 
-def _fill(defaults: dict[str, Any], given: dict[str, Any] | None, name: str) -> dict[str, Any]:
+def fill_defaults(defaults: dict[str, Any], given: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    """Return the defaults with the differences that are given; a ValueError if they know no such key."""
     unknown = sorted(set(given or {}) - set(defaults))
     if unknown:
         raise ValueError(f"{name}: unknown key {unknown[0]!r}; expected {', '.join(defaults)}")

@@ -15,7 +15,7 @@ from pixit.files import claim, file_name, list_files, real_path, writable
 from pixit.formats.names import AUDIO_ENDINGS, is_result
 from pixit.pipeline.provenance import make_request
 from pixit.pipeline.separate import Separator
-from pixit.results import Separation
+from pixit.results import Diarization, Separation
 from pixit.types import Hook, PixitError, Recording, one_line
 
 
@@ -30,8 +30,9 @@ class Outcome:
     folder
         Where its result is, or would be.
     result, error
-        The result as it lies in `folder`, or why there is none; the other is None. Of a recording that is cut off
-        or damaged there is a result of what is left, and ``result.settings["loss"]`` says what is missing.
+        The result as it lies in `folder`, a `Separation` unless it was diarized only, or why there is none; the other
+        is None. Of a recording that is cut off or damaged there is a result of what is left, and
+        ``result.settings["loss"]`` says what is missing.
     elapsed_s
         How long the separation took; None if the result existed already.
     """
@@ -39,7 +40,7 @@ class Outcome:
     uri: str
     path: Path
     folder: Path
-    result: Separation | None = None
+    result: Diarization | None = None
     error: PixitError | None = None
     elapsed_s: float | None = None
 
@@ -52,18 +53,20 @@ def separate_all(
     min_speakers: int | None = None,
     max_speakers: int | None = None,
     channel: Channel | None = None,
-    format: str = "wav",
+    format: str | None = "wav",
     overwrite: bool = False,
     hook: Hook | None = None,
     *,
     stream: int | None = None,
     channels_are_speakers: bool = False,
+    reference: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Separate recordings into ``output/NAME``, one after the other; finished ones are skipped.
 
-    A result is done if it was made from the same file, by the same weights and with the same settings. One that
-    was made otherwise is an error, unless `overwrite` is given. A recording that fails does not stop the others.
+    A result is done if it was made from the same file, by the same weights and with the same settings; one with
+    tracks serves as a diarization too. One that was made otherwise is an error, unless `overwrite` is given. A
+    recording that fails does not stop the others.
     Several processes with the same `output` share the work: a recording that another one is separating is left to it.
 
     Parameters
@@ -74,8 +77,11 @@ def separate_all(
         Folder of the results; made if need be, and removed again if nothing came of it.
     num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers
         As for `Separator`, the same for all.
+    reference
+        RTTM file or folder that holds who really spoke when, for ``clustering.method="oracle"``.
     format, overwrite
-        Of the tracks, ``"wav"`` or ``"flac"``; redo what is done, and replace what was made otherwise.
+        Of the tracks, ``"wav"`` or ``"flac"``, or None for none, so that recordings are diarized only; redo what is
+        done, and replace what was made otherwise.
     hook
         Progress callback, as in pyannote.audio; its ``file`` is the `pixit.audio.Audio` at work.
     say
@@ -104,9 +110,10 @@ def separate_all(
         pass
     speakers = num_speakers, min_speakers, max_speakers
     taken = {"channel": channel, "stream": stream}
-    one = partial(
-        _separate_one, separator, output, speakers, taken, channels_are_speakers, format, overwrite, hook
-    )
+    more: dict[str, Any] = {"channels_are_speakers": True} if channels_are_speakers else {}
+    if reference is not None:
+        more["reference"] = reference
+    one = partial(_separate_one, separator, output, speakers, taken, more, format, overwrite, hook)
     return _run(named, output, one, say)
 
 
@@ -137,8 +144,8 @@ def _separate_one(
     output: Path,
     speakers: tuple[int | None, int | None, int | None],
     taken: Mapping[str, Any],
-    channels_are_speakers: bool,
-    format: str,
+    more: Mapping[str, Any],
+    format: str | None,
     overwrite: bool,
     hook: Hook | None,
     uri: str,
@@ -150,20 +157,24 @@ def _separate_one(
     What another process has just made is not made again, though `overwrite` asks for it.
     """
     started_s, folder = time.perf_counter(), output / file_name(uri)
-    more = {"channels_are_speakers": True} if channels_are_speakers else {}
-    channels = separator.settings.channels if channels_are_speakers else None
+    channels = separator.settings.channels if "channels_are_speakers" in more else None
     try:
         audio = open_audio({"audio": path, "uri": uri}, **taken, partial=True)
         if folder.exists() and (was_elsewhere or not overwrite):
-            asked = make_request(separator.fingerprint, audio, *speakers, channels)
+            turns = separator.find_reference(more.get("reference"), uri, channels is not None)
+            fingerprint = separator.fingerprint_of_diarization if format is None else separator.fingerprint
+            asked = make_request(fingerprint, audio, *speakers, channels, turns)
             try:
                 return Outcome(uri, path, folder, _load_done(folder, asked, format))
             except PixitError:
                 if not overwrite:
                     raise
-        found = separator(audio, *speakers, hook=hook, channel=taken["channel"], work_folder=output, **more)
-        found.save(output, format, overwrite)
-        result = Separation.load(folder)  # what it was saved from vanishes with `found`
+        more = {**more, "hook": hook, "channel": taken["channel"]}
+        if format is None:
+            separator.diarize(audio, *speakers, **more).save(output, overwrite=overwrite)
+        else:
+            separator(audio, *speakers, work_folder=output, **more).save(output, format, overwrite)
+        result = Diarization.load(folder)  # what a separation was saved from has vanished with it
         return Outcome(uri, path, folder, result, elapsed_s=time.perf_counter() - started_s)
     except PixitError as error:
         # without the trace, which would hold on to the temporary files of a result that could not be saved
@@ -214,11 +225,18 @@ def _audio_files(name: str | Path, recursive: bool) -> list[Path]:
     return files
 
 
-def _load_done(folder: Path, request: Mapping[str, Any], format: str) -> Separation:
+def _load_done(folder: Path, request: Mapping[str, Any], format: str | None) -> Diarization:
     """Load a result; a PixitError if it is not whole, or not of this request (`make_request`) and format."""
-    result = Separation.load(folder)
+    result = Diarization.load(folder)
     changed = _differences(result.settings.get("request", {}), request)
-    if any(track.path.suffix != f".{format}" for track in result.tracks.values()):
+    if format is None:
+        pass
+    elif not isinstance(result, Separation):
+        raise PixitError(
+            f"{folder}: exists, was diarized only and has no tracks; pass --overwrite to replace it, or choose "
+            "another folder for the output"
+        )
+    elif any(track.path.suffix != f".{format}" for track in result.tracks.values()):
         changed.append("format")
     if changed:
         raise PixitError(
@@ -294,6 +312,51 @@ def separate(
         "channels_are_speakers": channels_are_speakers,
     }
     return separator(audio, *speakers, hook=hook, **taken)
+
+
+def diarize(
+    audio: str | Path | Mapping[str, Any] | Audio,
+    num_speakers: int | None = None,
+    min_speakers: int | None = None,
+    max_speakers: int | None = None,
+    *,
+    channel: Channel | None = None,
+    stream: int | None = None,
+    channels_are_speakers: bool = False,
+    model: str | Path | None = None,
+    embedder: str | Path | None = None,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    hook: Hook | None = None,
+) -> Diarization:
+    """Find who spoke when in one recording, as `separate` does, but in less time and without tracks.
+
+    Parameters
+    ----------
+    audio, num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers, hook
+        As for `Separator.diarize`.
+    model, embedder, device, settings
+        As for `separate`; the model may be one that diarizes only.
+
+    Raises
+    ------
+    PixitError
+        As of `separate`.
+
+    Examples
+    --------
+    >>> pixit.diarize("examples/meeting.flac", num_speakers=2).speakers     # doctest: +SKIP
+    ['SPEAKER_00', 'SPEAKER_01']
+    """
+    names = tuple(None if name is None else str(name) for name in (model, embedder))
+    separator = _load(*names, device, json.dumps(settings or {}, sort_keys=True))
+    speakers = num_speakers, min_speakers, max_speakers
+    taken: dict[str, Any] = {
+        "channel": channel,
+        "stream": stream,
+        "channels_are_speakers": channels_are_speakers,
+    }
+    return separator.diarize(audio, *speakers, hook=hook, **taken)
 
 
 @lru_cache(maxsize=2)

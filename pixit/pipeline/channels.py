@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +16,7 @@ from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, decide, find
 from pixit.pipeline.local import Progress, run_windows
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.pipeline.stitch import StitchingSettings, turn_down
-from pixit.types import LocalModel, PixitError
+from pixit.types import LocalDiarizer, PixitError
 from pixit.windows import Window
 
 SMOOTHING_S = 0.2
@@ -61,12 +60,11 @@ def check_channels(recording: Audio, asked: tuple[int | None, ...]) -> Audio:
 
 
 def hear_channels(
-    model: LocalModel,
+    model: LocalDiarizer,
     recording: Audio,
     geometry: Geometry,
     settings: ActivitySettings,
     compute: Compute,
-    folder: Path,
     progress: Progress,
 ) -> tuple[Floats, Floats]:
     """Return the activity of anybody in each channel and its power, both (C, F) on the frames of the recording."""
@@ -76,7 +74,7 @@ def hear_channels(
         power = np.zeros(geometry.start_frames(geometry.num_windows - 1) + geometry.num_frames, np.float32)
         windows = _measure(geometry.cut(recording.at(channel=channel)), power, geometry)
         report = partial(_report, progress, channel * geometry.num_windows, total)
-        with Spool(geometry, model.num_speakers, folder) as local:
+        with Spool(geometry, model.num_speakers) as local:
             run_windows(model, windows, local, settings, compute, report)
             _, anybody = mean_activities(local, np.where(local.active, 0, -1))
         activities.append(anybody)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +24,64 @@ MOST_SPEAKERS = 10_000
 
 
 class ClusteringSettings(Settings):
-    """Agglomerative clustering of speaker embeddings."""
+    """Clustering of speaker embeddings."""
 
+    method: Literal["average", "agglomerative", "vbx", "kmeans", "spectral", "oracle"] = Field(
+        "average",
+        description="average: pixit's own, average linkage; agglomerative, vbx, kmeans: as pyannote.audio has them "
+        "(kmeans needs the number of speakers); spectral: as many speakers as the largest gap between eigenvalues "
+        "says; oracle: the true speakers, from a reference",
+    )
     threshold: float | None = Field(
         None,
         gt=0,
         le=2,
-        description="mean cosine distance up to which embeddings are of one speaker; by default the embedder's",
+        description="average: mean cosine distance up to which embeddings are of one speaker, by default the "
+        "embedder's; agglomerative, vbx: distance at which the tree is cut, of centroids of unit vectors Euclidean",
+    )
+    linkage: Literal["centroid", "average", "complete", "median", "single", "ward", "weighted"] = Field(
+        "centroid", description="agglomerative: distance between clusters"
+    )
+    min_cluster_size: int = Field(
+        12,
+        ge=1,
+        le=100_000,
+        description="agglomerative: embeddings (one a window) that a speaker has at least",
+    )
+    fa: float = Field(0.07, gt=0, le=1000, description="vbx: how much each embedding counts as evidence")
+    fb: float = Field(0.8, gt=0, le=1000, description="vbx: the larger, the fewer speakers")
+    plda: str | None = Field(
+        None, description="vbx: folder with the embedder's PLDA, xvec_transform.npz and plda.npz"
+    )
+    min_active_ratio: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="all but average and oracle: share of a window for which a local speaker talks alone to be "
+        "clustered (pyannote.audio 4: 0.2, 3: 0)",
+    )
+    constrained: bool | None = Field(
+        None,
+        description="all but average and oracle: local speakers of a window are different speakers; by default "
+        "with vbx, unless the number of speakers had to be changed",
     )
     min_speech_s: float = Field(
-        1.0, ge=0, le=3600, description="seconds of speech that an embedding to be clustered stands on"
+        1.0,
+        ge=0,
+        le=3600,
+        description="average: seconds of speech that an embedding to be clustered stands on",
     )
     min_speaker_s: float = Field(
-        2.0, ge=0, le=36_000, description="seconds of the recording for which a speaker talks at least"
+        2.0,
+        ge=0,
+        le=36_000,
+        description="average: seconds of the recording for which a speaker talks at least",
     )
     split_gap: float = Field(
         0.5,
         ge=0,
         le=2,
-        description="loss of cosine similarity from which two outputs are one voice that was split",
+        description="average: loss of cosine similarity from which two outputs are one voice that was split",
     )
     max_vectors: int = Field(
         2000, ge=2, le=20_000, description="most embeddings to cluster; others join the nearest"
@@ -107,15 +147,15 @@ def cluster(
     if not active.any():
         return speakers
     chosen = _choose(active, embedded_s, settings, min_speakers)
-    clustered = _unit(vectors[chosen])
+    clustered = unit(vectors[chosen])
     seconds = _talk_near(clustered, vectors, talk_s, active)
     labels = _agglomerate(clustered, seconds, settings, min_speakers, max_speakers)
     centroids = _centroids(clustered, labels)
     for window in np.flatnonzero(active.any(axis=1)):
         local = np.flatnonzero(active[window])
-        similarity = _unit(vectors[window, local]) @ centroids.T
+        similarity = unit(vectors[window, local]) @ centroids.T
         speakers[window, local] = _assign(similarity, settings.split_gap)
-    return _by_first_appearance(speakers)
+    return by_first_appearance(speakers)
 
 
 def _assign(similarity: Floats, split_gap: float) -> Ints:
@@ -135,9 +175,12 @@ def _choose(
     enough = active & (embedded_s >= settings.min_speech_s)
     if enough.sum() < min_speakers:
         enough = active
-    places = np.argwhere(enough)
-    keep = np.linspace(0, len(places) - 1, min(len(places), settings.max_vectors)).round().astype(int)
-    return tuple(places[keep].T)
+    return tuple(spread(np.argwhere(enough), settings.max_vectors).T)
+
+
+def spread(places: Ints, most: int) -> Ints:
+    """Return at most so many rows, evenly spread over all."""
+    return places[np.linspace(0, len(places) - 1, min(len(places), most)).round().astype(int)]
 
 
 def _talk_near(
@@ -148,7 +191,7 @@ def _talk_near(
     totals = np.zeros(len(clustered), np.float32)
     for first in range(0, len(places), block):  # in blocks: the table of similarities would be large
         part = tuple(places[first : first + block].T)
-        nearest = (_unit(vectors[part]) @ clustered.T).argmax(axis=1)
+        nearest = (unit(vectors[part]) @ clustered.T).argmax(axis=1)
         np.add.at(totals, nearest, talk_s[part])
     return totals
 
@@ -181,7 +224,7 @@ def _agglomerate(
 def _centroids(vectors: Floats, labels: Ints, of: Ints | None = None) -> Floats:
     """Return the directions of the means of the clusters `of`, by default of all that have a vector, (N, D)."""
     clusters = np.unique(labels) if of is None else of
-    return _unit(np.stack([vectors[labels == n].mean(axis=0) for n in clusters]))
+    return unit(np.stack([vectors[labels == n].mean(axis=0) for n in clusters]))
 
 
 def _cut_to(tree: Floats, seconds: Floats, settings: ClusteringSettings, wanted: int) -> tuple[Ints, Ints]:
@@ -203,11 +246,13 @@ def _cut_to(tree: Floats, seconds: Floats, settings: ClusteringSettings, wanted:
     return best[1], best[2]
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit(vectors: Floats) -> Floats:
+    """Return vectors (…, D) at length 1; zero vectors stay."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def _by_first_appearance(speakers: Ints) -> Ints:
+def by_first_appearance(speakers: Ints) -> Ints:
+    """Return speakers (W, K), -1 for none, with numbers in the order in which they come."""
     flat = speakers.ravel()
     found, first = np.unique(flat[flat >= 0], return_index=True)
     order = np.full(found.max() + 1 if len(found) else 1, -1, np.int64)

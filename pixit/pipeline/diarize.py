@@ -5,6 +5,8 @@ Every step of the pipeline decides who talks by the same pair of thresholds.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from pyannote.core import Annotation, Segment
@@ -23,6 +25,16 @@ Ints = NDArray[np.int64]
 class ActivitySettings(Settings):
     """From which activity on somebody talks, in a window as in the whole recording."""
 
+    decision: Literal["threshold", "count"] = Field(
+        "threshold",
+        description="threshold: who talks is whose mean activity reaches onset and offset; count: in each frame talk "
+        "as many as in most windows, those with the most activity (speaker counting, as in pyannote.audio)",
+    )
+    unknown_voices: bool = Field(
+        False,
+        description="with the decision count: where more talk at once than there are voices, the others are speakers "
+        "of their own (as in pyannote.audio); never where tracks are made",
+    )
     onset: float = Field(0.5, gt=0, lt=1, description="activity that speech must reach")
     offset: float = Field(0.4, gt=0, lt=1, description="activity that speech keeps from its start to its end")
     min_local_s: float = Field(
@@ -62,7 +74,11 @@ def decide(activity: Halves | Floats, frame_s: float, settings: ActivitySettings
 
     Short pauses in the speech are filled, then short turns are dropped.
     """
-    talking = find_speech(activity, settings)
+    return _smooth(find_speech(activity, settings), frame_s, settings)
+
+
+def _smooth(talking: Bools, frame_s: float, settings: ActivitySettings) -> Bools:
+    """Fill short pauses in the speech (F,), then drop short turns."""
     for start, end in _runs(~talking):
         if start > 0 and end < len(talking) and (end - start) * frame_s < settings.min_duration_off_s:
             talking[start:end] = True
@@ -78,7 +94,7 @@ def _runs(flags: Bools) -> Ints:
 
 
 def diarize(
-    local: Spool, speakers: Ints, settings: ActivitySettings
+    local: Spool, speakers: Ints, settings: ActivitySettings, max_speakers: int | None = None
 ) -> tuple[list[list[tuple[float, float]]], Bools, Ints]:
     """Average the activities of overlapping windows and decide who talks.
 
@@ -89,6 +105,8 @@ def diarize(
     ----------
     speakers
         Speaker of the recording of every local speaker, (W, K), -1 for none.
+    max_speakers
+        Bound on the number of speakers, of unknown voices too.
 
     Returns
     -------
@@ -100,21 +118,76 @@ def diarize(
         As the parameter, with the numbers that `turns` has; -1 also for those who never talk.
     """
     geometry = local.geometry
-    activities, anybody = mean_activities(local, speakers)  # (N, F), (F,)
-    decisions = np.array([decide(row, geometry.frame_s, settings) for row in activities], bool)
-    if len(decisions):
-        disputed = np.flatnonzero(find_speech(anybody, settings) & ~decisions.any(axis=0))
-        likeliest = activities[:, disputed].argmax(axis=0)
-        activities[likeliest, disputed] = anybody[disputed]
-        for number in np.unique(likeliest):
-            decisions[number] = decide(activities[number], geometry.frame_s, settings)
+    if settings.decision == "count":
+        decisions = _decide_by_count(local, speakers, settings, max_speakers)
+    else:
+        decisions = _decide_by_threshold(local, speakers, settings)
     heard = sorted((int(row.argmax()), number) for number, row in enumerate(decisions) if row.any())
     renumbered = np.full(len(decisions) + 1, -1, np.int64)  # the last entry serves -1
     for new, (_, number) in enumerate(heard):
         renumbered[number] = new
     talking = np.array([decisions[number] for _, number in heard], bool)
-    talking = talking.reshape(len(heard), activities.shape[1])
+    talking = talking.reshape(len(heard), decisions.shape[1])
     return find_turns(talking, geometry), talking, renumbered[speakers]
+
+
+def _decide_by_threshold(local: Spool, speakers: Ints, settings: ActivitySettings) -> Bools:
+    """Return where each speaker talks, (N, F): whose mean activity is enough."""
+    frame_s = local.geometry.frame_s
+    activities, anybody = mean_activities(local, speakers)  # (N, F), (F,)
+    decisions = np.array([decide(row, frame_s, settings) for row in activities], bool)
+    if not len(decisions):
+        return np.zeros(activities.shape, bool)
+    disputed = np.flatnonzero(find_speech(anybody, settings) & ~decisions.any(axis=0))
+    likeliest = activities[:, disputed].argmax(axis=0)
+    activities[likeliest, disputed] = anybody[disputed]
+    for number in np.unique(likeliest):
+        decisions[number] = decide(activities[number], frame_s, settings)
+    return decisions
+
+
+def _decide_by_count(
+    local: Spool, speakers: Ints, settings: ActivitySettings, max_speakers: int | None
+) -> Bools:
+    """Return where each speaker talks, (N, F): in each frame the most active of them, as many as talk.
+
+    How many that is, is the mean of the windows, rounded to the nearest whole number; as Bredin, "pyannote.audio 2.1
+    speaker diarization pipeline", Interspeech 2023.
+    """
+    geometry = local.geometry
+    num_speakers = num_voices = int(speakers.max(initial=-1)) + 1
+    if settings.unknown_voices and num_voices:
+        most = local.num_speakers if max_speakers is None else min(max_speakers, local.num_speakers)
+        num_speakers = max(num_voices, most)
+    overlap_add = OverlapAdd(geometry.num_frames, geometry.step_frames, num_speakers + 1, "flat")
+    total = geometry.start_frames(len(local) - 1) + geometry.num_frames
+    talking = np.zeros((num_speakers, total), bool)
+
+    def choose(end: int, stretch: Floats) -> None:
+        """Decide the frames before `end`, for the activity of each speaker and the count, (N + 1, n)."""
+        likeliest = np.argsort(-stretch[:-1].T, axis=1)[:, :num_speakers]  # (n, N)
+        is_one = np.arange(num_speakers) < np.rint(stretch[-1])[:, None]
+        frames, places = np.nonzero(is_one)
+        talking[likeliest[frames, places], end - stretch.shape[1] + frames] = True
+
+    for window in local:
+        activities = local.activities(window)
+        values = by_speaker(activities, speakers[window], num_speakers)
+        count = find_speech(activities, settings).sum(axis=0)
+        start = geometry.start_frames(window)
+        choose(start, overlap_add.add(start, np.vstack([values, count])))
+    choose(total, overlap_add.finish(total))
+    talking = talking[:, : _num_inside(geometry, total)]
+    return np.array([_smooth(row, geometry.frame_s, settings) for row in talking], bool).reshape(
+        talking.shape
+    )
+
+
+def _num_inside(geometry: Geometry, num_frames: int) -> int:
+    """Return how many frames have their middle in the recording, of `num_frames` that the windows have."""
+    return int(
+        np.count_nonzero(frame_centres_samples(geometry.frame_grid, num_frames) < geometry.num_samples)
+    )
 
 
 def find_turns(talking: Bools, geometry: Geometry) -> list[list[tuple[float, float]]]:
@@ -139,8 +212,7 @@ def mean_activities(local: Spool, speakers: Ints) -> tuple[Halves, Halves]:
         activities[:, start - stretch.shape[1] : start] = stretch
     rest = overlap_add.finish(total)
     activities[:, total - rest.shape[1] :] = rest
-    inside = frame_centres_samples(geometry.frame_grid, total) < geometry.num_samples
-    activities = activities[:, : np.count_nonzero(inside)]
+    activities = activities[:, : _num_inside(geometry, total)]
     return activities[:-1], activities[-1]
 
 

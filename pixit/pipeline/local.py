@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import Literal
 
 import numpy as np
@@ -15,13 +16,14 @@ from torch import Tensor
 from pixit.config import Settings
 from pixit.pipeline.compute import Compute
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, find_solo, find_speech
-from pixit.pipeline.spool import Geometry, Spool, give_back_memory, in_steps
-from pixit.types import Embedder, LocalModel, PixitError
+from pixit.pipeline.spool import Spool, give_back_memory
+from pixit.types import Embedder, LocalDiarizer, LocalOutput, MaskEmbedder, PixitError
 from pixit.windows import Window, frame_centres_samples
 
 SILENCE = 1e-5
 """Amplitude up to which a window holds no sound: a third of the smallest step of 16 bits."""
 
+Levels = Literal["window", "track"]
 Progress = Callable[[int, int], None]
 """Called with the number of windows done and of all."""
 
@@ -30,7 +32,9 @@ class EmbeddingSettings(Settings):
     """What the speaker embeddings are computed from."""
 
     signal: Literal["separated", "mixture"] = Field(
-        "separated", description="embed the separated sources, or the mixture masked by the activities"
+        "separated",
+        description="embed the separated sources, or the mixture masked by the activities, as always where the "
+        "model does not separate",
     )
     exclude_overlap: bool = Field(
         True, description="leave overlapped speech out where there is enough speech without it"
@@ -41,35 +45,62 @@ class EmbeddingSettings(Settings):
 
 
 def run_windows(
-    model: LocalModel,
+    model: LocalDiarizer,
     windows: Iterable[Window],
     spool: Spool,
     settings: ActivitySettings,
     compute: Compute,
     progress: Progress,
+    levels: Levels = "window",
 ) -> None:
-    """Separate and diarize every window, and put what comes out into `spool`.
+    """Diarize every window, separate it if the model does, and put what comes out into `spool`.
 
-    A local speaker with less speech than `settings` ask for is silent, and so is everybody in a window
-    without sound, whatever the model makes of it. A PixitError if the model gives NaN or infinite values.
+    With `levels` of ``"window"`` the sources of each window get the levels that they have in the mixture. A local
+    speaker with less speech than `settings` ask for is silent, and so is everybody in a window without sound,
+    whatever the model makes of it. A PixitError if the model gives NaN or infinite values.
     """
-    for local in compute.map_batches(partial(_run, model, spool.geometry, settings, compute), windows):
-        spool.append(*local)
-        progress(len(spool), spool.geometry.num_windows)
+    for _ in hear_windows(model, windows, spool, settings, compute, progress, levels):
+        pass
     give_back_memory()
 
 
+def hear_windows(
+    model: LocalDiarizer,
+    windows: Iterable[Window],
+    spool: Spool,
+    settings: ActivitySettings,
+    compute: Compute,
+    progress: Progress,
+    levels: Levels = "window",
+) -> Iterator[Window]:
+    """Do as `run_windows`, and yield each window when `spool` holds what the model heard in it."""
+    run = partial(_run, model, spool, settings, compute, levels)
+    for batch, *local in compute.map_batches(run, windows):
+        spool.append(*local)
+        progress(len(spool), spool.geometry.num_windows)
+        yield from batch
+
+
 def _run(
-    model: LocalModel, geometry: Geometry, settings: ActivitySettings, compute: Compute, batch: list[Window]
-) -> tuple[Floats, Floats, Bools]:
-    """Return what a spool keeps of a batch of windows: activities, sources, and which of them are active."""
+    model: LocalDiarizer,
+    spool: Spool,
+    settings: ActivitySettings,
+    compute: Compute,
+    levels: Levels,
+    batch: list[Window],
+) -> tuple[list[Window], Floats, Floats | None, Bools]:
+    """Return a batch of windows, and what `spool` keeps of it: activities, sources, and who is active."""
+    geometry = spool.geometry
     min_frames = max(1, round(settings.min_local_s / geometry.frame_s))
     centres = frame_centres_samples(geometry.frame_grid, geometry.num_frames)
     mixtures = torch.from_numpy(np.stack([window.samples for window in batch])).to(compute.device)
     with torch.inference_mode():
         with compute.mixed_precision():
             output = model(mixtures.unsqueeze(1))
-        for name, values in (("activities", output.activity_logits), ("sources", output.sources)):
+        given = {"activities": output.activity_logits}
+        if isinstance(output, LocalOutput):
+            given["sources"] = output.sources
+        for name, values in given.items():
             if not values.isfinite().all():
                 at = f"about {batch[0].start_samples / geometry.sample_rate_hz:.1f} s"
                 raise PixitError(
@@ -77,12 +108,18 @@ def _run(
                 )
         # what the model hears in the zeros after the recording counts for nothing
         inside = torch.from_numpy(centres < np.array([[window.valid] for window in batch]))[:, None]
-        activities = in_steps((output.activities * inside.to(output.activity_logits)).float().cpu().numpy())
+        activities = spool.in_steps(
+            (output.activities * inside.to(output.activity_logits)).float().cpu().numpy()
+        )
         speech = find_speech(activities, settings)
         active = torch.from_numpy(speech.sum(-1) >= min_frames).to(compute.device)
         active &= mixtures.abs().amax(-1, keepdim=True) > SILENCE
-        sources = restore_levels(output.sources.float(), mixtures, active)
-    return activities, sources.cpu().numpy(), active.cpu().numpy()
+        sources = None
+        if isinstance(output, LocalOutput):
+            heard = output.sources.float() * active.unsqueeze(-1)
+            heard = restore_levels(heard, mixtures, active) if levels == "window" else heard
+            sources = heard.cpu().numpy()
+    return batch, activities, sources, active.cpu().numpy()
 
 
 def restore_levels(sources: Tensor, mixtures: Tensor, active: Tensor) -> Tensor:
@@ -107,7 +144,7 @@ def restore_levels(sources: Tensor, mixtures: Tensor, active: Tensor) -> Tensor:
 def embed_speakers(
     embedder: Embedder,
     local: Spool,
-    windows: Iterable[Window],
+    windows: Iterable[Window] | None,
     settings: EmbeddingSettings,
     activity: ActivitySettings,
     compute: Compute,
@@ -115,7 +152,13 @@ def embed_speakers(
 ) -> tuple[Floats, Floats]:
     """Embed every active local speaker of every window.
 
-    `windows` are read if ``settings.signal`` is ``"mixture"``; `activity` says which frames are speech.
+    Parameters
+    ----------
+    local, windows
+        What the model heard in the windows; and these themselves, which may come as `hear_windows` yields them. None
+        where the sources of all windows are there and are embedded.
+    activity
+        Says which frames are speech.
 
     Returns
     -------
@@ -124,23 +167,30 @@ def embed_speakers(
     embedded_s
         Seconds of speech each vector stands on, (W, K).
     """
-    shape = (len(local), local.num_speakers)
+    shape = (local.geometry.num_windows, local.num_speakers)
     vectors = np.full((*shape, embedder.embedding_size), np.nan, np.float32)
     embedded_s = np.zeros(shape, np.float32)
-    mixtures = windows if settings.signal == "mixture" else None
-    heard = _hear(local, mixtures, settings, activity)
+    given = (
+        ((window.index, window.samples) for window in windows)
+        if windows is not None
+        else zip(local, repeat(None))
+    )
+    heard = (_hear(number, samples, local, settings, activity) for number, samples in given)
     for batch, found in compute.map_batches(partial(_embed, embedder, compute), heard):
-        for one in batch:
-            vectors[one.window, one.speakers], found = np.split(found, [len(one.speakers)])
+        for one, own in zip(batch, found, strict=True):
+            vectors[one.window, one.speakers] = own
             embedded_s[one.window, one.speakers] = one.weights.sum(axis=1) * local.geometry.frame_s
-        progress(batch[-1].window + 1, len(local))
+        progress(batch[-1].window + 1, len(vectors))
     give_back_memory()
     return vectors, embedded_s
 
 
 @dataclass(frozen=True)
 class _Heard:
-    """What an embedder hears of a window: signals (n, T) and weights (n, F) of its active local speakers."""
+    """What an embedder hears of a window: weights (n, F) of its n active local speakers, and signals.
+
+    The signals are their sources (n, T), or the mixture (1, T).
+    """
 
     window: int
     speakers: list[int]
@@ -149,28 +199,36 @@ class _Heard:
 
 
 def _hear(
-    local: Spool, windows: Iterable[Window] | None, settings: EmbeddingSettings, activity: ActivitySettings
-) -> Iterator[_Heard]:
-    mixtures = iter(windows) if windows is not None else None
-    for window in local:
-        mixture = next(mixtures).samples if mixtures is not None else None
-        speech = find_speech(local.activities(window), activity)
-        speakers = np.flatnonzero(local.active[window]).tolist()
-        sources = [local.source(window, speaker) if mixture is None else mixture for speaker in speakers]
-        signals = np.array(sources, np.float32).reshape(len(speakers), local.geometry.window_samples)
-        weights = _weights(speech, settings, local.geometry.frame_s)
-        yield _Heard(window, speakers, signals, weights[speakers])
+    number: int, mixture: Floats | None, local: Spool, settings: EmbeddingSettings, activity: ActivitySettings
+) -> _Heard:
+    speakers = np.flatnonzero(local.active[number]).tolist()
+    if settings.signal == "mixture":
+        assert mixture is not None, "whoever embeds mixtures hands the windows over"
+        signals = mixture[None]
+    else:
+        signals = np.array([local.source(number, speaker) for speaker in speakers], np.float32)
+    weights = _weights(find_speech(local.activities(number), activity), settings, local.geometry.frame_s)
+    return _Heard(number, speakers, signals, weights[speakers])
 
 
-def _embed(embedder: Embedder, compute: Compute, batch: list[_Heard]) -> tuple[list[_Heard], Floats]:
-    """Return the batch again, and the embeddings of all its speakers, (n, D)."""
-    arrays = ([one.signals for one in batch], [one.weights for one in batch])
-    signals, weights = (torch.from_numpy(np.concatenate(parts)).to(compute.device) for parts in arrays)
-    if len(signals) == 0:
-        return batch, np.zeros((0, embedder.embedding_size), np.float32)
-    with torch.inference_mode(), compute.mixed_precision():
-        vectors: Floats = embedder(signals, weights).float().cpu().numpy()
-    return batch, vectors
+def _embed(embedder: Embedder, compute: Compute, batch: list[_Heard]) -> tuple[list[_Heard], list[Floats]]:
+    """Return the batch again, and the embeddings (n, D) of the speakers of each window."""
+    found = {one.window: np.zeros((0, embedder.embedding_size), np.float32) for one in batch}
+    if talking := [one for one in batch if one.speakers]:
+        sizes = [len(one.speakers) for one in talking]
+        signals = np.concatenate([one.signals for one in talking])
+        weights = np.concatenate([one.weights for one in talking])
+        if len(signals) < len(weights) and not isinstance(embedder, MaskEmbedder):
+            signals = np.concatenate([signals[n : n + 1].repeat(size, 0) for n, size in enumerate(sizes)])
+        inputs = [torch.from_numpy(array).to(compute.device) for array in (signals, weights)]
+        with torch.inference_mode(), compute.mixed_precision():
+            if len(signals) < len(weights) and isinstance(embedder, MaskEmbedder):
+                vectors = embedder.embed_masks(*inputs, torch.tensor(sizes))
+            else:
+                vectors = embedder(*inputs)
+        parts = np.split(vectors.float().cpu().numpy(), np.cumsum(sizes)[:-1])
+        found |= {one.window: part for one, part in zip(talking, parts, strict=True)}
+    return batch, [found[one.window] for one in batch]
 
 
 def _weights(speech: Bools, settings: EmbeddingSettings, frame_s: float) -> Floats:
@@ -180,6 +238,14 @@ def _weights(speech: Bools, settings: EmbeddingSettings, frame_s: float) -> Floa
     solo = find_solo(speech)
     enough = solo.sum(axis=1, keepdims=True) * frame_s >= settings.min_solo_s
     return np.where(enough, solo, speech).astype(np.float32)
+
+
+def count_solo(local: Spool, settings: ActivitySettings) -> Floats:
+    """Return the share of its window for which each local speaker talks alone, (W, K)."""
+    shares = np.zeros((len(local), local.num_speakers), np.float32)
+    for window in local:
+        shares[window] = find_solo(find_speech(local.activities(window), settings)).mean(axis=1)
+    return shares
 
 
 def count_talk(local: Spool, settings: ActivitySettings) -> Floats:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from pixit.audio import Audio, AudioFile
 from pixit.config import Settings
 from pixit.files import file_hash, weights_hash
-from pixit.types import PixitError
+from pixit.formats.rttm import rttm_line
+from pixit.types import PixitError, Turn
 
 
 class WeightsHash:
@@ -49,11 +51,12 @@ def make_request(
     min_speakers: int | None,
     max_speakers: int | None,
     channels: Settings | None = None,
+    reference: Sequence[Turn] | None = None,
 ) -> dict[str, Any]:
     """Return everything that determines a result: two with the same request are the same.
 
     `fingerprint` is `Separator.fingerprint`; of the recording, only a file has a hash. `channels` are the settings
-    where channels are speakers.
+    where channels are speakers; `reference` is who really spoke when, where that was asked for.
     """
     call: dict[str, Any] = {
         "num_speakers": num_speakers,
@@ -65,6 +68,9 @@ def make_request(
         call["stream"] = recording.stream
     if channels is not None:
         call["channels_are_speakers"] = channels.model_dump(mode="json")
+    if reference is not None:
+        lines = "\n".join(rttm_line("", turn) for turn in reference)
+        call["reference_sha256"] = hashlib.sha256(lines.encode()).hexdigest()
     return {
         **fingerprint,
         "call": call,

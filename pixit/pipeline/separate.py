@@ -6,11 +6,13 @@ Read `Separator.__call__`: the four steps are one function each, in the files be
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,21 +31,40 @@ from pixit.pipeline.channels import (
 )
 from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
 from pixit.pipeline.compute import Compute, Precision, pick_device
-from pixit.pipeline.diarize import ActivitySettings, annotate, diarize, find_turns
-from pixit.pipeline.local import EmbeddingSettings, Progress, count_talk, embed_speakers, run_windows
+from pixit.pipeline.diarize import (
+    ActivitySettings,
+    Floats,
+    Ints,
+    annotate,
+    diarize,
+    find_turns,
+    speaker_name,
+)
+from pixit.pipeline.local import (
+    EmbeddingSettings,
+    Progress,
+    count_solo,
+    count_talk,
+    embed_speakers,
+    hear_windows,
+    run_windows,
+)
+from pixit.pipeline.methods import cluster_by_centroids
+from pixit.pipeline.oracle import Reference, cluster_by_reference, find_turns_of
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
-from pixit.pipeline.spool import Spool, lay_windows
-from pixit.pipeline.stitch import StitchingSettings, stitch_tracks, write_tracks
-from pixit.results import Separation
-from pixit.types import Embedder, Hook, LocalModel, PixitError
+from pixit.pipeline.spool import Geometry, Spool, lay_windows
+from pixit.pipeline.stitch import StitchingSettings, fit_levels, stitch_tracks, write_tracks
+from pixit.results import Diarization, Separation
+from pixit.types import Embedder, Hook, LocalDiarizer, PixitError, Turn, separates
+from pixit.windows import Window
 
 BUNDLED = "bundled"
 
 Bounds = tuple[int, int | None]
 Step = Callable[[str], Progress]
 """Gives the progress of a step by its name."""
-Found = tuple[Annotation, dict[str, Track], dict[str, Any]]
-"""Diarization, tracks, and what else the settings of the result say."""
+Found = tuple[Annotation, dict[str, Track] | None, dict[str, Any]]
+"""Diarization, tracks if they were asked for, and what else the settings of the result say."""
 
 
 class SeparationSettings(Settings):
@@ -65,6 +86,12 @@ class SeparationSettings(Settings):
     clustering: ClusteringSettings = ClusteringSettings()
     stitching: StitchingSettings = StitchingSettings()
     channels: ChannelSettings = ChannelSettings()
+    windows: Literal["fitted", "regular"] = Field(
+        "fitted",
+        description="fitted: windows start on a frame of the model, and the last one ends with the recording; "
+        "regular: each starts exactly a step after the one before it, and the last is filled with zeros (as in "
+        "pyannote.audio)",
+    )
 
 
 class Separator:
@@ -73,7 +100,8 @@ class Separator:
     Parameters
     ----------
     model
-        Separates and diarizes windows, for example a `ToTaToNet`.
+        Separates and diarizes windows, for example a `ToTaToNet`; one that only diarizes, as a `PyanNet`, is for
+        `diarize`.
     embedder
         Finds the same speaker in all windows.
     settings
@@ -89,7 +117,7 @@ class Separator:
 
     def __init__(
         self,
-        model: LocalModel,
+        model: LocalDiarizer,
         embedder: Embedder,
         settings: SeparationSettings | None = None,
         device: str = "auto",
@@ -104,6 +132,9 @@ class Separator:
         if settings.clustering.threshold is None:
             clustering = settings.clustering.model_copy(update={"threshold": embedder.clustering_threshold})
             settings = settings.model_copy(update={"clustering": clustering})
+        if not separates(model):
+            embedding = settings.embedding.model_copy(update={"signal": "mixture"})
+            settings = settings.model_copy(update={"embedding": embedding})
         self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
         self.device = pick_device(device)
         for network in (model, embedder):
@@ -125,12 +156,13 @@ class Separator:
         Parameters
         ----------
         name
-            None for the bundled one; a folder with ``separator.yaml``, ``model`` and ``embedder``; or a single
-            model (as `pixit train` exports it, a pyannote checkpoint, a Hugging Face hub name), which takes
-            the bundled embedder and the settings chosen for it.
+            None for the bundled one; a folder with ``separator.yaml``, ``model`` and ``embedder``; a pipeline
+            of pyannote.audio (a ``config.yaml``, its folder, or its name on the Hugging Face hub), whose networks
+            and settings are taken; or a single model (as `pixit train` exports it, a pyannote checkpoint, a hub
+            name), which takes the bundled embedder and the settings chosen for it.
         embedder
             Another embedder, which brings its own clustering threshold. With a single model nothing bundled is
-            left: the settings are the defaults then.
+            left: the settings are the defaults then. With a pipeline, give ``clustering.threshold`` too.
         device, settings
             As for `Separator`; and differences from the settings that come with it.
         **hub
@@ -139,28 +171,70 @@ class Separator:
         Raises
         ------
         PixitError
-            If a checkpoint is missing, damaged or of another kind.
+            If a checkpoint is missing, damaged or of another kind, or a pipeline asks for what pixit cannot do.
+
+        Warns
+        -----
+        UserWarning
+            Of the keys of a pipeline that pixit does not know, in one line.
         """
         from pixit.checkpoints import load_model
+        from pixit.checkpoints.pipelines import find_pipeline
 
         bundled = Path(str(files("pixit") / BUNDLED))
         folder = bundled if name is None else Path(name)
         whole = name is None or (folder / "separator.yaml").exists()
+        if name is not None and not whole and find_pipeline(name, **hub) is not None:
+            return cls._of_pipeline(name, embedder or None, device, settings or {}, hub)
         base = folder if whole else bundled
         model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
         hub.pop("revision", None)
         voice: Any = load_model(str(embedder), **hub) if embedder else load_model(base / "embedder")
-        roles = (model, "model", LocalModel, name or bundled), (voice, "embedder", Embedder, embedder or base)
-        for network, role, contract, place in roles:
-            if not isinstance(network, contract):
-                kind = type(network).__name__
-                raise PixitError(f"{place}: is a {kind}, expected a {role}; is it the other one?")
+        _check_roles(model, name or bundled, voice, embedder or base)
         chosen = read_yaml(base / "separator.yaml") if whole or not embedder else {}
         if embedder and isinstance(chosen.get("clustering"), dict):
             chosen["clustering"].pop("threshold", None)  # that was for the embedder that is not used
         merged = _merge(chosen, settings or {})
         found = settings_from_mapping(SeparationSettings, merged, "separation settings")
         return cls(model, voice, found, device, name="bundled" if name is None else str(name))
+
+    @classmethod
+    def _of_pipeline(
+        cls,
+        name: str | Path,
+        embedder: str | Path | None,
+        device: str,
+        settings: Mapping[str, Any],
+        hub: Mapping[str, Any],
+    ) -> Separator:
+        """Load what a ``config.yaml`` of pyannote.audio names, with the settings that it asks for."""
+        from pixit.checkpoints import load_model
+        from pixit.checkpoints.pipelines import read_pipeline
+
+        pipeline = read_pipeline(name, **hub)
+        if pipeline.warning is not None:
+            warnings.warn(pipeline.warning, stacklevel=3)
+        model: Any = pipeline.model.load()
+        access = {key: value for key, value in hub.items() if key != "revision"}
+        voice: Any
+        if embedder is not None:
+            voice = load_model(str(embedder), **access)
+        elif pipeline.embedder is not None:
+            voice = pipeline.embedder.load()
+        else:  # the oracle asks for nobody's voice
+            voice = load_model(Path(str(files("pixit") / BUNDLED)) / "embedder")
+        _check_roles(model, pipeline.model, voice, embedder or pipeline.embedder or BUNDLED)
+        chosen = _merge(pipeline.settings_for(model.window_samples / model.sample_rate_hz), settings)
+        is_open = "threshold" not in settings.get("clustering", {})
+        if embedder is not None and is_open and "threshold" in chosen["clustering"]:
+            raise PixitError(
+                f"{embedder}: takes the place of {pipeline.path}'s embedder, whose clustering threshold does not fit "
+                "it; give clustering.threshold too"
+            )
+        if device == "auto" and pipeline.device is not None and torch.cuda.is_available():
+            device = pipeline.device
+        found = settings_from_mapping(SeparationSettings, chosen, str(pipeline.path))
+        return cls(model, voice, found, device, name=str(name))
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -175,6 +249,12 @@ class Separator:
         """How the networks run: as the settings say, or else as suits the device."""
         return Compute.choose(self.device, self.settings.batch_size, self.settings.precision)
 
+    @property
+    def fingerprint_of_diarization(self) -> dict[str, Any]:
+        """What determines the diarizations of this separator: all but how tracks are made."""
+        found = self.fingerprint
+        return found | {"separation": {k: v for k, v in found["separation"].items() if k != "stitching"}}
+
     def __call__(
         self,
         audio: str | Path | Mapping[str, Any] | Audio,
@@ -186,6 +266,7 @@ class Separator:
         work_folder: str | Path | None = None,
         stream: int | None = None,
         channels_are_speakers: bool = False,
+        reference: Reference | None = None,
     ) -> Separation:
         """Separate a recording of any length, in bounded memory; it unpacks as ``diarization, sources``.
 
@@ -209,35 +290,98 @@ class Separator:
         channels_are_speakers
             Each channel is the microphone, or the line, of one talker: it is diarized for itself, and its sound is
             the track. Speakers are numbered as the channels are; channels in which nobody talks have none.
+        reference
+            Who really spoke when: an RTTM file or a folder of them, an annotation, or turns. For
+            ``clustering.method="oracle"``, which needs it, and for nothing else.
 
         Raises
         ------
         PixitError
-            If the recording cannot be read, or the numbers of speakers contradict each other.
+            If the recording cannot be read, the numbers of speakers contradict each other, or a reference is missing
+            or of no use.
         """
+        if not separates(self.model):
+            kind = type(self.model).__name__
+            raise PixitError(f"{self.name or kind}: diarizes only, it separates nothing; use pixit diarize")
+        known = num_speakers, min_speakers, max_speakers
+        more = channel, work_folder, stream, channels_are_speakers, reference
+        found = self._run(True, audio, known, hook, *more)
+        assert isinstance(found, Separation)
+        return found
+
+    def diarize(
+        self,
+        audio: str | Path | Mapping[str, Any] | Audio,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Hook | None = None,
+        channel: Channel | None = None,
+        stream: int | None = None,
+        channels_are_speakers: bool = False,
+        reference: Reference | None = None,
+    ) -> Diarization:
+        """Find who spoke when, as a separation would, in less time and without any file: no tracks are made.
+
+        Parameters
+        ----------
+        audio, num_speakers, min_speakers, max_speakers, hook, channel, stream, channels_are_speakers, reference
+            As for a separation.
+
+        Raises
+        ------
+        PixitError
+            As for a separation.
+
+        Examples
+        --------
+        >>> separator = Separator.from_pretrained()                               # doctest: +SKIP
+        >>> separator.diarize("meeting.wav", num_speakers=4).turns                # doctest: +SKIP
+        """
+        known = num_speakers, min_speakers, max_speakers
+        more = channel, None, stream, channels_are_speakers, reference
+        return self._run(False, audio, known, hook, *more)
+
+    def _run(
+        self,
+        is_separation: bool,
+        audio: str | Path | Mapping[str, Any] | Audio,
+        asked: tuple[int | None, int | None, int | None],
+        hook: Hook | None,
+        channel: Channel | None,
+        work_folder: str | Path | None,
+        stream: int | None,
+        channels_are_speakers: bool,
+        reference: Reference | None,
+    ) -> Diarization:
+        """Separate or diarize a recording, and tell with the result how it was made."""
         started = time.perf_counter()
-        asked = num_speakers, min_speakers, max_speakers
         bounds = check_num_speakers(*asked)
         recording = open_audio(audio, self.model.sample_rate_hz, channel, stream, partial=True)
         if recording.asked_channel is None:
             recording = recording.at(channel="best")
         channels = self.settings.channels if channels_are_speakers else None
-        request = make_request(self.fingerprint, recording, *asked, channels)
-        temporary = temporary_folder(work_folder)
-        work = Path(temporary.name), partial(_progress, hook, audio)
+        turns = self.find_reference(reference, recording.uri, channels_are_speakers)
+        fingerprint = self.fingerprint if is_separation else self.fingerprint_of_diarization
+        request = make_request(fingerprint, recording, *asked, channels, turns)
+        temporary = temporary_folder(work_folder) if is_separation else None
+        folder, step = temporary and Path(temporary.name), partial(_progress, hook, audio)
         try:
             if channels_are_speakers:
                 recording = check_channels(recording, asked)
-                diarization, tracks, facts = self._separate_channels(recording, *work)
+                diarization, tracks, facts = self._separate_channels(recording, folder, step)
+            elif folder is None:
+                diarization, tracks, facts = self._diarize(recording, bounds, turns, step)
             else:
-                diarization, tracks, facts = self._separate(recording, bounds, *work)
+                diarization, tracks, facts = self._separate(recording, bounds, turns, folder, step)
             if hook is not None:
                 hook("discrete_diarization", diarization, file=audio)
         except BaseException:  # Ctrl-C too: nothing stays behind
-            temporary.cleanup()
+            if temporary is not None:
+                temporary.cleanup()
             raise
         size = recording.sample_rate_hz, recording.num_samples
-        made = describe(recording, *bounds, len(tracks)) | {
+        made = describe(recording, *bounds, len(diarization.labels())) | {
             "model": self.name,
             "separation": self.settings.model_dump(mode="json"),
             "device": str(self.device),
@@ -245,45 +389,112 @@ class Separator:
             "request": request,
             **facts,
         }
-        return Separation(recording.uri, diarization, tracks, *size, settings=made, temporary=temporary)
+        if tracks is None:
+            return Diarization(recording.uri, diarization, *size, settings=made)
+        return Separation(recording.uri, diarization, tracks, *size, made, temporary)
 
-    def _separate(self, recording: Audio, bounds: Bounds, folder: Path, step: Step) -> Found:
+    def _diarize(self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, step: Step) -> Found:
+        """Follow the data to the turns: each window is embedded as soon as the model has heard it."""
+        geometry, activity = self.lay_windows(recording), self.settings.activity
+        with Spool(geometry, self.model.num_speakers, None, activity.decision == "count") as local:
+            how = activity, self.compute, step("segmentation")
+            heard = hear_windows(self.model, geometry.cut(recording), local, *how)
+            if reference is not None:
+                deque(heard, maxlen=0)  # nobody is embedded
+            speakers = self._find_speakers(local, heard, bounds, reference, step("embeddings"))
+            turns, _, _ = diarize(local, speakers, activity, bounds[1])
+        return annotate(turns, recording.uri), None, {}
+
+    def find_reference(
+        self, reference: Reference | None, uri: str, channels_are_speakers: bool = False
+    ) -> list[Turn] | None:
+        """Return the turns of a recording that its clustering needs, or None; a PixitError if they do not fit it."""
+        is_oracle = self.settings.clustering.method == "oracle" and not channels_are_speakers
+        if is_oracle == (reference is None):
+            found, expected = ("no reference", "one") if is_oracle else ("a reference", "none")
+            raise PixitError(
+                f"{uri}: found {found}, expected {expected}: clustering.method=oracle needs it, no other does"
+            )
+        return None if reference is None else find_turns_of(reference, uri)
+
+    def _separate(
+        self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, folder: Path, step: Step
+    ) -> Found:
         """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
         settings, activity = self.settings, self.settings.activity
-        compute = self.compute
-        geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
+        levels = settings.stitching.levels
+        geometry = self.lay_windows(recording)
         windows = partial(geometry.cut, recording)  # each call reads the recording once
-        with Spool(geometry, self.model.num_speakers, folder) as local:
-            run_windows(self.model, windows(), local, activity, compute, step("segmentation"))
-            vectors, embedded_s = embed_speakers(
-                self.embedder, local, windows(), settings.embedding, activity, compute, step("embeddings")
-            )
-            talk_s = count_talk(local, activity)
-            speakers = cluster(vectors, embedded_s, talk_s, settings.clustering, *bounds)
-            turns, talking, speakers = diarize(local, speakers, activity)
-            stretches = stitch_tracks(
-                local, speakers, talking, windows(), settings.stitching, activity.onset, step("separations")
-            )
+        with Spool(geometry, self.model.num_speakers, folder, activity.decision == "count") as local:
+            run_windows(self.model, windows(), local, activity, self.compute, step("segmentation"), levels)
+            mixtures = windows() if settings.embedding.signal == "mixture" else None
+            speakers = self._find_speakers(local, mixtures, bounds, reference, step("embeddings"))
+            known = activity.model_copy(update={"unknown_voices": False})  # who has no voice has no track
+            turns, talking, speakers = diarize(local, speakers, known)
+            gains = fit_levels(local, speakers, windows()) if levels == "track" else None
+            more = settings.stitching, activity.onset, step("separations"), gains
+            stretches = stitch_tracks(local, speakers, talking, windows(), *more)
             tracks = write_tracks(stretches, len(turns), folder, geometry)
         return annotate(turns, recording.uri), tracks, {}
 
-    def _separate_channels(self, recording: Audio, folder: Path, step: Step) -> Found:
-        """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it."""
+    def _find_speakers(
+        self,
+        local: Spool,
+        windows: Iterator[Window] | None,
+        bounds: Bounds,
+        reference: list[Turn] | None,
+        progress: Progress,
+    ) -> Ints:
+        """Return the speaker of the recording of every local speaker, (W, K)."""
         settings, activity = self.settings, self.settings.activity
-        geometry = lay_windows(self.model, recording.num_samples, settings.step_s)
-        where = self.compute, folder
+        if reference is not None:
+            return cluster_by_reference(local, reference, activity)
+        where = self.compute, progress
+        found = embed_speakers(self.embedder, local, windows, settings.embedding, activity, *where)
+        return self._cluster(local, *found, bounds)
+
+    def _cluster(self, local: Spool, vectors: Floats, embedded_s: Floats, bounds: Bounds) -> Ints:
+        """Return the speaker of the recording of every local speaker, (W, K), by the method of the settings."""
+        settings, activity = self.settings.clustering, self.settings.activity
+        if settings.method == "average":
+            return cluster(vectors, embedded_s, count_talk(local, activity), settings, *bounds)
+        return cluster_by_centroids(vectors, count_solo(local, activity), settings, *bounds)
+
+    def lay_windows(self, recording: Audio) -> Geometry:
+        """Return how the windows of this separator lie in a recording."""
+        regular = self.settings.windows == "regular"
+        return lay_windows(self.model, recording.num_samples, self.settings.step_s, regular)
+
+    def _separate_channels(self, recording: Audio, folder: Path | None, step: Step) -> Found:
+        """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it.
+
+        Without a folder for tracks, the turns are found alone.
+        """
+        settings, activity = self.settings, self.settings.activity
+        geometry = self.lay_windows(recording)
         activities, powers = hear_channels(
-            self.model, recording, geometry, activity, *where, step("segmentation")
+            self.model, recording, geometry, activity, self.compute, step("segmentation")
         )
         talking = find_talkers(activities, powers, geometry.frame_s, activity, settings.channels)
         channels = np.flatnonzero(talking.any(axis=1)).tolist()
         talking = talking[channels]
+        numbers = {speaker_name(number): channel for number, channel in enumerate(channels)}
+        facts = {"channel": "each", "speaker_channels": numbers}
+        diarization = annotate(find_turns(talking, geometry), recording.uri)
+        if folder is None:
+            return diarization, None, facts
         stretches = cut_tracks(
             recording, channels, talking, geometry, settings.stitching, step("separations")
         )
-        tracks = write_tracks(stretches, len(channels), folder, geometry)
-        facts = {"channel": "each", "speaker_channels": dict(zip(tracks, channels, strict=True))}
-        return annotate(find_turns(talking, geometry), recording.uri), tracks, facts
+        return diarization, write_tracks(stretches, len(channels), folder, geometry), facts
+
+
+def _check_roles(model: Any, model_place: object, voice: Any, voice_place: object) -> None:
+    roles = (model, "model", LocalDiarizer, model_place), (voice, "embedder", Embedder, voice_place)
+    for network, role, contract, place in roles:
+        if not isinstance(network, contract):
+            kind = type(network).__name__
+            raise PixitError(f"{place}: is a {kind}, expected a {role}; is it the other one?")
 
 
 def _progress(hook: Hook | None, file: Any, step: str) -> Progress:

@@ -7,6 +7,7 @@ read back one window at a time. What is small stays in memory: activities, one b
 from __future__ import annotations
 
 import ctypes
+import io
 import shutil
 import sys
 import tempfile
@@ -16,21 +17,26 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pyannote.core import SlidingWindow
 
 from pixit.audio import Audio
 from pixit.files import size_text
-from pixit.types import FrameGrid, LocalModel, PixitError
+from pixit.types import FrameGrid, LocalDiarizer, PixitError
 from pixit.windows import Window, cut_windows, num_windows, window_start
 
 Floats = NDArray[np.float32]
 
-STEPS = 255
-"""Activities are kept in so many steps."""
+STEPS, FINE_STEPS = 255, 65535
+"""Activities are kept in so many steps: of one byte, or of two where speakers are ranked by them."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How the windows lie in the recording, and the frames in the windows: all windows start on a frame."""
+    """How the windows lie in the recording, and the frames in the windows.
+
+    Windows start on a frame, and the last one ends with the recording; unless they are `regular`: then each starts a
+    step after the one before it, its frames are those nearest to it, and the last one is filled with zeros.
+    """
 
     sample_rate_hz: int
     num_samples: int
@@ -39,19 +45,27 @@ class Geometry:
     step_samples: int
     frame_grid: FrameGrid
     num_frames: int
+    regular: bool = False
 
     @property
     def step_frames(self) -> int:
-        """Frames from one window to the next; the step is chosen so that this is a whole number."""
-        return self.step_samples // self.frame_grid.step_samples
+        """Frames from one window to the next, at most."""
+        return -(-self.step_samples // self.frame_grid.step_samples)
 
     @property
     def _sizes(self) -> tuple[int, int, int]:
-        return self.window_samples, self.step_samples, self.frame_grid.step_samples
+        grid_samples = self.step_samples if self.regular else self.frame_grid.step_samples
+        return self.window_samples, self.step_samples, grid_samples
 
     def start_frames(self, window: int) -> int:
-        """Return the frame of the recording at which a window starts."""
-        return window_start(window, self.num_samples, *self._sizes) // self.frame_grid.step_samples
+        """Return the frame of the recording at which a window starts, or the one nearest to its start."""
+        grid, rate = self.frame_grid, self.sample_rate_hz
+        if not self.regular:
+            return window_start(window, self.num_samples, *self._sizes) // grid.step_samples
+        # Steps of half a frame are usual (0.5 s and 8 ms): the very same sums as in pyannote.audio decide such ties.
+        size_s = grid.size_samples / rate
+        frames = SlidingWindow(duration=size_s, step=self.frame_s)
+        return int(frames.closest_frame(window * (self.step_samples / rate) + 0.5 * size_s))
 
     def cut(self, recording: Audio) -> Iterator[Window]:
         """Read the recording once, window by window."""
@@ -63,10 +77,10 @@ class Geometry:
         return self.frame_grid.step_samples / self.sample_rate_hz
 
 
-def lay_windows(model: LocalModel, num_samples: int, step_s: float) -> Geometry:
-    """Lay the windows over a recording, a whole number of frames from one to the next."""
-    frame_samples = model.frame_grid.step_samples
-    step_samples = max(1, round(step_s * model.sample_rate_hz / frame_samples)) * frame_samples
+def lay_windows(model: LocalDiarizer, num_samples: int, step_s: float, regular: bool = False) -> Geometry:
+    """Lay the windows over a recording, a whole number of frames from one to the next unless they are `regular`."""
+    grid_samples = 1 if regular else model.frame_grid.step_samples
+    step_samples = max(1, round(step_s * model.sample_rate_hz / grid_samples)) * grid_samples
     return Geometry(
         sample_rate_hz=model.sample_rate_hz,
         num_samples=num_samples,
@@ -75,12 +89,8 @@ def lay_windows(model: LocalModel, num_samples: int, step_s: float) -> Geometry:
         step_samples=step_samples,
         frame_grid=model.frame_grid,
         num_frames=model.num_frames(model.window_samples),
+        regular=regular,
     )
-
-
-def in_steps(activities: Floats) -> Floats:
-    """Round activities to what the spool keeps of them, so that all decisions are made on the same numbers."""
-    return (np.round(activities * STEPS) / STEPS).astype(np.float32)
 
 
 def _check_room(geometry: Geometry, folder: Path) -> None:
@@ -109,25 +119,44 @@ def give_back_memory() -> None:
 class Spool:
     """Activities and sources of all windows of a recording, written once in order and then read.
 
-    The temporary file goes into `folder`; a PixitError if there is too little room, or none left in the end.
+    The temporary file goes into `folder`; a PixitError if there is too little room, or none left in the end. Without
+    a folder there is no file: only the sources of the windows that came last are kept, in memory. Activities are kept
+    in 256 levels, or in as many as 2 bytes have if they are `fine`.
     """
 
-    def __init__(self, geometry: Geometry, num_speakers: int, folder: Path) -> None:
-        _check_room(geometry, folder)
+    def __init__(
+        self, geometry: Geometry, num_speakers: int, folder: Path | None = None, fine: bool = False
+    ) -> None:
+        self._steps = FINE_STEPS if fine else STEPS
         self.geometry, self.num_speakers, self._folder = geometry, num_speakers, folder
         shape = (geometry.num_windows, num_speakers)
-        self._activities = np.zeros((*shape, geometry.num_frames), np.uint8)
-        self._offsets = np.full(shape, -1, np.int64)  # place of a source in the file, in samples; -1: silent
+        self._activities = np.zeros((*shape, geometry.num_frames), np.uint16 if fine else np.uint8)
+        self.active: NDArray[np.bool_] = np.zeros(shape, bool)
+        """Which local speakers are active, (W, K): these have a source, if the model gives any."""
+        self._offsets = np.full(shape, -1, np.int64)  # place of a source in the file, in samples; -1: none
         self._scales = np.zeros(shape, np.float32)
         self._num_written = self._num_samples_written = 0
-        # Unbuffered, so that a full disk shows in write(), and not in a later seek() or close().
-        self._file = tempfile.TemporaryFile(dir=folder, prefix=".pixit-", buffering=0)  # noqa: SIM115 see __exit__
+        self._file: io.BytesIO | io.FileIO = io.BytesIO()
+        if folder is not None:
+            _check_room(geometry, folder)
+            # Unbuffered, so that a full disk shows in write(), and not in a later seek() or close().
+            self._file = tempfile.TemporaryFile(dir=folder, prefix=".pixit-", buffering=0)  # noqa: SIM115 see __exit__
 
-    def append(self, activities: Floats, sources: Floats, active: NDArray[np.bool_]) -> None:
-        """Add windows: activities (B, K, F), sources (B, K, T), and which of them to keep (B, K)."""
+    def in_steps(self, activities: Floats) -> Floats:
+        """Round activities to what is kept of them, so that all decisions are made on the same numbers."""
+        return (np.round(activities * self._steps) / self._steps).astype(np.float32)
+
+    def append(self, activities: Floats, sources: Floats | None, active: NDArray[np.bool_]) -> None:
+        """Add windows: activities (B, K, F), sources (B, K, T) if any, and which of both to keep (B, K)."""
         first = self._num_written
         self._num_written += len(activities)
-        self._activities[first : self._num_written] = np.round(activities * STEPS)
+        self._activities[first : self._num_written] = np.round(activities * self._steps)
+        self.active[first : self._num_written] = active
+        if self._folder is None:
+            self._offsets[:first] = -1
+            self._file, self._num_samples_written = io.BytesIO(), 0
+        if sources is None:
+            return
         for window, speaker in np.argwhere(active):
             source = sources[window, speaker]
             scale = float(np.abs(source).max()) or 1.0
@@ -147,19 +176,16 @@ class Spool:
             ) from None
         self._num_samples_written += len(samples)
 
-    @property
-    def active(self) -> NDArray[np.bool_]:
-        """Which local speakers have a source, (W, K)."""
-        return self._offsets >= 0
-
     def activities(self, window: int) -> Floats:
         """Return the activities (K, F) of a window; zero for local speakers who are silent."""
-        return self._activities[window] * self.active[window][:, None] / np.float32(STEPS)
+        return self._activities[window] * self.active[window][:, None] / np.float32(self._steps)
 
     def source(self, window: int, speaker: int) -> Floats:
         """Return a source (T,), zero where the local speaker is silent."""
         length = self.geometry.window_samples
         offset = int(self._offsets[window, speaker])
+        if offset < 0 and self.active[window, speaker]:
+            raise ValueError(f"window {window}: its sources were not kept")
         if offset < 0:
             return np.zeros(length, np.float32)
         self._file.seek(offset * 2)

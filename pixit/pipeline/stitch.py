@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,10 +24,24 @@ SMALL = 1e-12
 class StitchingSettings(Settings):
     """How window outputs become tracks."""
 
+    levels: Literal["window", "track"] = Field(
+        "window",
+        description="where a source gets the level that it has in the recording: in each window for itself, or once "
+        "for the whole track, which leaves what the model says from window to window (as pyannote.audio does)",
+    )
+
     keep_room: bool = Field(
         True,
         description="let the tracks of those who talk sum to the recording, its noise and room included; "
         "else they hold what the model separated and nothing more",
+    )
+    absent: Literal["skip", "silence"] = Field(
+        "skip",
+        description="what a window in which a speaker was not found adds to the track where others cover the same "
+        "time: nothing, so that the level stays, or silence (as in pyannote.audio)",
+    )
+    taper: Literal["hann", "hamming"] = Field(
+        "hann", description="weights of the samples of a window (pyannote.audio: hamming)"
     )
     leakage_removal_db: float = Field(
         20.0,
@@ -47,19 +62,24 @@ def stitch_tracks(
     settings: StitchingSettings,
     onset: float,
     progress: Progress,
+    gains: Floats | None = None,
 ) -> Iterator[Floats]:
     """Yield the tracks (N, n) in finished stretches, from the first sample of the recording to the last.
 
     Each window's sources are added with a taper. What is normalised is the sum over the windows in which
-    a speaker was found, so that a track keeps its level where only some of the windows heard the speaker.
+    a speaker was found, so that a track keeps its level where only some of the windows heard the speaker. `gains`
+    (N,) are those of `fit_levels`, where the levels are those of the tracks.
     """
     geometry = local.geometry
     num_speakers = len(talking)
-    overlap_add = OverlapAdd(geometry.window_samples, geometry.step_samples, 2 * num_speakers)
+    sizes = geometry.window_samples, geometry.step_samples
+    overlap_add = OverlapAdd(*sizes, 2 * num_speakers, settings.taper)
     position = 0
     for window in windows:
         names = speakers[window.index]
         sources = local.sources(window.index)
+        if gains is not None:
+            sources = sources * np.append(gains, 0)[names][:, None]  # the last entry serves -1
         if settings.keep_room:  # what was said by nobody who has a track is left to the others
             named = (names >= 0).astype(np.float32)[:, None]
             activities = local.activities(window.index) * named
@@ -73,6 +93,25 @@ def stitch_tracks(
         position += stretch.shape[1]
         progress(window.index + 1, len(local))
     yield _finish(overlap_add.finish(geometry.num_samples), talking, position, geometry, settings)
+
+
+def fit_levels(local: Spool, speakers: Ints, windows: Iterable[Window]) -> Floats:
+    """Return the gain of each speaker's sources, (N,), with which their sum comes nearest to the recording.
+
+    As `restore_levels` of single windows, but of all windows together. No track becomes louder than the recording.
+    """
+    num_speakers = int(speakers.max(initial=-1)) + 1
+    gram, cross = np.zeros((num_speakers, num_speakers)), np.zeros(num_speakers)
+    power = 0.0
+    for window in windows:
+        sources = by_speaker(local.sources(window.index), speakers[window.index], num_speakers, np.add)
+        gram += sources @ sources.T
+        cross += sources @ window.samples
+        power += float(window.samples @ window.samples)
+    own = gram.diagonal()
+    gains = np.linalg.solve(gram + np.diag(1e-3 * own + (own <= SMALL)), cross)
+    loudest = np.sqrt(power / np.maximum(own, SMALL))
+    return gains.clip(-loudest, loudest).astype(np.float32)
 
 
 def share_residual(
@@ -101,8 +140,9 @@ def _finish(
 ) -> Floats:
     """Normalise a stretch (2N, n) of sources and presence, and turn down those who do not talk: (N, n)."""
     num_speakers = len(talking)
-    presence = np.maximum(stretch[num_speakers:], 1e-3)
-    tracks: Floats = np.divide(stretch[:num_speakers], presence, dtype=np.float32)
+    tracks = stretch[:num_speakers]
+    if settings.absent == "skip":
+        tracks = np.divide(tracks, np.maximum(stretch[num_speakers:], 1e-3), dtype=np.float32)
     return turn_down(tracks, talking, position, geometry, settings)
 
 

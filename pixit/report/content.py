@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from pixit.files import file_name, read_json
 from pixit.formats.names import match_names
 from pixit.formats.transcripts import Utterance
-from pixit.results import Separation
+from pixit.results import Diarization, Separation
 from pixit.types import PixitError, Turn
 
 TOTAL = ("total", "overall", "all", "mean", "average")
@@ -28,13 +28,14 @@ Stretches = list[tuple[float, float]]  # (start_s, end_s)
 
 @dataclass(frozen=True)
 class Lane:
-    """A row of the page: the mixture, a speaker, or a speaker of the reference whom no track matches."""
+    """A row of the page: the mixture, a speaker, or a speaker of the reference whom none found matches."""
 
     name: str
-    kind: str  # "mixture", "track", or "reference", which has no sound
+    kind: str  # "mixture", "track" (a speaker found), or "reference"
     turns: Stretches  # where the speaker talks, turn by turn
     reference: Stretches  # where the one of the reference talks
     reference_name: str | None = None  # who of the reference this is, if anyone
+    has_sound: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Scores:
 class Content:
     """All that a page shows but its sound and the pictures of it."""
 
-    result: Separation
+    result: Diarization
     lanes: list[Lane]  # those that have sound first
     origin: str  # what the mixture is, for people
     sound: str  # "flac", "opus" or "none"
@@ -68,8 +69,10 @@ class Content:
         return names.index(speaker) if speaker in names else -1
 
 
-def list_lanes(result: Separation, reference: Iterable[Turn] | None, with_mixture: bool = True) -> list[Lane]:
-    """Return the mixture, the tracks with their speakers of the reference, and the other ones of these."""
+def list_lanes(
+    result: Diarization, reference: Iterable[Turn] | None, with_mixture: bool = True
+) -> list[Lane]:
+    """Return the mixture, the speakers with those of the reference that they are, and the other ones of these."""
     truth = Annotation(uri=result.uri)
     for turn in reference or ():
         truth[Segment(turn.start_s, turn.end_s), turn.speaker] = turn.speaker
@@ -81,9 +84,11 @@ def list_lanes(result: Separation, reference: Iterable[Turn] | None, with_mixtur
     for speaker in result.speakers:
         name = pairs.get(speaker)
         known = stretches(truth, name) if name is not None else []
-        lanes.append(Lane(speaker, "track", turns.get(speaker, []), known, name))
+        has_sound = isinstance(result, Separation)
+        lanes.append(Lane(speaker, "track", turns.get(speaker, []), known, name, has_sound))
     others = [name for name in truth.labels() if name not in pairs.values()]
-    return lanes + [Lane(str(name), "reference", [], stretches(truth, name), str(name)) for name in others]
+    rest = ((str(name), stretches(truth, name)) for name in others)
+    return lanes + [Lane(name, "reference", [], known, name, has_sound=False) for name, known in rest]
 
 
 def match_speakers(found: Annotation, truth: Annotation) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pixit.report.content import Content, Lane, Scores, flatten
 from pixit.report.timeline import clock
-from pixit.results import Separation
+from pixit.results import Diarization
 
 MARK = "<!-- a report of pixit -->"
 SOUNDS_HERE = "<!-- sounds -->"
@@ -33,7 +33,7 @@ def fill_template(content: Content) -> tuple[str, str]:
         style=(folder / "style.css").read_text(encoding="utf-8"),
         facts=_facts(content),
         lanes="\n".join(_lane(content, index) for index in range(len(content.lanes))),
-        notice="" if content.result.tracks else NOTHING,
+        notice="" if content.result.speakers else NOTHING,
         scores="".join(map(_scores, content.scores)),
         settings=_settings(content.result.settings),
         sound=content.sound,
@@ -59,7 +59,7 @@ def _facts(content: Content) -> str:
     )
 
 
-def _share(part_s: float, result: Separation) -> str:
+def _share(part_s: float, result: Diarization) -> str:
     return f"{part_s / result.duration_s:.0%}" if result.duration_s else "–"
 
 
@@ -79,10 +79,10 @@ def _lane(content: Content, index: int) -> str:
     name = escape(lane.name)
     described = {
         "mixture": "waveform and spectrogram of the mixture",
-        "track": f"turns, waveform and spectrogram of {name}",
+        "track": f"turns, waveform and spectrogram of {name}" if lane.has_sound else f"turns of {name}",
         "reference": f"turns of {name} in the reference",
     }[lane.kind]
-    controls = "" if lane.kind == "reference" or content.sound == "none" else _controls(name, index, lane)
+    controls = _controls(name, index, lane) if lane.has_sound and content.sound != "none" else ""
     rename = ""
     if lane.kind == "track":
         rename = (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pixit.audio import Audio, Samples, open_audio
 from pixit.formats.names import find_recording
-from pixit.results import Separation
+from pixit.results import Diarization, Separation
 
 CLIP_S = 10
 MARGIN_S = 0.05  # sound before and after a clip, in which a codec and a window of the spectrogram settle
@@ -46,13 +46,14 @@ class Mixture:
             yield sum(blocks[1:], blocks[0])
 
 
-def find_mixture(result: Separation, sample_rate_hz: int, audio: Path | None = None) -> Mixture:
+def find_mixture(result: Diarization, sample_rate_hz: int, audio: Path | None = None) -> Mixture:
     """Take the recording, as `find_recording` finds it, or the sum of the tracks if it is not at hand."""
     recording = find_recording(result, audio)
     if recording is not None:
         return Mixture((recording.at(sample_rate_hz),), recording.info.path.name)
     source = result.settings.get("source")
-    tracks = tuple(open_audio(track.path, sample_rate_hz) for track in result.tracks.values())
+    own = result.tracks.values() if isinstance(result, Separation) else ()
+    tracks = tuple(open_audio(track.path, sample_rate_hz) for track in own)
     missing = (
         f"{Path(source).name} is not at hand" if isinstance(source, str) else "the result names no recording"
     )

@@ -22,7 +22,7 @@ from pixit.formats.transcripts import Utterance, find_words
 from pixit.report import media
 from pixit.report.content import Content, list_lanes, read_scores
 from pixit.report.markup import MARK, fill_template
-from pixit.results import Separation
+from pixit.results import Diarization, Separation
 from pixit.types import Hook, PixitError, Turn
 
 SOUNDS = ("auto", "flac", "opus", "none")
@@ -30,7 +30,7 @@ FLAC_LIMIT_S = 900  # up to here a page of lossless sound stays below some 30 MB
 
 
 def write_report(
-    result: Separation,
+    result: Diarization,
     path: Path | str,
     *,
     audio: Path | None = None,
@@ -77,6 +77,8 @@ def write_report(
     _check_replaceable(path)
     sound_hz = next((rate for rate in OPUS_RATES_HZ if rate >= result.sample_rate_hz), OPUS_RATES_HZ[-1])
     mixture = media.find_mixture(result, sound_hz, audio)
+    if not mixture.parts:
+        sound = "none"
     lanes = list_lanes(result, reference, with_mixture=bool(mixture.parts))
     tables = [table for file in scores if (table := read_scores(Path(file), result.uri)) is not None]
     words = [u for u in transcript or () if u.words.strip() and not math.isnan(u.start_s)]
@@ -99,7 +101,7 @@ def write_reports(
     sound: str = "auto",
     warn: Callable[[list[str]], Any] | None = None,
     hook: Hook | None = None,
-) -> Iterator[tuple[Separation, Path]]:
+) -> Iterator[tuple[Diarization, Path]]:
     """Write a page for each result, and yield the result and its page when that is written.
 
     Parameters
@@ -129,7 +131,7 @@ def write_reports(
     pages = _name_pages(folders, output)
     if audio is not None and len(folders) > 1:
         raise PixitError(f"{audio}: is one recording, found {len(folders)} results; report each alone")
-    loaded = [Separation.load(folder) for folder in folders]
+    loaded = [Diarization.load(folder) for folder in folders]
     uris = [result.uri for result in loaded]
     turns, notes = ({}, []) if reference is None else match_items(uris, read_rttm(reference), str(reference))
     words, more = find_words(loaded, transcript) if with_words else ({}, [])
@@ -167,7 +169,9 @@ def _write_page(
     head, foot = fill_template(content)
     file.write(head)
     # in the order of the lanes that have sound; decoded when they are written
-    tracks = [open_audio(track.path, sound_hz).blocks() for track in content.result.tracks.values()]
+    result = content.result
+    own = result.tracks.values() if isinstance(result, Separation) else ()
+    tracks = [open_audio(track.path, sound_hz).blocks() for track in own]
     streams = [mixture.blocks(), *tracks] if mixture.parts else []
     pictures: list[dict[str, Any]] = []
     scale = None

@@ -27,7 +27,7 @@ from pixit.simulation.pool import SpeakerPool, find_speakers
 from pixit.simulation.rooms import NoiseBank, RoomBank, measured_rooms, read_noises
 from pixit.training.crops import CropSampler, augment
 from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder
-from pixit.types import LocalModel, PixitError
+from pixit.types import LocalModel, PixitError, separates
 
 SAMPLE_RATE_HZ = 16000
 VALIDATION_S = (1.5, 3.0)
@@ -170,7 +170,7 @@ def _load_separator(name: str | None) -> LocalModel | None:
     if name is None:
         return None
     model = load_model(name)
-    if not isinstance(model, LocalModel):
+    if not isinstance(model, LocalModel) or not separates(model):
         raise PixitError(f"{name}: is a {type(model).__name__}, expected a model that separates")
     if model.sample_rate_hz != SAMPLE_RATE_HZ:
         raise PixitError(f"{name}: found {model.sample_rate_hz} Hz, expected {SAMPLE_RATE_HZ} Hz")

@@ -15,7 +15,7 @@ from pixit.files import file_hash, file_name, real_path, writable
 from pixit.formats.names import find_recording, find_results, match_items
 from pixit.formats.rttm import read_rttm, rttm_line
 from pixit.formats.transcripts import Utterance, write_transcript
-from pixit.results import Separation
+from pixit.results import Diarization, Separation
 from pixit.transcription import recognizers
 from pixit.transcription.recognizers import Recognizer
 from pixit.transcription.stretches import Journal
@@ -212,9 +212,14 @@ def prepare(
         lines = "".join(rttm_line(job.name, turn) for turn in turns)
         request["turns_sha256"] = sha256(lines.encode()).hexdigest()
         return request, partial(transcriber.mixture, job.path, turns), tuple(notes)
-    result = Separation.load(job.path)
+    result = Diarization.load(job.path)
     request["result_sha256"] = file_hash(job.path / f"{job.name}.json")
     if job.attribution == "separation":
+        if not isinstance(result, Separation):
+            raise PixitError(
+                f"{job.path}: was diarized only, it has no tracks; pass --attribution diarization, which takes the "
+                "recording"
+            )
         return request, partial(transcriber.separation, result), ()
     audio = find_recording(result, job.audio)
     if audio is None:

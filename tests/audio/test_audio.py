@@ -456,3 +456,18 @@ def test_far_too_loud_samples_are_told_where_they_are_read() -> None:
         open_audio({"waveform": loud, "sample_rate": 16000}).read()
     unscaled = np.full((1, 100), 2.0**31, np.float32)  # integers that were never scaled
     assert open_audio({"waveform": unscaled, "sample_rate": 16000}).read().max() == 2.0**31
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.wav", "ffconcat version 1.0\nfile secret.flac\n"),
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{folder}/secret.flac\n#EXT-X-ENDLIST\n"),
+    ],
+)
+def test_a_list_of_files_is_no_recording(tmp_path: Path, name: str, text: str) -> None:
+    """Whoever may name or send a recording must not get to hear others of this machine."""
+    soundfile.write(tmp_path / "secret.flac", np.full(32000, 0.1), 16000)
+    (tmp_path / name).write_text(text.format(folder=tmp_path))
+    with pytest.raises(PixitError, match="is not audio in a known format"):
+        read_info(tmp_path / name)

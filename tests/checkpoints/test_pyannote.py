@@ -20,6 +20,7 @@ from safetensors import safe_open
 from pixit.checkpoints import load_model, save_model
 from pixit.checkpoints.native import import_pyannote
 from pixit.checkpoints.pyannote import STAND_INS, Problem, Resolution, Specifications, rename_like
+from pixit.models.pyannet import PyanNet
 from pixit.models.totatonet import ToTaToNet
 from pixit.types import PixitError
 
@@ -50,7 +51,7 @@ def as_pyannote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     for name in ("pyannote.audio", "pyannote.audio.core", "pyannote.audio.core.task"):
         monkeypatch.setitem(sys.modules, name, module)
 
-    def save(model: ToTaToNet, **changes: Any) -> Path:
+    def save(model: torch.nn.Module, **changes: Any) -> Path:
         first, second = Specifications(), Specifications()
         first.__dict__ |= {"problem": Problem.MULTI_LABEL_CLASSIFICATION, "resolution": Resolution.FRAME}
         first.__dict__ |= {"duration": 5.0, "warm_up": (0.0, 0.0), "classes": ["speaker#1"]}
@@ -222,8 +223,8 @@ def test_other_files_are_told(tmp_path: Path, content: bytes) -> None:
 
 def test_other_content_is_told(as_pyannote: Callable[..., Path]) -> None:
     model = tiny()
-    other = {"architecture": {"module": "x", "class": "PyanNet"}, "specifications": ()}
-    assert "holds a PyanNet" in error_of(as_pyannote(model, **{"pyannote.audio": other}))
+    other = {"architecture": {"module": "x", "class": "SSeRiouSS"}, "specifications": ()}
+    assert "holds a SSeRiouSS" in error_of(as_pyannote(model, **{"pyannote.audio": other}))
     assert "is not a ToTaToNet" in error_of(as_pyannote(model, **{"pyannote.audio": None}))
     assert "is not a ToTaToNet" in error_of(as_pyannote(model, state_dict={}))
     assert "tensors only" in error_of(as_pyannote(model, state_dict={"a": 1}))
@@ -232,6 +233,49 @@ def test_other_content_is_told(as_pyannote: Callable[..., Path]) -> None:
     assert "lacks weight 'classifier.bias'" in error_of(as_pyannote(model, state_dict=state))
     hyper = {**TINY, "dprnn": TINY_DPRNN | {"use_mulcat": True}}
     assert "use_mulcat" in error_of(as_pyannote(model, hyper_parameters=hyper))
+
+
+@pytest.mark.parametrize(
+    ("num_speakers", "most", "lstm"),
+    [(3, 2, {"monolithic": True}), (4, None, {"monolithic": False, "num_layers": 3})],
+)
+def test_pyannet(
+    as_pyannote: Callable[..., Path],
+    num_speakers: int,
+    most: int | None,
+    lstm: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    """As of ``pyannote/segmentation-3.0`` (powerset), and of the older kind: all that these checkpoints hold."""
+    small: dict[str, Any] = {"lstm": lstm | {"hidden_size": 6}, "linear": {"hidden_size": 5, "num_layers": 1}}
+    model = PyanNet(num_speakers, most, **small).eval()
+    given = Specifications()
+    given.__dict__ |= {"problem": Problem.MONO_LABEL_CLASSIFICATION, "resolution": Resolution.FRAME}
+    given.__dict__ |= {
+        "duration": 10.0,
+        "min_duration": None,
+        "warm_up": (0.0, 0.0),
+        "permutation_invariant": True,
+    }
+    given.__dict__ |= {"classes": [f"speaker#{n + 1}" for n in range(num_speakers)]}
+    if most is not None:  # checkpoints of pyannote.audio 2 lack it
+        given.__dict__ |= {"powerset_max_classes": most, "powerset": True, "num_powerset_classes": 7}
+    named = {"module": "pyannote.audio.models.segmentation.PyanNet", "class": "PyanNet"}
+    parts = {"lstm": small["lstm"] | {"batch_first": True, "dropout": 0.5}, "linear": small["linear"]}
+    changes = {
+        "hyper_parameters": {"sincnet": {"stride": 10, "sample_rate": 16000}, **parts},
+        "pyannote.audio": {"architecture": named, "specifications": given},
+    }
+    as_pyannote(model, **changes).rename(tmp_path / "pytorch_model.bin")  # as a snapshot of the hub has it
+    loaded = load_model(tmp_path)
+    assert isinstance(loaded, PyanNet)
+    waveforms = torch.randn(2, 1, 12_000)
+    assert torch.equal(loaded.classify(waveforms), model.classify(waveforms))
+    assert loaded.config == model.config | {"lstm": model.config["lstm"] | {"dropout": 0.5}}
+    again = load_model(save_model(loaded, tmp_path / "ours", {}))
+    assert torch.equal(again.classify(waveforms), model.classify(waveforms))
+    changes["hyper_parameters"]["num_channels"] = 2
+    assert "num_channels=2" in error_of(as_pyannote(model, **changes))
 
 
 def test_safe_globals_are_left_as_they_were(golden: Path) -> None:

@@ -83,3 +83,24 @@ def test_a_disk_that_fills_while_writing(tmp_path: Path) -> None:
     said, left = run.stdout.splitlines()
     assert said.startswith(f"3 {tmp_path}: temporary file: cannot be written (File too large); free some")
     assert left == "[]"
+
+
+def test_without_a_folder_the_last_sources_are_kept_in_memory(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """They are what a file would give back; of the windows before them only the activities are left."""
+    activities = rng.random((8, 3, 20)).astype(np.float32)
+    sources = rng.normal(0, 0.1, (8, 3, 200)).astype(np.float32)
+    active = rng.random((8, 3)) > 0.3
+    active[:, 0] = True
+    with Spool(GEOMETRY, 3, tmp_path) as on_disk, Spool(GEOMETRY, 3) as in_memory:
+        for batch in (slice(0, 3), slice(3, 4), slice(4, 8)):
+            for spool in (on_disk, in_memory):
+                spool.append(activities[batch], sources[batch], active[batch])
+            for window in range(batch.start, batch.stop):
+                np.testing.assert_array_equal(in_memory.sources(window), on_disk.sources(window))
+        np.testing.assert_array_equal(in_memory.active, on_disk.active)
+        for window in range(8):
+            np.testing.assert_array_equal(in_memory.activities(window), on_disk.activities(window))
+        with pytest.raises(ValueError, match="not kept"):
+            in_memory.source(3, 0)

@@ -12,8 +12,9 @@ from pixit.evaluation.separation.score import RecordingScores, ScoringOptions, s
 from pixit.evaluation.separation.statistics import MixtureStatistics, measure_tracks
 from pixit.evaluation.tables import Column, Table
 from pixit.files import list_files, real_path
-from pixit.formats.names import find_files, match_items, match_names, some
+from pixit.formats.names import find_files, is_result, match_items, match_names, some
 from pixit.formats.rttm import read_rttm
+from pixit.saved import has_tracks
 from pixit.types import Hook, PixitError, Turn
 
 ENDINGS = (".wav", ".flac")
@@ -124,7 +125,13 @@ class SourceFolder:
 
 
 def find_sources(folder: Path) -> SourceFolder:
-    """Find ``<recording>/<speaker>.wav`` or ``.flac`` in a folder, or ``<speaker>.wav`` of one recording."""
+    """Find ``<recording>/<speaker>.wav`` or ``.flac`` in a folder, or ``<speaker>.wav`` of one recording.
+
+    Raises
+    ------
+    PixitError
+        If there are none, or a recording was diarized only.
+    """
     files = _audio_files(folder)
     if files or any(folder.glob("*.rttm")):  # a result without speakers is a result
         return SourceFolder(folder, {real_path(folder).name: files}, is_single=True)
@@ -143,6 +150,8 @@ def _audio_files(folder: Path) -> dict[str, Path]:
         paths = sorted(folder.iterdir())
     except OSError as error:
         raise PixitError(f"{folder}: cannot be read as a folder of sources ({error.strerror})") from None
+    if is_result(folder) and not has_tracks(folder):
+        raise PixitError(f"{folder}: was diarized only, it has no tracks to score; separate the recording")
     files: dict[str, Path] = {}
     for path in paths:
         if path.suffix.lower() not in ENDINGS or path.name.startswith(".") or not path.is_file():

@@ -78,11 +78,27 @@ class WeSpeakerResNet34(nn.Module):
             If the shapes do not fit each other.
         """
         weights = check_input(waveforms, weights)
+        return self.embed_masks(waveforms, weights, torch.ones(len(waveforms), dtype=torch.long))
+
+    def embed_masks(self, waveforms: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+        """Embed several stretches of each of the waveforms (B, T), which goes through the network once.
+
+        Parameters
+        ----------
+        weights, counts
+            What counts for each embedding, (N, F); and how many of these belong to each waveform, (B,).
+
+        Returns
+        -------
+        Tensor
+            (N, D), NaN in rows that hold nothing.
+        """
         with full_precision(waveforms):
             features = self.fbank(waveforms)  # (B, L, M)
-        features = features - features.mean(dim=1, keepdim=True)
-        embeddings: Tensor = self.resnet(features, weights)
-        return embeddings.masked_fill(silent_rows(waveforms, weights)[:, None], torch.nan)
+        hidden = self.resnet.hear(features - features.mean(dim=1, keepdim=True))  # (B, C, L / 8)
+        of = torch.arange(len(waveforms)).repeat_interleave(counts).to(waveforms.device)
+        embeddings: Tensor = self.resnet.seg_1(pool_statistics(hidden[of], weights))
+        return embeddings.masked_fill(silent_rows(waveforms[of], weights)[:, None], torch.nan)
 
 
 class _ResNet(nn.Module):
@@ -101,13 +117,13 @@ class _ResNet(nn.Module):
             setattr(self, f"layer{number}", nn.Sequential(*blocks))
         self.seg_1 = nn.Linear(2 * width * math.ceil(num_mels / 8), embedding_size)
 
-    def forward(self, features: Tensor, weights: Tensor) -> Tensor:
-        """Map features (B, L, M) and weights (B, F) to embeddings (B, D)."""
+    def hear(self, features: Tensor) -> Tensor:
+        """Map features (B, L, M) to what the statistics are of, (B, C · M / 8, L / 8)."""
         hidden = features.transpose(1, 2).unsqueeze(1).contiguous(memory_format=torch.channels_last)
         hidden = F.relu(self.bn1(self.conv1(hidden)))
         for number in range(1, len(STAGES) + 1):
             hidden = getattr(self, f"layer{number}")(hidden)
-        return self.seg_1(pool_statistics(hidden.flatten(1, 2), weights))  # of (B, C·M/8, L/8)
+        return hidden.flatten(1, 2)
 
 
 class _Block(nn.Module):

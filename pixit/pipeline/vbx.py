@@ -1,0 +1,103 @@
+"""VBx: Bayesian clustering of speaker embeddings, in the space of a PLDA.
+
+After Landini et al., "Bayesian HMM clustering of x-vector sequences (VBx) in speaker diarization: theory,
+implementation and analysis on standard tasks", Computer Speech & Language 71, 2022; without the transitions of the
+HMM, as windows overlap and each holds several speakers. Numbers in brackets are those of its equations.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.linalg import LinAlgError, eigh
+from scipy.special import logsumexp, softmax
+
+from pixit.pipeline.cluster import ClusteringSettings, Floats, unit
+from pixit.types import PixitError, one_line
+
+TRANSFORM, PLDA = "xvec_transform.npz", "plda.npz"
+LARGEST_DIMENSION = 128
+MOST_ITERATIONS, LEAST_GAIN = 20, 1e-4
+SHARPNESS = 7.0
+"""How sure the first responsibilities are: logit of the cluster that the tree gives."""
+SMALLEST_PRIOR = 1e-7
+"""Share of the embeddings up to which a speaker has vanished."""
+
+
+def label_by_vbx(vectors: Floats, settings: ClusteringSettings) -> Floats:
+    """Return how far each speaker is responsible for each vector (n, D): (n, N).
+
+    Clusters of a tree (centroid linkage, ``threshold``) are the first guess; those that explain nothing vanish.
+    A PixitError without a PLDA, or with one that does not fit.
+    """
+    if settings.plda is None:
+        raise PixitError("clustering.method=vbx: needs a PLDA; give its folder as clustering.plda")
+    features, variances = read_plda(Path(settings.plda), vectors)
+    tree = linkage(unit(vectors), "centroid", "euclidean")
+    labels = np.unique(fcluster(tree, settings.threshold, criterion="distance"), return_inverse=True)[1]
+    first = softmax(SHARPNESS * np.eye(labels.max() + 1)[labels], axis=1)
+    responsibilities, priors = infer(features, variances, first, settings.fa, settings.fb)
+    return responsibilities[:, priors > SMALLEST_PRIOR]
+
+
+def infer(
+    features: Floats, variances: Floats, responsibilities: Floats, fa: float, fb: float
+) -> tuple[Floats, Floats]:
+    """Return the responsibilities (n, N) and the speakers' shares (N,) after variational Bayesian inference.
+
+    Features (n, D) have a within-speaker covariance of one; `variances` (D,) are those between speakers.
+    """
+    priors = np.full(responsibilities.shape[1], 1 / responsibilities.shape[1])
+    scaled = features * np.sqrt(variances)  # (18)
+    before = -np.inf
+    for _ in range(MOST_ITERATIONS):
+        spread = 1 / (1 + fa / fb * responsibilities.sum(axis=0)[:, None] * variances)  # (17): (N, D)
+        means = fa / fb * spread * (responsibilities.T @ scaled)  # (16)
+        # (23), without what all speakers share
+        likelihoods = fa * (scaled @ means.T - 0.5 * (spread + means**2) @ variances)
+        joint = likelihoods + np.log(priors + 1e-8)
+        evidence = logsumexp(joint, axis=1)
+        responsibilities = np.exp(joint - evidence[:, None])
+        priors = responsibilities.sum(axis=0) / len(features)
+        bound = evidence.sum() + fb / 2 * (np.log(spread) - spread - means**2 + 1).sum()  # (25)
+        if bound - before < LEAST_GAIN:
+            break
+        before = bound
+    return responsibilities, priors
+
+
+def read_plda(folder: Path, vectors: Floats) -> tuple[Floats, Floats]:
+    """Return the vectors (n, D) in the space of a PLDA, and its variances between speakers.
+
+    The folder is as pyannote.audio 4 has it: ``xvec_transform.npz`` holds two means and an LDA between them,
+    ``plda.npz`` a mean, a transformation and the variances after it.
+    """
+    centre, lda_centre, lda = _read(folder / TRANSFORM, ("mean1", "mean2", "lda"))
+    mean, transform, between = _read(folder / PLDA, ("mu", "tr", "psi"))
+    try:
+        reduced = np.sqrt(lda.shape[0]) * unit(vectors - centre) @ lda - lda_centre
+        reduced = np.sqrt(lda.shape[1]) * unit(reduced)
+        # the two covariances made diagonal together, that within speakers to one
+        within = np.linalg.inv(transform.T @ transform)
+        across = np.linalg.inv((transform.T / between) @ transform)
+        variances, directions = eigh(across, within)
+        chosen = np.argsort(-variances)[:LARGEST_DIMENSION]
+        return (reduced - mean) @ directions[:, chosen], variances[chosen]
+    except (ValueError, IndexError, LinAlgError) as error:
+        raise PixitError(
+            f"{folder}: is no PLDA for embeddings of {vectors.shape[1]} numbers ({one_line(error)}); expected that "
+            "of the embedder"
+        ) from None
+
+
+def _read(path: Path, names: tuple[str, ...]) -> list[Floats]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return [np.asarray(arrays[name], np.float64) for name in names]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise PixitError(
+            f"{path}: cannot be read ({one_line(error)}); expected a PLDA as of pyannote.audio 4, {', '.join(names)}"
+        ) from None

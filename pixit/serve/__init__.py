@@ -1,0 +1,1 @@
+"""pixit behind a server."""
