@@ -62,7 +62,8 @@ ARGUMENTS = (
     *("embedding_exclude_overlap", "clustering", "plda", "der_variant", "legacy"),
     *("token", "use_auth_token", "cache_dir"),
 )
-"""Arguments of pipelines; how they were tuned (``der_variant``) and what they return (``legacy``) is not followed."""
+"""Arguments of pipelines; how they were tuned (``der_variant``), what they return (``legacy``) and the sizes of batches,
+which are for another machine, are not followed."""
 SHORTEST_SOLO_S = 0.035
 """pyannote.audio leaves overlap out where more is left than the embedder needs at least: some frames."""
 PLDA_FILES = ["xvec_transform.npz", "plda.npz"]
@@ -276,8 +277,6 @@ def _map_settings(kind: str, arguments: Mapping[str, Any], keys: _Keys) -> dict[
         },
         "clustering": _map_clustering(arguments["clustering"], keys),
     }
-    if arguments.get("segmentation_batch_size") is not None:
-        settings["batch_size"] = arguments["segmentation_batch_size"]
     if kind == SEPARATION:
         is_removed, collar_s = (
             keys.take("separation.leakage_removal"),

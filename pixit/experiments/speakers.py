@@ -22,7 +22,8 @@ from pixit.evaluation.verification import (
     score_trials,
     write_trials,
 )
-from pixit.pipeline.separate import BUNDLED, pick_device
+from pixit.pipeline.parts import BUNDLED
+from pixit.pipeline.separate import pick_device
 from pixit.simulation.pool import find_speakers
 from pixit.types import Embedder, Hook, PixitError
 
