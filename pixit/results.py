@@ -230,7 +230,7 @@ class Separation(Diarization):
         saved into.
     """
 
-    tracks: dict[str, Track]
+    tracks: dict[str, Track] = field(default_factory=dict)
     temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     def __init__(

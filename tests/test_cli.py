@@ -476,7 +476,7 @@ def test_command_and_python_give_the_same(separator_folder: Path, tmp_path: Path
 def test_a_model_and_an_embedder_need_nothing_of_the_bundle(
     separator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pixit.pipeline.separate.BUNDLED", "nowhere")
+    monkeypatch.setattr("pixit.pipeline.parts.BUNDLED", "nowhere")
     model, embedder = separator_folder / "model", separator_folder / "embedder"
     loaded = Separator.from_pretrained(model, embedder, device="cpu", settings={"step_s": 2.5})
     assert loaded.settings == SeparationSettings(step_s=2.5, clustering={"threshold": 0.6})

@@ -63,7 +63,8 @@ ARGUMENTS = (
     *("embedding_exclude_overlap", "clustering", "plda", "der_variant", "legacy"),
     *("token", "use_auth_token", "cache_dir"),
 )
-"""Arguments of pipelines; how they were tuned (``der_variant``) and what they return (``legacy``) is not followed."""
+"""Arguments of pipelines; how they were tuned (``der_variant``), what they return (``legacy``) and the sizes of
+batches, which are for another machine, are not followed."""
 SHORTEST_SOLO_S = 0.035
 """pyannote.audio leaves overlap out where more is left than the embedder needs at least: some frames."""
 PLDA_FILES = ["xvec_transform.npz", "plda.npz"]

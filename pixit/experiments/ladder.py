@@ -26,7 +26,7 @@ from pixit.formats.names import match_items
 from pixit.pipeline.batch import find_recordings
 from pixit.pipeline.oracle import lay_turns
 from pixit.pipeline.separate import Separator
-from pixit.types import FrameGrid, LocalModel, LocalOutput, Turn
+from pixit.types import FrameGrid, LocalModel, LocalOutput, PixitError, Turn, separates
 
 RUNGS = {
     "as it is": (),
@@ -113,6 +113,8 @@ def climb(
 def _try(separator: Separator, case: Case, given: Sequence[str]) -> Trial:
     audio = open_audio(case.path, separator.model.sample_rate_hz)
     model, settings, call = separator.model, separator.settings, dict[str, Any]()
+    if not separates(model):
+        raise PixitError(f"{type(model).__name__}: diarizes only; the ladder is for models that separate")
     if "activities" in given:
         model = OracleActivities(model, separator, audio, case.turns)
     if "speakers" in given:

@@ -23,7 +23,7 @@ from pixit.evaluation.verification import (
     write_trials,
 )
 from pixit.pipeline.compute import pick_device
-from pixit.pipeline.separate import BUNDLED
+from pixit.pipeline.parts import BUNDLED
 from pixit.simulation.pool import find_speakers
 from pixit.types import Embedder, Hook, PixitError
 

@@ -6,11 +6,9 @@ Read `Separator.__call__`: the four steps are one function each, in the files be
 from __future__ import annotations
 
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +18,7 @@ from pyannote.core import Annotation
 from pydantic import Field
 
 from pixit.audio import Audio, Channel, Track, open_audio
-from pixit.config import Settings, read_yaml, settings_from_mapping
+from pixit.config import Settings, settings_from_mapping
 from pixit.files import temporary_folder
 from pixit.pipeline.channels import (
     ChannelSettings,
@@ -51,14 +49,13 @@ from pixit.pipeline.local import (
 )
 from pixit.pipeline.methods import cluster_by_centroids
 from pixit.pipeline.oracle import Reference, cluster_by_reference, find_turns_of
+from pixit.pipeline.parts import BUNDLED, find_parts
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
 from pixit.pipeline.spool import Geometry, Spool, lay_windows
 from pixit.pipeline.stitch import StitchingSettings, fit_levels, stitch_tracks, write_tracks
 from pixit.results import Diarization, Separation
 from pixit.types import Embedder, Hook, LocalDiarizer, PixitError, Turn, separates
 from pixit.windows import Window
-
-BUNDLED = "bundled"
 
 Bounds = tuple[int, int | None]
 Step = Callable[[str], Progress]
@@ -178,63 +175,10 @@ class Separator:
         UserWarning
             Of the keys of a pipeline that pixit does not know, in one line.
         """
-        from pixit.checkpoints import load_model
-        from pixit.checkpoints.pipelines import find_pipeline
-
-        bundled = Path(str(files("pixit") / BUNDLED))
-        folder = bundled if name is None else Path(name)
-        whole = name is None or (folder / "separator.yaml").exists()
-        if name is not None and not whole and find_pipeline(name, **hub) is not None:
-            return cls._of_pipeline(name, embedder or None, device, settings or {}, hub)
-        base = folder if whole else bundled
-        model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
-        hub.pop("revision", None)
-        voice: Any = load_model(str(embedder), **hub) if embedder else load_model(base / "embedder")
-        _check_roles(model, name or bundled, voice, embedder or base)
-        chosen = read_yaml(base / "separator.yaml") if whole or not embedder else {}
-        if embedder and isinstance(chosen.get("clustering"), dict):
-            chosen["clustering"].pop("threshold", None)  # that was for the embedder that is not used
-        merged = _merge(chosen, settings or {})
-        found = settings_from_mapping(SeparationSettings, merged, "separation settings")
-        return cls(model, voice, found, device, name="bundled" if name is None else str(name))
-
-    @classmethod
-    def _of_pipeline(
-        cls,
-        name: str | Path,
-        embedder: str | Path | None,
-        device: str,
-        settings: Mapping[str, Any],
-        hub: Mapping[str, Any],
-    ) -> Separator:
-        """Load what a ``config.yaml`` of pyannote.audio names, with the settings that it asks for."""
-        from pixit.checkpoints import load_model
-        from pixit.checkpoints.pipelines import read_pipeline
-
-        pipeline = read_pipeline(name, **hub)
-        if pipeline.warning is not None:
-            warnings.warn(pipeline.warning, stacklevel=3)
-        model: Any = pipeline.model.load()
-        access = {key: value for key, value in hub.items() if key != "revision"}
-        voice: Any
-        if embedder is not None:
-            voice = load_model(str(embedder), **access)
-        elif pipeline.embedder is not None:
-            voice = pipeline.embedder.load()
-        else:  # the oracle asks for nobody's voice
-            voice = load_model(Path(str(files("pixit") / BUNDLED)) / "embedder")
-        _check_roles(model, pipeline.model, voice, embedder or pipeline.embedder or BUNDLED)
-        chosen = _merge(pipeline.settings_for(model.window_samples / model.sample_rate_hz), settings)
-        is_open = "threshold" not in settings.get("clustering", {})
-        if embedder is not None and is_open and "threshold" in chosen["clustering"]:
-            raise PixitError(
-                f"{embedder}: takes the place of {pipeline.path}'s embedder, whose clustering threshold does not fit "
-                "it; give clustering.threshold too"
-            )
-        if device == "auto" and pipeline.device is not None and torch.cuda.is_available():
-            device = pipeline.device
-        found = settings_from_mapping(SeparationSettings, chosen, str(pipeline.path))
-        return cls(model, voice, found, device, name=str(name))
+        parts = find_parts(name, embedder, device, settings or {}, hub)
+        found = settings_from_mapping(SeparationSettings, parts.settings, parts.place)
+        named = BUNDLED if name is None else str(name)
+        return cls(parts.model, parts.embedder, found, parts.device, name=named)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -365,7 +309,8 @@ class Separator:
         fingerprint = self.fingerprint if is_separation else self.fingerprint_of_diarization
         request = make_request(fingerprint, recording, *asked, channels, turns)
         temporary = temporary_folder(work_folder) if is_separation else None
-        folder, step = temporary and Path(temporary.name), partial(_progress, hook, audio)
+        folder = None if temporary is None else Path(temporary.name)
+        step = partial(_progress, hook, audio)
         try:
             if channels_are_speakers:
                 recording = check_channels(recording, asked)
@@ -489,14 +434,6 @@ class Separator:
         return diarization, write_tracks(stretches, len(channels), folder, geometry), facts
 
 
-def _check_roles(model: Any, model_place: object, voice: Any, voice_place: object) -> None:
-    roles = (model, "model", LocalDiarizer, model_place), (voice, "embedder", Embedder, voice_place)
-    for network, role, contract, place in roles:
-        if not isinstance(network, contract):
-            kind = type(network).__name__
-            raise PixitError(f"{place}: is a {kind}, expected a {role}; is it the other one?")
-
-
 def _progress(hook: Hook | None, file: Any, step: str) -> Progress:
     """Return a function that reports to `hook` how far `step` is."""
 
@@ -505,13 +442,3 @@ def _progress(hook: Hook | None, file: Any, step: str) -> Progress:
             hook(step, None, file=file, total=total, completed=completed)
 
     return report
-
-
-def _merge(tree: Mapping[str, Any], differences: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(tree)
-    for key, value in differences.items():
-        known = merged.get(key)
-        if isinstance(known, dict) and isinstance(value, Mapping):
-            value = _merge(known, value)
-        merged[key] = value
-    return merged

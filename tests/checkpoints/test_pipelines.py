@@ -58,7 +58,7 @@ def test_every_key_of_the_form_of_3_is_followed(tmp_path: Path) -> None:
     assert str(found.embedder) == "pyannote/wespeaker-voxceleb-resnet34-LM@v1"
     settings = found.settings_for(5.0)
     assert settings["step_s"] == pytest.approx(1.0)
-    assert settings["batch_size"] == 3
+    assert "batch_size" not in settings  # it is for another machine, and changes no result
     activity = settings["activity"]
     assert (activity["onset"], activity["offset"], activity["min_duration_off_s"]) == (0.6, 0.6, 0.1)
     assert settings["embedding"]["exclude_overlap"] is True

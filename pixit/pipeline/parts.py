@@ -1,0 +1,119 @@
+"""What a separator is made of, by its name: networks, and the settings that come with them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pixit.config import read_yaml
+from pixit.types import Embedder, LocalDiarizer, PixitError
+
+BUNDLED = "bundled"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Two networks and how they are used.
+
+    Parameters
+    ----------
+    model, embedder
+        The networks.
+    settings, place
+        Differences from `SeparationSettings`, and where they stand, for messages.
+    device
+        Where to run, by name.
+    """
+
+    model: LocalDiarizer
+    embedder: Embedder
+    settings: Mapping[str, Any]
+    place: str
+    device: str
+
+
+def find_parts(
+    name: str | Path | None,
+    embedder: str | Path | None,
+    device: str,
+    settings: Mapping[str, Any],
+    hub: Mapping[str, Any],
+) -> Parts:
+    """Load what `Separator.from_pretrained` describes; parameters and errors are those of it."""
+    from pixit.checkpoints import load_model
+    from pixit.checkpoints.pipelines import find_pipeline
+
+    bundled = Path(str(files("pixit") / BUNDLED))
+    folder = bundled if name is None else Path(name)
+    whole = name is None or (folder / "separator.yaml").exists()
+    if name is not None and not whole and find_pipeline(name, **hub) is not None:
+        return _parts_of_pipeline(name, embedder or None, device, settings, hub)
+    base = folder if whole else bundled
+    model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
+    access = {key: value for key, value in hub.items() if key != "revision"}
+    voice: Any = load_model(str(embedder), **access) if embedder else load_model(base / "embedder")
+    _check_roles(model, name or bundled, voice, embedder or base)
+    chosen = read_yaml(base / "separator.yaml") if whole or not embedder else {}
+    if embedder and isinstance(chosen.get("clustering"), dict):
+        chosen["clustering"].pop("threshold", None)  # that was for the embedder that is not used
+    return Parts(model, voice, _merge(chosen, settings), "separation settings", device)
+
+
+def _parts_of_pipeline(
+    name: str | Path,
+    embedder: str | Path | None,
+    device: str,
+    settings: Mapping[str, Any],
+    hub: Mapping[str, Any],
+) -> Parts:
+    """Load what a ``config.yaml`` of pyannote.audio names, with the settings that it asks for."""
+    from pixit.checkpoints import load_model
+    from pixit.checkpoints.pipelines import read_pipeline
+
+    pipeline = read_pipeline(name, **hub)
+    if pipeline.warning is not None:
+        warnings.warn(pipeline.warning, stacklevel=4)
+    model: Any = pipeline.model.load()
+    access = {key: value for key, value in hub.items() if key != "revision"}
+    voice: Any
+    if embedder is not None:
+        voice = load_model(str(embedder), **access)
+    elif pipeline.embedder is not None:
+        voice = pipeline.embedder.load()
+    else:  # the oracle asks for nobody's voice
+        voice = load_model(Path(str(files("pixit") / BUNDLED)) / "embedder")
+    _check_roles(model, pipeline.model, voice, embedder or pipeline.embedder or BUNDLED)
+    chosen = _merge(pipeline.settings_for(model.window_samples / model.sample_rate_hz), settings)
+    is_open = "threshold" not in settings.get("clustering", {})
+    if embedder is not None and is_open and "threshold" in chosen["clustering"]:
+        raise PixitError(
+            f"{embedder}: takes the place of {pipeline.path}'s embedder, whose clustering threshold does not fit "
+            "it; give clustering.threshold too"
+        )
+    if device == "auto" and pipeline.device is not None and torch.cuda.is_available():
+        device = pipeline.device
+    return Parts(model, voice, chosen, str(pipeline.path), device)
+
+
+def _check_roles(model: Any, model_place: object, voice: Any, voice_place: object) -> None:
+    roles = (model, "model", LocalDiarizer, model_place), (voice, "embedder", Embedder, voice_place)
+    for network, role, contract, place in roles:
+        if not isinstance(network, contract):
+            kind = type(network).__name__
+            raise PixitError(f"{place}: is a {kind}, expected a {role}; is it the other one?")
+
+
+def _merge(tree: Mapping[str, Any], differences: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(tree)
+    for key, value in differences.items():
+        known = merged.get(key)
+        if isinstance(known, dict) and isinstance(value, Mapping):
+            value = _merge(known, value)
+        merged[key] = value
+    return merged
