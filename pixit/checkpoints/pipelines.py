@@ -67,6 +67,8 @@ ARGUMENTS = (
 batches, which are for another machine, are not followed."""
 SHORTEST_SOLO_S = 0.035
 """pyannote.audio leaves overlap out where more is left than the embedder needs at least: some frames."""
+MOST_VECTORS = 10_000
+"""Embeddings of an hour or so; pyannote.audio clusters all, in as much memory as their square takes."""
 PLDA_FILES = ["xvec_transform.npz", "plda.npz"]
 
 
@@ -300,6 +302,8 @@ def _map_clustering(kind: Any, keys: _Keys) -> dict[str, Any]:
             f"{keys.path}: asks for clustering {one_line(kind)}; expected one of {', '.join(METHODS)}"
         )
     found: dict[str, Any] = {"method": METHODS[kind]}
+    if found["method"] != "oracle":
+        found["max_vectors"] = MOST_VECTORS
     if found["method"] == "agglomerative":
         found["linkage"] = keys.take("clustering.method")
         found["threshold"] = keys.take("clustering.threshold")

@@ -6,10 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
+import soundfile
 import yaml
+from click.testing import CliRunner
 
+from pixit.checkpoints import save_model
 from pixit.checkpoints.pipelines import Pipeline, find_pipeline, read_pipeline
+from pixit.cli import cli
+from pixit.models.embedders import WeSpeakerResNet34
+from pixit.models.totatonet import ToTaToNet
+from pixit.pipeline.separate import Separator
 from pixit.types import PixitError
 
 
@@ -63,7 +71,8 @@ def test_every_key_of_the_form_of_3_is_followed(tmp_path: Path) -> None:
     assert (activity["onset"], activity["offset"], activity["min_duration_off_s"]) == (0.6, 0.6, 0.1)
     assert settings["embedding"]["exclude_overlap"] is True
     assert settings["clustering"] == {
-        **{"method": "agglomerative", "linkage": "centroid", "threshold": 0.68, "min_cluster_size": 15}
+        **{"method": "agglomerative", "linkage": "centroid", "threshold": 0.68, "min_cluster_size": 15},
+        "max_vectors": 10_000,
     }
     assert (settings["stitching"]["leakage_removal_db"], settings["stitching"]["collar_s"]) == (200, 0.32)
 
@@ -121,12 +130,12 @@ def test_what_is_frozen_goes_before_what_is_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "given", "expected"),
     [
-        ("KMeansClustering", {}, {"method": "kmeans"}),
+        ("KMeansClustering", {}, {"method": "kmeans", "max_vectors": 10_000}),
         ("OracleClustering", {}, {"method": "oracle"}),
         (
             "VBxClustering",
             {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8},
-            {"method": "vbx", "threshold": 0.6, "fa": 0.07, "fb": 0.8},
+            {"method": "vbx", "threshold": 0.6, "fa": 0.07, "fb": 0.8, "max_vectors": 10_000},
         ),
     ],
 )
@@ -236,3 +245,90 @@ def test_a_pipeline_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         found.model.load()  # the folder holds nothing
     assert asked[1][:3] == ("org/pipeline", "v2", "secret")
     assert "one/model.safetensors" in asked[1][3]
+
+
+# --- a separator of a pipeline --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with config.yaml and two tiny networks."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    masker = {"name": "dprnn", "n_repeats": 1, "bn_chan": 6, "hid_size": 4, "chunk_size": 10}
+    model = ToTaToNet(n_sources=2, encoder_decoder={"n_filters": 8}, masker=masker, window_s=1.0)
+    save_model(model, folder / "segmentation", {})
+    save_model(WeSpeakerResNet34(num_mels=8, base_channels=2, embedding_size=4), folder / "embedding", {})
+    tree = with_params(segmentation="$model/segmentation", embedding="embedding", segmentation_step=0.5)
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "config.yaml"])
+def test_a_separator_follows_a_pipeline(whole: Path, name: str) -> None:
+    separator = Separator.from_pretrained(whole / name, device="cpu", settings={"activity": {"onset": 0.7}})
+    settings = separator.settings
+    assert (settings.step_s, settings.windows, settings.batch_size) == (0.5, "regular", 3)
+    assert (settings.activity.onset, settings.activity.offset) == (0.7, 0.6)
+    assert (settings.clustering.threshold, settings.clustering.linkage) == (0.68, "centroid")
+    assert settings.stitching.keep_room is False
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 40_000)).astype(np.float32)
+    result = separator({"waveform": noise, "sample_rate": 16_000, "uri": "x"})
+    assert {track.num_samples for track in result.tracks.values()} <= {40_000}
+
+
+def test_another_embedder_needs_its_own_threshold(whole: Path) -> None:
+    with pytest.raises(PixitError, match=r"give clustering\.threshold"):
+        Separator.from_pretrained(whole, whole / "embedding", device="cpu")
+    given = {"clustering": {"threshold": 0.4}}
+    found = Separator.from_pretrained(whole, whole / "embedding", device="cpu", settings=given)
+    assert found.settings.clustering.threshold == 0.4
+
+
+def test_unknown_keys_are_one_warning_in_python_and_one_line_on_the_command_line(
+    whole: Path, tmp_path: Path
+) -> None:
+    tree = yaml.safe_load((whole / "config.yaml").read_text())
+    for name in ("segmentation", "embedding"):
+        tree["pipeline"]["params"][name] = str(whole / name)
+    tree["params"]["separation"]["wiener"] = True
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.warns(UserWarning, match=r"params\.separation\.wiener") as caught:
+        Separator.from_pretrained(tmp_path, device="cpu")
+    assert len(caught) == 1
+    soundfile.write(tmp_path / "talk.wav", np.zeros(20_000), 16_000)
+    command = ["separate", str(tmp_path / "talk.wav"), "--model", str(tmp_path), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.output.splitlines() if "wiener" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("pixit: warning: ")
+
+
+def test_networks_in_the_wrong_place_and_values_out_of_range_are_named(whole: Path, tmp_path: Path) -> None:
+    tree = yaml.safe_load((whole / "config.yaml").read_text())
+    names = {"segmentation": str(whole / "embedding"), "embedding": str(whole / "segmentation")}
+    for changes in (names, {key: str(whole / key) for key in names}):
+        tree["pipeline"]["params"] |= changes
+        tree["params"]["segmentation"]["threshold"] = 1.5
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+        expected = "is it the other one" if changes is names else r"config\.yaml: activity\.onset"
+        with pytest.raises(PixitError, match=expected):
+            Separator.from_pretrained(tmp_path, device="cpu")
+
+
+def test_a_pipeline_without_tracks_is_no_separator(whole: Path, tmp_path: Path) -> None:
+    tree = config()
+    tree["pipeline"]["name"] = "pyannote.audio.pipelines.SpeakerDiarization"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(PixitError, match="has no tracks"):
+        Separator.from_pretrained(tmp_path, device="cpu")
+
+
+def test_vbx_takes_its_plda_from_the_pipeline(whole: Path, tmp_path: Path) -> None:
+    networks = {name: str(whole / name) for name in ("segmentation", "embedding")}
+    tree = with_params(clustering="VBxClustering", plda="$model/plda", **networks)
+    tree["params"]["clustering"] = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}
+    (tmp_path / "plda").mkdir()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    settings = Separator.from_pretrained(tmp_path, device="cpu").settings.clustering
+    assert (settings.method, settings.plda) == ("vbx", str(tmp_path / "plda"))
