@@ -36,7 +36,7 @@ from pixit.pipeline.stitch import StitchingSettings, stitch_tracks, write_tracks
 from pixit.results import Separation
 from pixit.types import Embedder, Hook, LocalModel, PixitError, one_line
 
-BUNDLED = "bundled"
+BUNDLED, SEPARATOR = "bundled", "separator.yaml"
 
 Bounds = tuple[int, int | None]
 Step = Callable[[str], Progress]
@@ -118,11 +118,11 @@ class Separator:
         ----------
         name
             None for the bundled one; a folder with ``separator.yaml``, ``model`` and ``embedder``; or a single
-            model (as `pixit train` exports it, a pyannote checkpoint, a Hugging Face hub name), which takes
-            the bundled embedder and the settings chosen for it.
+            model (as `pixit train` exports it, or a pyannote checkpoint), which takes the bundled embedder and the
+            settings chosen for it. Any of them may lie on the Hugging Face hub: ``"organisation/name@revision"``.
         embedder
-            Another embedder, which brings its own clustering threshold. With a single model nothing bundled is
-            left: the settings are the defaults then.
+            Another embedder (as `load_model` takes it), which brings its own clustering threshold. With a single
+            model nothing bundled is left: the settings are the defaults then.
         device, settings
             As for `Separator`; and differences from the settings that come with it.
         **hub
@@ -133,13 +133,13 @@ class Separator:
         PixitError
             If a checkpoint is missing, damaged or of another kind.
         """
-        from pixit.checkpoints import load_model
+        from pixit.checkpoints import find_model, load_model
 
         bundled = Path(str(files("pixit") / BUNDLED))
-        folder = bundled if name is None else Path(name)
-        whole = name is None or (folder / "separator.yaml").exists()
+        folder = bundled if name is None else find_model(str(name), **hub)
+        whole = (folder / SEPARATOR).exists()
         base = folder if whole else bundled
-        model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
+        model: Any = load_model(folder / "model" if whole else folder)
         hub.pop("revision", None)
         voice: Any = load_model(str(embedder), **hub) if embedder else load_model(base / "embedder")
         roles = (model, "model", LocalModel, name or bundled), (voice, "embedder", Embedder, embedder or base)
@@ -147,12 +147,51 @@ class Separator:
             if not isinstance(network, contract):
                 kind = type(network).__name__
                 raise PixitError(f"{place}: is a {kind}, expected a {role}; is it the other one?")
-        chosen = read_yaml(base / "separator.yaml") if whole or not embedder else {}
+        chosen = read_yaml(base / SEPARATOR) if whole or not embedder else {}
         if embedder and isinstance(chosen.get("clustering"), dict):
             chosen["clustering"].pop("threshold", None)  # that was for the embedder that is not used
         merged = _merge(chosen, settings or {})
         found = settings_from_mapping(SeparationSettings, merged, "separation settings")
         return cls(model, voice, found, device, name="bundled" if name is None else str(name))
+
+    def save_pretrained(
+        self, folder: str | Path, licence: str | None = None, repo_id: str | None = None
+    ) -> Path:
+        """Write model, embedder, settings and a model card, from which `from_pretrained` makes this separator again.
+
+        Parameters
+        ----------
+        folder
+            Appears whole or not at all; an older separator there is replaced.
+        licence, repo_id
+            For the model card: of the weights, as ``"cc-by-4.0"``; and where on the hub it will be.
+
+        Raises
+        ------
+        PixitError
+            If it cannot be written, or one of the networks is none of pixit's.
+        """
+        from pixit.checkpoints.share import save_separator
+
+        chosen = self.settings.model_dump(mode="json", exclude_defaults=True, exclude={"batch_size"})
+        if self.settings.clustering.threshold == self.embedder.clustering_threshold:
+            chosen["clustering"].pop("threshold")  # the embedder brings it
+        networks = {"model": self.model, "embedder": self.embedder}
+        return save_separator(
+            networks, {k: v for k, v in chosen.items() if v != {}}, folder, repo_id, licence
+        )
+
+    def push_to_hub(self, repo_id: str, licence: str | None = None, **options: Any) -> str:
+        """Put this separator on the Hugging Face hub as ``organisation/name``, with a model card; return its address.
+
+        `options` are ``private``, ``revision``, ``message`` and ``token``, as for
+        `pixit.checkpoints.share.push_folder`, which says what is raised.
+        """
+        from pixit.checkpoints.share import push_folder
+
+        with temporary_folder() as work:
+            folder = self.save_pretrained(Path(work) / "separator", licence, repo_id)
+            return push_folder(folder, repo_id, **options)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
