@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-
-from pixit.checkpoints.hub import CONFIG, SEPARATOR, WEIGHTS
-from pixit.files import read_json, read_text
-from pixit.types import PixitError, one_line
+from pixit.checkpoints.hub import CONFIG, SEPARATOR
+from pixit.checkpoints.native import build_empty, read_description
+from pixit.files import read_text
+from pixit.types import one_line
 
 ROLES = {
     "ToTaToNet": "separates and diarizes windows of a recording",
@@ -85,28 +84,15 @@ def model_card(folder: Path, repo_id: str | None = None, licence: str | None = N
 
 def _describe(folder: Path) -> dict[str, Any]:
     """Return the ``config.json`` of a model, its number of parameters with it."""
-    description = read_json(folder / CONFIG, f"the {CONFIG} of a model's folder")
-    if not (isinstance(description, dict) and isinstance(description.get("config"), dict)):
-        raise PixitError(f"{folder / CONFIG}: lacks 'config'; expected the {CONFIG} of a pixit model")
-    try:
-        with safetensors.safe_open(folder / WEIGHTS, "pt") as file:
-            sizes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  # it is no mapping
-    except (OSError, safetensors.SafetensorError) as error:
-        raise PixitError(f"{folder / WEIGHTS}: cannot be read ({one_line(error)}); fetch it again") from None
+    description = read_description(folder)
+    network = build_empty(description["architecture"], description["config"], folder / CONFIG)
     provenance = description.get("provenance")
     return {
-        "architecture": str(description.get("architecture")),
+        "architecture": description["architecture"],
         "config": description["config"],
         "provenance": provenance if isinstance(provenance, dict) else {},
-        "parameters": sum(_product(size) for size in sizes),
+        "parameters": sum(each.numel() for each in network.parameters()),
     }
-
-
-def _product(sizes: list[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
 
 
 def _first(described: Mapping[str, Any], key: str) -> str | None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from pixit.checkpoints.card import SEPARATOR_ROLES, model_card
 from pixit.checkpoints.hub import CONFIG, SEPARATOR, WEIGHTS, hub_errors
-from pixit.checkpoints.native import CARD, check_target, provenance_of, write_model
+from pixit.checkpoints.native import CARD, check_target, provenance_of, read_description, write_model
 from pixit.files import check_file, temporary_folder, whole_folder
 from pixit.types import PixitError, one_line
 
@@ -117,9 +117,11 @@ def push_folder(
         check_file(path, "a file of a model")
         if not path.is_file():
             raise PixitError(f"{path}: no such file; expected the folder of a model or of a separator")
+    for part in parts:
+        read_description(part)  # nothing damaged is sent
     content: dict[str, Path | bytes] = {path.relative_to(folder).as_posix(): path for path in files}
-    card = model_card(folder, repo_id, licence)  # it is read too, so that nothing damaged is sent
-    content.setdefault(CARD, card.encode())
+    if CARD not in content:
+        content[CARD] = model_card(folder, repo_id, licence).encode()
     return _commit(content, repo_id, private, revision, message, token)
 
 

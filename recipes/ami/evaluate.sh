@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The paper's table: evaluate.sh PREPARED MODEL OUT (see README.md). Repeat it after an interruption.
 # PROTOCOL, SUBSET and RECOGNIZER may name others than the test set of AMI-SDM and Whisper small.en; EMBEDDER another
-# one than pyannote's, which the paper has: EMBEDDER= is that of MODEL, or the bundled one.
+# one than that of pyannote's pipelines: EMBEDDER= is that of MODEL, or the bundled one.
 set -euo pipefail
 prepared=$1 model=$2 out=$3
 protocol=${PROTOCOL:-AMI-SDM.SpeakerDiarization.only_words} subset=${SUBSET:-test}

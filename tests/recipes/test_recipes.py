@@ -482,7 +482,7 @@ def test_shell_scripts_parse(script: Path) -> None:
         ({"EMBEDDER": ""}, ""),
     ],
 )
-def test_the_papers_table_has_the_embedder_of_the_paper(
+def test_the_papers_table_has_the_embedder_of_pyannotes_pipelines(
     given: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
     (tmp_path / "pixit").write_text(
