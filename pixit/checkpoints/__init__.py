@@ -1,5 +1,7 @@
-"""A model on disk: pixit's own folders, pyannote.audio's files, and either of them on the Hugging Face hub."""
+"""A model on disk: pixit's own folders, pyannote.audio's and SpeechBrain's files, and all of them on the hub."""
 
+from pixit.checkpoints.hub import find_model
 from pixit.checkpoints.native import load_model, save_model
+from pixit.checkpoints.share import push_to_hub, save_pretrained
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["find_model", "load_model", "push_to_hub", "save_model", "save_pretrained"]

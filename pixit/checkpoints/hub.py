@@ -7,7 +7,7 @@ Only a name such as ``organisation/name`` or ``organisation/name@revision``, if 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,23 +105,24 @@ def hub_origin(path: Path) -> dict[str, str]:
     return {"repository": f"{place[1]}/{place[2]}", "revision": place[3]} if place else {}
 
 
-def download(
-    name: str,
+def download_all(
+    names: Iterable[str],
     revision: str | None = None,
     token: str | None = None,
     cache_dir: Path | str | None = None,
 ) -> Iterator[tuple[str, Path]]:
-    """Fetch a model, a separator, or a pipeline with the models that it names; yield each name and where it lies.
+    """Fetch models, separators, and pipelines with the models that they name; yield each name and where it lies.
 
     Parameters and errors are those of `find_model`.
     """
-    path = find_model(name, revision, token, cache_dir)
-    yield name, path
-    pipeline = path / PIPELINE if path.is_dir() else path
-    is_model = any((path / file).exists() for needed, _ in LAYOUTS[:-1] for file in needed)
-    if pipeline.name == PIPELINE and pipeline.exists() and not is_model:
-        for part, part_revision in named_models(pipeline):
-            yield part, find_model(part, part_revision, token, cache_dir)
+    for name in names:
+        path = find_model(name, revision, token, cache_dir)
+        yield name, path
+        pipeline = path / PIPELINE if path.is_dir() else path
+        is_model = any((path / file).exists() for needed, _ in LAYOUTS[:-1] for file in needed)
+        if pipeline.name == PIPELINE and pipeline.exists() and not is_model:
+            for part, part_revision in named_models(pipeline):
+                yield part, find_model(part, part_revision, token, cache_dir)
 
 
 def named_models(pipeline: Path) -> list[tuple[str, str | None]]:

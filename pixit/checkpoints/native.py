@@ -220,7 +220,8 @@ def _fill_foreign(found: Foreign, path: Path) -> nn.Module:
     return model
 
 
-def _load_folder(folder: Path) -> nn.Module:
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return what the ``config.json`` of a model's folder says; a PixitError if it is not that of its weights."""
     weights, path = folder / WEIGHTS, folder / CONFIG
     if not path.exists():
         raise PixitError(f"{path}: cannot be read (No such file); expected a model's folder")
@@ -234,10 +235,21 @@ def _load_folder(folder: Path) -> nn.Module:
             f"{path}: format {description['format']}, this pixit reads format {FORMAT}; update pixit-audio"
         )
     try:
-        if file_hash(weights) != description["sha256"]:
-            raise PixitError(
-                f"{weights}: damaged (not the file that {CONFIG} describes by sha256); fetch it again"
-            )
+        digest = file_hash(weights)
+    except OSError as error:
+        raise PixitError(
+            f"{weights}: cannot be read ({error.strerror}); expected the model's weights"
+        ) from None
+    if digest != description["sha256"]:
+        raise PixitError(
+            f"{weights}: damaged (not the file that {CONFIG} describes by sha256); fetch it again"
+        )
+    return description
+
+
+def _load_folder(folder: Path) -> nn.Module:
+    weights, description = folder / WEIGHTS, read_description(folder)
+    try:
         state = safetensors.torch.load_file(weights)
     except OSError as error:
         raise PixitError(
@@ -247,7 +259,8 @@ def _load_folder(folder: Path) -> nn.Module:
         raise PixitError(
             f"{weights}: is not a safetensors file ({one_line(error)}); fetch it again"
         ) from None
-    model = _build_filled(description["architecture"], description["config"], path, state, weights)
+    architecture, config = description["architecture"], description["config"]
+    model = _build_filled(architecture, config, folder / CONFIG, state, weights)
     vars(model)["provenance"] = description.get("provenance")
     return model
 
@@ -270,12 +283,17 @@ def _build_filled(
             raise PixitError(
                 f"{source}: found {key}={number:.12g}, expected at most {most} with these weights"
             )
-    with torch.device("meta"):
-        expected = _build(architecture, config, source).state_dict()
+    expected = build_empty(architecture, config, source).state_dict()
     _check_shapes(expected, rename(state, expected), weights)
     model = _build(architecture, config, source)
     model.load_state_dict(rename(state, model.state_dict()))
     return model
+
+
+def build_empty(architecture: str, config: dict[str, Any], source: Path) -> nn.Module:
+    """Construct a model that takes no memory; `source` is the file to name in errors."""
+    with torch.device("meta"):
+        return _build(architecture, config, source)
 
 
 def _numbers(tree: Any) -> Iterator[tuple[str, int]]:

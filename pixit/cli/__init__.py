@@ -33,6 +33,9 @@ COMMANDS = {
     "report": "results",
     "rename": "results",
     "correct": "results",
+    "download": "models",
+    "convert": "models",
+    "push": "models",
 }
 """Command -> the module of `pixit.cli` that holds it."""
 

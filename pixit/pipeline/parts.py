@@ -14,7 +14,7 @@ import torch
 from pixit.config import read_yaml
 from pixit.types import Embedder, LocalDiarizer, PixitError
 
-BUNDLED = "bundled"
+BUNDLED, SEPARATOR = "bundled", "separator.yaml"
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,20 @@ def find_parts(
     hub: Mapping[str, Any],
 ) -> Parts:
     """Load what `Separator.from_pretrained` describes; parameters and errors are those of it."""
-    from pixit.checkpoints import load_model
+    from pixit.checkpoints import find_model, load_model
     from pixit.checkpoints.pipelines import find_pipeline
 
     bundled = Path(str(files("pixit") / BUNDLED))
-    folder = bundled if name is None else Path(name)
-    whole = name is None or (folder / "separator.yaml").exists()
-    if name is not None and not whole and find_pipeline(name, **hub) is not None:
+    folder = bundled if name is None else find_model(str(name), **hub)
+    whole = (folder / SEPARATOR).exists()
+    if name is not None and not whole and find_pipeline(folder) is not None:
         return _parts_of_pipeline(name, embedder or None, device, settings, hub)
     base = folder if whole else bundled
-    model: Any = load_model(folder / "model") if whole else load_model(str(name), **hub)
+    model: Any = load_model(folder / "model" if whole else folder)
     access = {key: value for key, value in hub.items() if key != "revision"}
     voice: Any = load_model(str(embedder), **access) if embedder else load_model(base / "embedder")
     _check_roles(model, name or bundled, voice, embedder or base)
-    chosen = read_yaml(base / "separator.yaml") if whole or not embedder else {}
+    chosen = read_yaml(base / SEPARATOR) if whole or not embedder else {}
     if embedder and isinstance(chosen.get("clustering"), dict):
         chosen["clustering"].pop("threshold", None)  # that was for the embedder that is not used
     return Parts(model, voice, _merge(chosen, settings), "separation settings", device)

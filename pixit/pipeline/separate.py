@@ -154,12 +154,13 @@ class Separator:
         ----------
         name
             None for the bundled one; a folder with ``separator.yaml``, ``model`` and ``embedder``; a pipeline
-            of pyannote.audio (a ``config.yaml``, its folder, or its name on the Hugging Face hub), whose networks
-            and settings are taken; or a single model (as `pixit train` exports it, a pyannote checkpoint, a hub
-            name), which takes the bundled embedder and the settings chosen for it.
+            of pyannote.audio (a ``config.yaml`` or its folder), whose networks and settings are taken; or a single
+            model (as `pixit train` exports it, or a pyannote checkpoint), which takes the bundled embedder and the
+            settings chosen for it. Any of them may lie on the Hugging Face hub: ``"organisation/name@revision"``.
         embedder
-            Another embedder, which brings its own clustering threshold. With a single model nothing bundled is
-            left: the settings are the defaults then. With a pipeline, give ``clustering.threshold`` too.
+            Another embedder (as `load_model` takes it), which brings its own clustering threshold. With a single
+            model nothing bundled is left: the settings are the defaults then. With a pipeline, give
+            ``clustering.threshold`` too.
         device, settings
             As for `Separator`; and differences from the settings that come with it.
         **hub
@@ -179,6 +180,45 @@ class Separator:
         found = settings_from_mapping(SeparationSettings, parts.settings, parts.place)
         named = BUNDLED if name is None else str(name)
         return cls(parts.model, parts.embedder, found, parts.device, name=named)
+
+    def save_pretrained(
+        self, folder: str | Path, licence: str | None = None, repo_id: str | None = None
+    ) -> Path:
+        """Write model, embedder, settings and a model card, from which `from_pretrained` makes this separator again.
+
+        Parameters
+        ----------
+        folder
+            Appears whole or not at all; an older separator there is replaced.
+        licence, repo_id
+            For the model card: of the weights, as ``"cc-by-4.0"``; and where on the hub it will be.
+
+        Raises
+        ------
+        PixitError
+            If it cannot be written, or one of the networks is none of pixit's.
+        """
+        from pixit.checkpoints.share import save_separator
+
+        chosen = self.settings.model_dump(mode="json", exclude_defaults=True, exclude={"batch_size"})
+        if self.settings.clustering.threshold == self.embedder.clustering_threshold:
+            chosen["clustering"].pop("threshold")  # the embedder brings it
+        networks = {"model": self.model, "embedder": self.embedder}
+        return save_separator(
+            networks, {k: v for k, v in chosen.items() if v != {}}, folder, repo_id, licence
+        )
+
+    def push_to_hub(self, repo_id: str, licence: str | None = None, **options: Any) -> str:
+        """Put this separator on the Hugging Face hub as ``organisation/name``, with a model card; return its address.
+
+        `options` are ``private``, ``revision``, ``message`` and ``token``, as for
+        `pixit.checkpoints.share.push_folder`, which says what is raised.
+        """
+        from pixit.checkpoints.share import push_folder
+
+        with temporary_folder() as work:
+            folder = self.save_pretrained(Path(work) / "separator", licence, repo_id)
+            return push_folder(folder, repo_id, **options)
 
     @property
     def fingerprint(self) -> dict[str, Any]:

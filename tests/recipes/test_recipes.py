@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import importlib.util
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -471,3 +472,28 @@ def test_dihard_that_is_not_whole(dihard: Path) -> None:
 def test_shell_scripts_parse(script: Path) -> None:
     subprocess.run(["bash", "-n", str(script)], check=True, timeout=20)
     assert script.stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "--embedder pyannote/wespeaker-voxceleb-resnet34-LM"),
+        ({"EMBEDDER": "my voices"}, "--embedder my voices"),
+        ({"EMBEDDER": ""}, ""),
+    ],
+)
+def test_the_papers_table_has_the_embedder_of_pyannotes_pipelines(
+    given: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pixit").write_text(
+        '#!/bin/sh\nprintf "%s\\n" "$*" >> "$0.log"\nprintf "%s\\n" "$#" >> "$0.num"\n'
+    )
+    (tmp_path / "pixit").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", **given}
+    command = ["bash", str(RECIPES / "ami" / "evaluate.sh"), "prepared", "model", "out"]
+    subprocess.run(command, check=True, env=environment, timeout=20)
+    separate, diarization, cpwer = (tmp_path / "pixit.log").read_text().splitlines()
+    assert separate.split(" --model model ")[1] == f"{expected} -o out/separated".lstrip()
+    assert "--embedder" not in diarization
+    assert f"--model model {expected} --recognizer".replace("  ", " ") in cpwer
+    assert (tmp_path / "pixit.num").read_text().splitlines()[0] == ("8" if expected else "6")

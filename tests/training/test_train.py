@@ -24,7 +24,7 @@ from pixit.checkpoints import load_model, save_model
 from pixit.models.totatonet import ToTaToNet
 from pixit.training.module import PixITModule
 from pixit.training.run import Run
-from pixit.training.train import TrainSettings, provenance_of, train
+from pixit.training.train import TrainSettings, build_model, provenance_of, train
 from pixit.types import PixitError
 
 Settings = Callable[..., TrainSettings]
@@ -438,6 +438,33 @@ def test_unfit_settings(
 def test_an_unwritable_folder(settings: Settings, database: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot be written" in message_of(settings(), tmp_path / "file" / "run", database)
+
+
+@pytest.mark.parametrize("place", ["folder", "pyannote", "hub", "snapshot"])
+def test_all_that_a_training_may_begin_with(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    from pixit.checkpoints.convert import convert
+
+    masker = {"name": "dprnn", "n_repeats": 1, "bn_chan": 6, "hid_size": 4}
+    model = ToTaToNet(2, masker=masker)
+    folder = save_model(model, tmp_path / "given", {})
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "cache" / "models--me--meetings"
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "v1").write_text(commit)
+    written, _ = convert(folder, snapshot / "pytorch_model.bin")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    names = {"folder": folder, "pyannote": written, "snapshot": snapshot, "hub": "me/meetings@v1"}
+    begun = build_model(TrainSettings(), str(names[place]))
+    assert begun.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(begun.state_dict()[name], tensor)
 
 
 def test_a_model_of_another_kind_is_no_beginning(settings: Settings, database: Path, tmp_path: Path) -> None:
