@@ -410,6 +410,24 @@ def test_nothing_is_left_of_nothing(fake: FakeSeparator, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["fake"]
 
 
+def test_one_recording_needs_no_other_processes(fake: FakeSeparator, tmp_path: Path) -> None:
+    assert run("separate", write(tmp_path / "a.wav"), "--jobs", 4).exit_code == 0
+    assert len(fake.calls) == 1
+    result = run("separate", write(tmp_path / "a.wav"), "--jobs", 0)
+    assert result.exit_code == 2
+    assert "0 is not in the range x>=1" in result.stderr
+
+
+def test_a_cluster_needs_ray(fake: FakeSeparator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = run("separate", write(tmp_path / "a.wav"), "--cluster", "auto")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "pixit: error: ray is not installed; run pip install 'pixit-audio[ray]'\n",
+    )
+    assert not (tmp_path / "separated").exists()
+
+
 def test_an_unwritable_output_is_told_before_any_work(fake: FakeSeparator, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = run("separate", write(tmp_path / "a.wav"), "-o", tmp_path / "file" / "x")

@@ -56,6 +56,7 @@ EXTRAS = {
     "pympi": "export",
     "transformers": "wavlm",
     "peft": "wavlm",
+    "ray": "ray",
 }
 """Optional package -> extra of pixit-audio that brings it."""
 

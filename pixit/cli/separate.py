@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from pixit.cli.console import (
 
 if TYPE_CHECKING:
     from pixit.audio import Channel
-    from pixit.pipeline.batch import Outcome
+    from pixit.pipeline.batch import Job, Outcome
     from pixit.results import Diarization
 
 
@@ -44,6 +46,7 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
     epilog=examples(
         "pixit separate meeting.wav -n 4",
         "pixit separate recordings/ --recursive -o separated --format flac",
+        "pixit separate recordings/ --jobs 4",
         "pixit separate meeting.wav --model experiments/mine/model --set clustering.threshold=0.5",
     ),
 )
@@ -83,6 +86,18 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
 )
 @click.option("--format", default="wav", type=click.Choice(["wav", "flac"]), show_default=True)
 @set_option
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="recordings at a time, each in a process of its own that takes its share of the cores  [default: 1, "
+    "with --cluster as many as it has GPUs or cores]",
+)
+@click.option(
+    "--cluster",
+    metavar="auto|ADDRESS",
+    help="separate on the machines of a Ray cluster, which share the folders of recordings and results",
+)
 @click.option("-r", "--recursive", is_flag=True, help="take the recordings in folders of a folder, too")
 @click.option("--overwrite", is_flag=True, help="redo what is done")
 @quiet_option
@@ -102,6 +117,8 @@ def separate(
     keep_room: bool | None,
     format: str | None,
     overrides: tuple[str, ...],
+    jobs: int | None,
+    cluster: str | None,
     recursive: bool,
     overwrite: bool,
     quiet: bool,
@@ -114,29 +131,18 @@ def separate(
     """
     from pixit.config import load_settings
     from pixit.files import writable
-    from pixit.pipeline.batch import find_recordings, separate_all
-    from pixit.pipeline.separate import SeparationSettings, Separator
+    from pixit.pipeline.batch import Job, find_recordings
+    from pixit.pipeline.separate import SeparationSettings
 
     # what cannot be done is said before the networks are loaded
     files = list(find_recordings(recordings, recursive).values())
     chosen = collect_overrides(overrides, **options, **{"stitching.keep_room": keep_room})
-    settings = load_settings(SeparationSettings, overrides=chosen)
+    changes = load_settings(SeparationSettings, overrides=chosen).model_dump(exclude_unset=True)
+    bounds = num_speakers, min_speakers, max_speakers
+    job = Job(output, *bounds, channel, format, overwrite, stream, channels_are_speakers, reference)
     with writable(output), progress(None, quiet) as bars:
-        changes = settings.model_dump(exclude_unset=True)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            separator = Separator.from_pretrained(model, embedder, device, settings=changes)
-        warn(str(warning.message) for warning in caught)
-        bounds = num_speakers, min_speakers, max_speakers
-        taken: dict[str, Any] = {
-            "stream": stream,
-            "channels_are_speakers": channels_are_speakers,
-            "reference": reference,
-            "say": bars.say,
-        }
-        ready = files, output, *bounds, channel, format, overwrite, bars
         failed, num_outcomes = [], 0
-        for outcome in separate_all(separator, *ready, **taken):
+        for outcome in begin(files, job, (model, embedder, device, changes), jobs, cluster, bars):
             num_outcomes += 1
             if not show(outcome, bars):
                 failed.append(str(outcome.path))
@@ -144,6 +150,40 @@ def separate(
             bars.say(
                 f"{len(failed)} of {num_outcomes} recordings failed or are not whole: {', '.join(failed)}"
             )
+
+
+def begin(
+    files: Sequence[Path],
+    job: Job,
+    networks: tuple[str | None, str | None, str, dict[str, Any]],
+    jobs: int | None,
+    cluster: str | None,
+    bars: Bars,
+) -> Iterator[Outcome]:
+    """Return the outcomes to come: of this process, of several, or of a cluster."""
+    from pixit.pipeline.batch import separate_each
+    from pixit.pipeline.dispatch import Workers, share_out
+    from pixit.pipeline.separate import Separator
+
+    model, embedder, device, settings = networks
+    workers: Workers
+    if cluster is not None:
+        from pixit.pipeline.ray_cluster import RayWorkers
+
+        load = partial(Separator.from_pretrained, model, embedder, settings=settings)
+        workers = RayWorkers(load, device, cluster, len(files), jobs)
+    elif (count := min(jobs or 1, len(files))) > 1:
+        from pixit.pipeline.processes import Processes
+
+        load = partial(Separator.from_pretrained, model, embedder, settings=settings)
+        workers = Processes(load, device, count)
+    else:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            separator = Separator.from_pretrained(model, embedder, device, settings=settings)
+        warn(str(warning.message) for warning in caught)
+        return separate_each(separator, files, job, bars, bars.say)
+    return share_out(workers, files, job, bars, bars.say)
 
 
 @click.command(

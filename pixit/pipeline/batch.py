@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,22 @@ class Outcome:
     result: Diarization | None = None
     error: PixitError | None = None
     elapsed_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of recordings, the same of all of them: the parameters of `separate_all`."""
+
+    output: Path
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    channel: Channel | None = None
+    format: str | None = "wav"
+    overwrite: bool = False
+    stream: int | None = None
+    channels_are_speakers: bool = False
+    reference: str | Path | None = None
 
 
 def separate_all(
@@ -105,75 +121,93 @@ def separate_all(
     >>> for done in separate_all(separator, ["monday.wav", "friday.mp3"], "out"):   # doctest: +SKIP
     ...     print(done.uri, done.error or done.result.speakers)
     """
-    named, output = find_recordings(recordings), Path(output)
-    with writable(output):
+    job = Job(
+        *(Path(output), num_speakers, min_speakers, max_speakers, channel, format, overwrite),
+        stream=stream,
+        channels_are_speakers=channels_are_speakers,
+        reference=reference,
+    )
+    return separate_each(separator, recordings, job, hook, say)
+
+
+def separate_each(
+    separator: Separator,
+    recordings: Iterable[str | Path | Recording],
+    job: Job,
+    hook: Hook | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Outcome]:
+    """Do what `separate_all` does; what is asked is a `Job`."""
+    named = find_recordings(recordings)
+    with writable(job.output):
         pass
-    speakers = num_speakers, min_speakers, max_speakers
-    taken = {"channel": channel, "stream": stream}
-    more: dict[str, Any] = {"channels_are_speakers": True} if channels_are_speakers else {}
-    if reference is not None:
-        more["reference"] = reference
-    one = partial(_separate_one, separator, output, speakers, taken, more, format, overwrite, hook)
-    return _run(named, output, one, say)
+    return _run(separator, named, job, hook, say)
 
 
 def _run(
+    separator: Separator,
     named: Mapping[str, Path],
-    output: Path,
-    one: Callable[[str, Path, bool], Outcome],
+    job: Job,
+    hook: Hook | None,
     say: Callable[[str], None],
 ) -> Iterator[Outcome]:
     elsewhere = {}
-    with writable(output):
+    with writable(job.output):
         for uri, path in named.items():
-            with claim(output / file_name(uri)) as is_ours:
-                outcome = one(uri, path, False) if is_ours else None
+            outcome = separate_unclaimed(separator, uri, path, job, hook)
             if outcome is None:
-                say(f"{path}: another process is separating it; left to that one")
+                say(ELSEWHERE.format(path=path))
                 elsewhere[uri] = path
             else:
                 yield outcome
         for uri, path in elsewhere.items():
-            with claim(output / file_name(uri), wait=True):
-                outcome = one(uri, path, True)
-            yield outcome
+            if (outcome := separate_unclaimed(separator, uri, path, job, hook, wait=True)) is not None:
+                yield outcome
+
+
+ELSEWHERE = "{path}: another process is separating it; left to that one"
+
+
+def separate_unclaimed(
+    separator: Separator, uri: str, path: Path, job: Job, hook: Hook | None, wait: bool = False
+) -> Outcome | None:
+    """Separate a recording, save its result and return the outcome; None if another process is at it.
+
+    With `wait` that one is waited for, and what it has made is not made again, though ``job.overwrite`` asks for it.
+    """
+    with claim(job.output / file_name(uri), wait) as is_ours:
+        return _separate_one(separator, uri, path, job, hook, was_elsewhere=wait) if is_ours else None
 
 
 def _separate_one(
-    separator: Separator,
-    output: Path,
-    speakers: tuple[int | None, int | None, int | None],
-    taken: Mapping[str, Any],
-    more: Mapping[str, Any],
-    format: str | None,
-    overwrite: bool,
-    hook: Hook | None,
-    uri: str,
-    path: Path,
-    was_elsewhere: bool,
+    separator: Separator, uri: str, path: Path, job: Job, hook: Hook | None, was_elsewhere: bool
 ) -> Outcome:
-    """Separate a recording and save the result, unless that is done; bad input is an outcome, not raised.
-
-    What another process has just made is not made again, though `overwrite` asks for it.
-    """
-    started_s, folder = time.perf_counter(), output / file_name(uri)
-    channels = separator.settings.channels if "channels_are_speakers" in more else None
+    """Separate a recording and save the result, unless that is done; bad input is an outcome, not raised."""
+    started_s, folder = time.perf_counter(), job.output / file_name(uri)
+    speakers = job.num_speakers, job.min_speakers, job.max_speakers
+    channels = separator.settings.channels if job.channels_are_speakers else None
+    more: dict[str, Any] = {"channels_are_speakers": True} if job.channels_are_speakers else {}
+    if job.reference is not None:
+        more["reference"] = job.reference
     try:
-        audio = open_audio({"audio": path, "uri": uri}, **taken, partial=True)
-        if folder.exists() and (was_elsewhere or not overwrite):
-            turns = separator.find_reference(more.get("reference"), uri, channels is not None)
-            fingerprint = separator.fingerprint_of_diarization if format is None else separator.fingerprint
+        audio = open_audio({"audio": path, "uri": uri}, channel=job.channel, stream=job.stream, partial=True)
+        if folder.exists() and (was_elsewhere or not job.overwrite):
+            turns = separator.find_reference(job.reference, uri, job.channels_are_speakers)
+            is_plain = job.format is None
+            fingerprint = separator.fingerprint_of_diarization if is_plain else separator.fingerprint
             asked = make_request(fingerprint, audio, *speakers, channels, turns)
             try:
-                return Outcome(uri, path, folder, _load_done(folder, asked, format))
+                return Outcome(uri, path, folder, _load_done(folder, asked, job.format))
             except PixitError:
-                if not overwrite:
+                if not job.overwrite:
                     raise
-        more = {**more, "hook": hook, "channel": taken["channel"]}
-        if format is None:
-            separator.diarize(audio, *speakers, **more).save(output, overwrite=overwrite)
+        more |= {"hook": hook, "channel": job.channel}
+        if job.format is None:
+            separator.diarize(audio, *speakers, **more).save(job.output, overwrite=job.overwrite)
         else:
-            separator(audio, *speakers, work_folder=output, **more).save(output, format, overwrite)
+            found = separator(audio, *speakers, work_folder=job.output, **more)
+            found.save(job.output, job.format, job.overwrite)
+            del found
         result = Diarization.load(folder)  # what a separation was saved from has vanished with it
         return Outcome(uri, path, folder, result, elapsed_s=time.perf_counter() - started_s)
     except PixitError as error:

@@ -6,21 +6,31 @@ a frequency band of its own, which the oracle embedder recognises, whatever its 
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixit.checkpoints import save_model
+from pixit.models.embedders import SpeakerEncoder
+from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.separate import SeparationSettings, Separator
 from pixit.results import Separation
 from pixit.types import FrameGrid, LocalOutput
 from pixit.windows import window_start
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 RATE_HZ = 1000
 WINDOW = 2000
 GRID = FrameGrid(step_samples=20, size_samples=20, start_samples=0)
@@ -188,3 +198,99 @@ def oracle() -> Oracle:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_separator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tiny random networks, whose every local speaker always talks."""
+    place = tmp_path_factory.mktemp("separator")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        masker = {"name": "dprnn", "n_repeats": 1, "bn_chan": 8, "hid_size": 8}
+        model = ToTaToNet(2, {"n_filters": 16}, masker, window_s=1.0)
+        embedder = SpeakerEncoder(embedding_size=8, num_mels=16, base_channels=2, blocks_per_stage=1)
+    torch.nn.init.constant_(model.classifier.bias, 5.0)
+    save_model(model, place / "model", {})
+    save_model(embedder, place / "embedder", {})
+    (place / "separator.yaml").write_text("step_s: 0.5\nclustering: {min_speaker_s: 0.2}\n")
+    return place
+
+
+MORTAL = """
+import os, signal, time
+from pathlib import Path
+
+import torch
+
+from pixit.pipeline.separate import Separator
+
+
+class Mortal(Separator):
+    def __call__(self, audio, *arguments, **options):
+        with (self.log / "asked").open("a") as file:
+            file.write(f"{audio.uri} {os.getpid()} {torch.get_num_threads()}\\n")
+        result = super().__call__(audio, *arguments, **options)
+        time.sleep(self.pause_s)
+        mark = self.log / f"died over {audio.uri}"
+        if audio.uri in self.deadly and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+
+def load(folder, log, deadly=(), pause_s=0.0, device="cpu"):
+    separator = Mortal.from_pretrained(folder, device=device)
+    separator.log, separator.deadly, separator.pause_s = Path(log), deadly, pause_s
+    with (separator.log / "loaded").open("a") as file:
+        file.write(f"{os.getpid()}\\n")
+    return separator
+"""
+
+
+@pytest.fixture
+def mortal(tmp_path: Path, tiny_separator: Path, monkeypatch: pytest.MonkeyPatch) -> Mortal:
+    """Separators that keep a log, may rest, and whose processes may die: to be loaded by other processes."""
+    log = tmp_path / "log"
+    log.mkdir()
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "mortal.py").write_text(MORTAL)
+    places = [tmp_path / "modules", REPOSITORY]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, places)))
+    monkeypatch.syspath_prepend(places[0])
+    monkeypatch.delitem(sys.modules, "mortal", raising=False)
+    return Mortal(str(tiny_separator), log)
+
+
+@dataclass(frozen=True)
+class Mortal:
+    """Makes such separators, and reads their log."""
+
+    folder: str
+    log: Path
+
+    def load(self, **options: Any) -> Callable[..., Separator]:
+        """Return what loads one, to be pickled; `deadly` are recordings over which its process dies, once."""
+        loader: Callable[..., Separator] = import_module("mortal").load
+        return partial(loader, self.folder, str(self.log), **options)
+
+    def asked(self) -> list[list[str]]:
+        """Return uri, process and threads of every separation that was begun."""
+        return [line.split() for line in (self.log / "asked").read_text().splitlines()]
+
+    def loaded(self) -> list[str]:
+        """Return the processes in which networks were loaded."""
+        return (self.log / "loaded").read_text().split()
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Callable[[str], Path]:
+    """Write two seconds of noise as ``NAME.wav``, different for each name."""
+
+    def write(name: str) -> Path:
+        path = tmp_path / "recordings" / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        rng = np.random.default_rng(list(name.encode()))
+        soundfile.write(path, rng.uniform(-0.1, 0.1, 32000), 16000)
+        return path
+
+    return write

@@ -12,10 +12,7 @@ import soundfile
 import torch
 
 import pixit
-from pixit.checkpoints import save_model
 from pixit.files import claim
-from pixit.models.embedders import SpeakerEncoder
-from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline import batch
 from pixit.pipeline.batch import find_recordings, separate_all
 from pixit.pipeline.cluster import check_num_speakers
@@ -24,22 +21,6 @@ from pixit.results import Separation
 from pixit.types import PixitError, Recording
 
 RATE_HZ = 16000
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole separator of tiny random networks, whose every local speaker always talks."""
-    place = tmp_path_factory.mktemp("separator")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        masker = {"name": "dprnn", "n_repeats": 1, "bn_chan": 8, "hid_size": 8}
-        model = ToTaToNet(2, {"n_filters": 16}, masker, window_s=1.0)
-        embedder = SpeakerEncoder(embedding_size=8, num_mels=16, base_channels=2, blocks_per_stage=1)
-    torch.nn.init.constant_(model.classifier.bias, 5.0)
-    save_model(model, place / "model", {})
-    save_model(embedder, place / "embedder", {})
-    (place / "separator.yaml").write_text("step_s: 0.5\nclustering: {min_speaker_s: 0.2}\n")
-    return place
 
 
 class Counting(Separator):
@@ -53,8 +34,8 @@ class Counting(Separator):
 
 
 @pytest.fixture
-def separator(folder: Path) -> Counting:
-    counting = Counting.from_pretrained(folder, device="cpu")
+def separator(tiny_separator: Path) -> Counting:
+    counting = Counting.from_pretrained(tiny_separator, device="cpu")
     assert isinstance(counting, Counting)
     counting.asked = []
     return counting
@@ -130,14 +111,14 @@ def test_a_result_that_python_saved_is_done(separator: Counting, tmp_path: Path)
     ],
 )
 def test_a_result_of_another_request_is_an_error_and_stays(
-    change: dict[str, Any], message: str, separator: Counting, folder: Path, tmp_path: Path
+    change: dict[str, Any], message: str, separator: Counting, tiny_separator: Path, tmp_path: Path
 ) -> None:
     path, out = write(tmp_path / "a.wav"), tmp_path / "out"
     list(separate_all(separator, [path], out))
     before = files_in(out)
     other, options = separator, dict(change)
     if "settings" in options:
-        other = Counting.from_pretrained(folder, device="cpu", settings=options.pop("settings"))  # type: ignore[assignment]
+        other = Counting.from_pretrained(tiny_separator, device="cpu", settings=options.pop("settings"))  # type: ignore[assignment]
         other.asked = []
     if options.pop("file", None):
         write(path, seed=1)
@@ -266,7 +247,7 @@ def test_a_stream_is_part_of_the_request(separator: Counting, tmp_path: Path) ->
 
 
 def test_separate_loads_a_separator_once(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_separator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[Any] = []
     load = Separator.from_pretrained
@@ -279,14 +260,14 @@ def test_separate_loads_a_separator_once(
     batch._load.cache_clear()
     path = write(tmp_path / "a.wav")
     settings = {"step_s": 0.25, "clustering": {"threshold": 0.7}}
-    result = pixit.separate(path, num_speakers=2, model=folder, device="cpu", settings=settings)
+    result = pixit.separate(path, num_speakers=2, model=tiny_separator, device="cpu", settings=settings)
     assert len(result.speakers) == 2
     assert (result.settings["separation"]["step_s"], result.uri) == (0.25, "a")
-    expected = load(folder, device="cpu", settings=settings)(path, num_speakers=2)
+    expected = load(tiny_separator, device="cpu", settings=settings)(path, num_speakers=2)
     np.testing.assert_array_equal(result.sources.data, expected.sources.data)
-    pixit.separate(path, 1, model=str(folder), device="cpu", settings=settings)
+    pixit.separate(path, 1, model=str(tiny_separator), device="cpu", settings=settings)
     assert len(loaded) == 1
-    pixit.separate(path, model=folder, device="cpu")
+    pixit.separate(path, model=tiny_separator, device="cpu")
     assert len(loaded) == 2
     batch._load.cache_clear()
 

@@ -1,0 +1,307 @@
+"""Recordings shared out among workers that may die: each is separated by one, and once more where that one died.
+
+What a worker is does not matter here: `pixit.pipeline.processes` has those of one machine, and
+`pixit.pipeline.ray_cluster` those of many. None of them holds more than the recording that it is at, so that with a
+worker nothing else is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from pixit.files import file_name, remove_leftovers, writable
+from pixit.pipeline.batch import ELSEWHERE, Job, Outcome, find_recordings, separate_unclaimed
+from pixit.pipeline.separate import Separator
+from pixit.results import Diarization
+from pixit.types import Hook, PixitError, Recording
+
+ATTEMPTS = 2
+"""How often a recording is begun, if the workers that are at it die."""
+FALSE_STARTS = 3
+"""How many workers may die one after the other before one of them is ready."""
+PROGRESS_S = 0.2
+"""A worker tells its progress no more often than that."""
+
+Load = Callable[..., Separator]
+"""Loads the separator of a worker, as ``load(device="cpu")``; can be pickled."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One recording for a worker; with `wait`, to be done after another process that is at it."""
+
+    uri: str
+    path: Path
+    job: Job
+    wait: bool = False
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker has loaded its networks."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A worker cannot load its networks, and no other could."""
+
+    worker: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far a worker is with a step of its recording."""
+
+    worker: int
+    step: str
+    completed: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A worker is done with its recording: with a result in its folder, an error, or since another process has it."""
+
+    worker: int
+    elapsed_s: float | None = None
+    error: str | None = None
+    is_elsewhere: bool = False
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker is no more; `reason` says why: ``"its worker was killed"``."""
+
+    worker: int
+    reason: str
+
+
+Event = Ready | Unfit | Progressed | Finished | Lost
+
+
+class Workers(Protocol):
+    """Those who separate; each is known by its number, and has one recording at a time.
+
+    `count` is how many there should be at most, `advice` what helps where they die.
+    """
+
+    count: int
+    advice: str
+
+    def start(self) -> int:
+        """Start one more and return its number; it says later that it is `Ready`."""
+        ...
+
+    def give(self, worker: int, task: Task) -> None:
+        """Give a worker that has none a recording."""
+        ...
+
+    def listen(self, timeout_s: float | None = None) -> list[Event]:
+        """Wait for what the workers say, and return it; nothing after `timeout_s`."""
+        ...
+
+    def stop(self) -> None:
+        """End all workers, whatever they are at, without leaving half of a result."""
+        ...
+
+
+def perform(separator: Separator, task: Task, worker: int, tell: Callable[[Progressed], None]) -> Finished:
+    """Do what a worker does with a recording; `tell` takes the progress, which may end it by raising."""
+    told_s = 0.0
+
+    def hook(step: str, artifact: Any, total: int | None = None, completed: int = 0, **_: Any) -> None:
+        nonlocal told_s
+        now_s = time.monotonic()
+        if total is not None and (completed == total or now_s - told_s >= PROGRESS_S):
+            tell(Progressed(worker, step, completed, total))
+            told_s = now_s
+
+    try:
+        outcome = separate_unclaimed(separator, task.uri, task.path, task.job, hook, task.wait)
+    except OSError as error:  # of a full disk, say; here it must not end the others' work
+        place = error.filename or "temporary files"
+        return Finished(
+            worker, error=f"{task.path}: {place}: {error.strerror or error}; check space and rights"
+        )
+    except PixitError as error:  # of the output
+        return Finished(worker, error=str(error))
+    if outcome is None:
+        return Finished(worker, is_elsewhere=True)
+    return Finished(worker, outcome.elapsed_s, None if outcome.error is None else str(outcome.error))
+
+
+class Dispatcher:
+    """Gives recordings to workers, and takes their outcomes; all from one thread.
+
+    Parameters
+    ----------
+    workers
+        They are started as they are needed. `close` ends them.
+    hook
+        Progress callback, as in pyannote.audio; its ``file`` is the uri of the recording.
+    say
+        Called with a line for each recording that another process is separating, or whose worker died.
+    """
+
+    def __init__(
+        self, workers: Workers, hook: Hook | None = None, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.workers, self._hook, self._say = workers, hook, say
+        self._waiting: deque[Task] = deque()
+        self._starting: set[int] = set()
+        self._idle: set[int] = set()
+        self._at_work: dict[int, Task] = {}
+        self._done: deque[Outcome] = deque()
+        self._deaths: Counter[tuple[str, Path]] = Counter()
+        self._false_starts = 0
+
+    @property
+    def num_open(self) -> int:
+        """Number of recordings whose outcome was not taken yet."""
+        return len(self._waiting) + len(self._at_work) + len(self._done)
+
+    def submit(self, task: Task) -> None:
+        """Add a recording to those that are to be separated; the folder of its output must exist."""
+        self._waiting.append(task)
+
+    def next(self, timeout_s: float | None = None) -> Outcome | None:
+        """Return the next outcome; None if nothing is open, or there is none yet after `timeout_s`.
+
+        Raises
+        ------
+        PixitError
+            If no worker can load its networks, or they die before they have.
+        """
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.num_open and not self._done:
+            self._hand_out()
+            left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
+            for event in self.workers.listen(left_s):
+                self._hear(event)
+            if left_s == 0.0:
+                break
+        return self._done.popleft() if self._done else None
+
+    def close(self) -> None:
+        """End all workers, whatever they are at."""
+        self.workers.stop()
+
+    def _hand_out(self) -> None:
+        needed = min(self.workers.count, len(self._waiting) + len(self._at_work))
+        while len(self._starting) + len(self._idle) + len(self._at_work) < needed:
+            self._starting.add(self.workers.start())
+        while self._idle and self._waiting:
+            worker, task = self._idle.pop(), self._waiting.popleft()
+            self._at_work[worker] = task
+            self.workers.give(worker, task)
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Ready(worker):
+                self._false_starts = 0
+                self._starting.discard(worker)
+                self._idle.add(worker)
+            case Unfit(_, error):
+                raise PixitError(error)
+            case Progressed(worker, step, completed, total):
+                task = self._at_work.get(worker)
+                if task is not None and self._hook is not None:
+                    self._hook(step, None, file=task.uri, total=total, completed=completed)
+            case Finished(worker):
+                self._idle.add(worker)
+                self._finish(self._at_work.pop(worker), event)
+            case Lost(worker, reason):
+                self._starting.discard(worker)
+                self._idle.discard(worker)
+                self._bury(self._at_work.pop(worker, None), reason)
+
+    def _finish(self, task: Task, told: Finished) -> None:
+        if told.is_elsewhere:
+            self._say(ELSEWHERE.format(path=task.path))
+            self._waiting.append(replace(task, wait=True))  # behind all others
+            return
+        folder = task.job.output / file_name(task.uri)
+        outcome = Outcome(task.uri, task.path, folder, elapsed_s=told.elapsed_s)
+        try:
+            if told.error is not None:
+                raise PixitError(told.error)
+            outcome = replace(outcome, result=Diarization.load(folder))
+        except PixitError as error:
+            outcome = replace(outcome, error=PixitError(str(error)), elapsed_s=None)
+        self._done.append(outcome)
+
+    def _bury(self, task: Task | None, reason: str) -> None:
+        """Give a recording whose worker died to another one, but not for ever."""
+        if task is None:
+            self._false_starts += 1
+            if self._false_starts >= FALSE_STARTS:
+                raise PixitError(f"no worker begins: {reason}; {self.workers.advice}")
+            return
+        self._deaths[task.uri, task.job.output] += 1
+        if self._deaths[task.uri, task.job.output] < ATTEMPTS:
+            self._say(f"{task.path}: {reason}; it is begun once more")
+            self._waiting.append(task)
+            return
+        error = PixitError(f"{task.path}: {reason}, for the second time; {self.workers.advice}")
+        self._done.append(Outcome(task.uri, task.path, task.job.output / file_name(task.uri), error=error))
+
+
+def share_out(
+    workers: Workers,
+    recordings: Iterable[str | Path | Recording],
+    job: Job,
+    hook: Hook | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Outcome]:
+    """Separate recordings into ``job.output/NAME``, several at a time; as `separate_all` does in all else.
+
+    Parameters
+    ----------
+    workers
+        Who separates them; they are ended when the iterator is.
+    recordings, job
+        As for `separate_all`.
+    hook, say
+        As for `Dispatcher`; the hook hears of a step ``"recordings"`` too.
+
+    Yields
+    ------
+    Outcome
+        One each recording, in the order in which they are done.
+
+    Raises
+    ------
+    PixitError
+        At once, if a folder holds no recordings, two results would have the same name, or the output cannot be
+        written; later, if no worker can begin.
+    """
+    named = find_recordings(recordings)
+    with writable(job.output):
+        pass
+    return _share_out(workers, named, job, hook, say)
+
+
+def _share_out(
+    workers: Workers, named: Mapping[str, Path], job: Job, hook: Hook | None, say: Callable[[str], None]
+) -> Iterator[Outcome]:
+    dispatcher = Dispatcher(workers, hook, say)
+    with writable(job.output):
+        try:
+            for uri, path in named.items():
+                dispatcher.submit(Task(uri, path, job))
+            while left := dispatcher.num_open:
+                if hook is not None:
+                    hook("recordings", None, total=len(named), completed=len(named) - left)
+                if (outcome := dispatcher.next()) is not None:
+                    yield outcome
+        finally:
+            dispatcher.close()
+            remove_leftovers(job.output)  # of workers that were killed
