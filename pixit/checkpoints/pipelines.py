@@ -264,6 +264,7 @@ def _map_settings(kind: str, arguments: Mapping[str, Any], keys: _Keys) -> dict[
     onset = keys.take("segmentation.threshold", 0.5 if kind == DIARIZATION else None)
     settings: dict[str, Any] = {
         "windows": "regular",
+        "precision": "float32",
         "activity": {
             "onset": onset,
             "offset": onset,

@@ -95,7 +95,7 @@ def parse_pyannote(checkpoint: dict[str, Any], path: Path, stable_layer_norm: bo
         config = READERS[kind](checkpoint["hyper_parameters"], info["specifications"], state)
         if config.get("wavlm") is not None:
             _settle_layer_norm(config["wavlm"], stable_layer_norm, path)
-        written = f"pyannote.audio {info['versions']['pyannote.audio']}"
+        written = f"pyannote.audio {info.get('versions', {}).get('pyannote.audio', 'of an unknown version')}"
     except _Unlike as error:
         raise PixitError(f"{path}: {error}") from None
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:

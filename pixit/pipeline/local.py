@@ -75,8 +75,8 @@ def hear_windows(
 ) -> Iterator[Window]:
     """Do as `run_windows`, and yield each window when `spool` holds what the model heard in it."""
     run = partial(_run, model, spool, settings, compute, levels)
-    for batch, *local in compute.map_batches(run, windows):
-        spool.append(*local)
+    for batch, activities, sources, active in compute.map_batches(run, windows):
+        spool.append(activities, sources, active)
         progress(len(spool), spool.geometry.num_windows)
         yield from batch
 
@@ -223,7 +223,7 @@ def _embed(embedder: Embedder, compute: Compute, batch: list[_Heard]) -> tuple[l
         inputs = [torch.from_numpy(array).to(compute.device) for array in (signals, weights)]
         with torch.inference_mode(), compute.mixed_precision():
             if len(signals) < len(weights) and isinstance(embedder, MaskEmbedder):
-                vectors = embedder.embed_masks(*inputs, torch.tensor(sizes))
+                vectors = embedder.embed_masks(inputs[0], inputs[1], torch.tensor(sizes))
             else:
                 vectors = embedder(*inputs)
         parts = np.split(vectors.float().cpu().numpy(), np.cumsum(sizes)[:-1])

@@ -69,6 +69,7 @@ def cluster_by_centroids(
     if high < 2:
         speakers[active] = 0
         return speakers
+    weights: NDArray[np.floating]  # how far each embedding is each speaker's, (n, N)
     if settings.method == "vbx":
         weights = label_by_vbx(train, settings)
         if not low <= weights.shape[1] <= high:

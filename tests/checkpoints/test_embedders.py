@@ -173,7 +173,7 @@ def test_damaged_and_other_files_are_told(small: Path, tmp_path: Path) -> None:
     torch.save(state, small)
     assert "lacks 'mfa.conv.conv.weight'; expected an ECAPA-TDNN" in error_of(small)
     torch.save({"weight": torch.zeros(1)}, small)
-    assert "is not a ToTaToNet or a WeSpeakerResNet34" in error_of(small)
+    assert "is not a ToTaToNet or a PyanNet or a WeSpeakerResNet34" in error_of(small)
     small.write_bytes(b"PK\x03\x04")
     assert "expected a whole checkpoint of pyannote.audio or SpeechBrain" in error_of(small)
 

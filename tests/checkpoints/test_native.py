@@ -120,9 +120,7 @@ def test_other_folders_and_models_are_not_overwritten_or_saved(tmp_path: Path) -
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(PixitError, match="is not a model's folder"):
         save_model(ToTaToNet(**TINY), tmp_path, {})
-    with pytest.raises(
-        PixitError, match="Linear: cannot be saved; expected one of ToTaToNet, SpeakerEncoder"
-    ):
+    with pytest.raises(PixitError, match="Linear: cannot be saved; expected one of ToTaToNet, PyanNet"):
         save_model(nn.Linear(1, 1), tmp_path / "new", {})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

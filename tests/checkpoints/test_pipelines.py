@@ -267,7 +267,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_separator_follows_a_pipeline(whole: Path, name: str) -> None:
     separator = Separator.from_pretrained(whole / name, device="cpu", settings={"activity": {"onset": 0.7}})
     settings = separator.settings
-    assert (settings.step_s, settings.windows, settings.batch_size) == (0.5, "regular", 3)
+    assert (settings.step_s, settings.windows, settings.precision) == (0.5, "regular", "float32")
     assert (settings.activity.onset, settings.activity.offset) == (0.7, 0.6)
     assert (settings.clustering.threshold, settings.clustering.linkage) == (0.68, "centroid")
     assert settings.stitching.keep_room is False
@@ -314,14 +314,6 @@ def test_networks_in_the_wrong_place_and_values_out_of_range_are_named(whole: Pa
         expected = "is it the other one" if changes is names else r"config\.yaml: activity\.onset"
         with pytest.raises(PixitError, match=expected):
             Separator.from_pretrained(tmp_path, device="cpu")
-
-
-def test_a_pipeline_without_tracks_is_no_separator(whole: Path, tmp_path: Path) -> None:
-    tree = config()
-    tree["pipeline"]["name"] = "pyannote.audio.pipelines.SpeakerDiarization"
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
-    with pytest.raises(PixitError, match="has no tracks"):
-        Separator.from_pretrained(tmp_path, device="cpu")
 
 
 def test_vbx_takes_its_plda_from_the_pipeline(whole: Path, tmp_path: Path) -> None:
