@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from pyannote.core import Annotation
@@ -17,7 +18,7 @@ from pixit.pipeline.spool import Geometry, Spool
 from pixit.types import PixitError, Turn
 from pixit.windows import frames_from_intervals
 
-Reference = str | Path | Annotation | Sequence[Turn]
+Reference: TypeAlias = "str | Path | Annotation | Sequence[Turn]"
 
 
 def find_turns_of(reference: Reference, uri: str) -> list[Turn]:
