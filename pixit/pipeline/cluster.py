@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from pixit.config import Settings
 from pixit.types import PixitError
 
 Floats = NDArray[np.float32]
+Numbers = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
 
@@ -158,7 +159,7 @@ def cluster(
     return by_first_appearance(speakers)
 
 
-def _assign(similarity: Floats, split_gap: float) -> Ints:
+def _assign(similarity: Numbers, split_gap: float) -> Ints:
     """Return a column for each row: one to one, or the best one where that is better by `split_gap`."""
     best = similarity.argmax(axis=1)
     rows, columns = linear_sum_assignment(similarity, maximize=True)
@@ -246,7 +247,7 @@ def _cut_to(tree: Floats, seconds: Floats, settings: ClusteringSettings, wanted:
     return best[1], best[2]
 
 
-def unit(vectors: Floats) -> Floats:
+def unit(vectors: Numbers) -> Numbers:
     """Return vectors (…, D) at length 1; zero vectors stay."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 

@@ -14,7 +14,15 @@ from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from pixit.pipeline.cluster import ClusteringSettings, Floats, Ints, spread, unit
+from pixit.pipeline.cluster import (
+    ClusteringSettings,
+    Floats,
+    Ints,
+    Numbers,
+    by_first_appearance,
+    spread,
+    unit,
+)
 from pixit.pipeline.vbx import label_by_vbx
 from pixit.types import PixitError
 
@@ -50,8 +58,7 @@ def cluster_by_centroids(
     Returns
     -------
     numpy.ndarray
-        (W, K), -1 where silent; numbered as pyannote.audio numbers clusters, which decides between speakers who are
-        equally active.
+        (W, K), counted from 0 in the order of first appearance; -1 where silent.
 
     Raises
     ------
@@ -69,18 +76,7 @@ def cluster_by_centroids(
     if high < 2:
         speakers[active] = 0
         return speakers
-    weights: NDArray[np.floating]  # how far each embedding is each speaker's, (n, N)
-    if settings.method == "vbx":
-        weights = label_by_vbx(train, settings)
-        if not low <= weights.shape[1] <= high:
-            count = int(np.clip(weights.shape[1], low, high))
-            weights, constrained = np.eye(count)[label_by_kmeans(train, count)], False
-        else:
-            constrained = True
-    else:
-        label = {"agglomerative": label_by_linkage, "spectral": label_by_spectrum}.get(settings.method)
-        labels = label_by_kmeans(train, low) if label is None else label(train, settings, low, high)
-        weights, constrained = np.eye(labels.max() + 1)[labels], False
+    weights, constrained = _share_out(train, settings, low, high)
     centroids = weights.T @ train / weights.sum(axis=0)[:, None]
     if settings.constrained is not None:
         constrained = settings.constrained
@@ -91,10 +87,25 @@ def cluster_by_centroids(
         speakers[active] = _one_to_one(distances, windows)
     else:
         speakers[active] = distances.argmin(axis=1)
-    return speakers
+    return by_first_appearance(speakers)
 
 
-def _one_to_one(distances: Floats, windows: Ints) -> Ints:
+def _share_out(vectors: Numbers, settings: ClusteringSettings, low: int, high: int) -> tuple[Numbers, bool]:
+    """Return how much each vector counts for each speaker, (n, N), and whether speakers of a window differ."""
+    if settings.method == "vbx":
+        weights = label_by_vbx(vectors, settings)
+        if low <= weights.shape[1] <= high:
+            return weights, True
+        labels = label_by_kmeans(vectors, int(np.clip(weights.shape[1], low, high)))
+    elif settings.method == "kmeans":
+        labels = label_by_kmeans(vectors, low)
+    else:
+        label = label_by_linkage if settings.method == "agglomerative" else label_by_spectrum
+        labels = label(vectors, settings, low, high)
+    return np.eye(labels.max() + 1)[labels], False
+
+
+def _one_to_one(distances: Numbers, windows: Ints) -> Ints:
     """Return the speaker of each row, different ones for rows of the same window; -1 if there are too few."""
     found = np.full(len(distances), -1, np.int64)
     for window in np.unique(windows):
@@ -104,7 +115,7 @@ def _one_to_one(distances: Floats, windows: Ints) -> Ints:
     return found
 
 
-def label_by_linkage(vectors: Floats, settings: ClusteringSettings, low: int, high: int) -> Ints:
+def label_by_linkage(vectors: Numbers, settings: ClusteringSettings, low: int, high: int) -> Ints:
     """Agglomerative clustering; a cluster of less than ``min_cluster_size`` joins the most similar larger one.
 
     If that leaves less than `low` or more than `high` clusters, the tree is cut elsewhere: as near to the threshold
@@ -135,7 +146,7 @@ def _large(labels: Ints, smallest: int) -> Ints:
     return numbers[sizes >= smallest]
 
 
-def _cut_near(tree: Floats, threshold: float, wanted: int, smallest: int) -> Ints:
+def _cut_near(tree: Numbers, threshold: float, wanted: int, smallest: int) -> Ints:
     """Cut a tree after the merge whose distance is nearest to the threshold, of those that give `wanted` clusters.
 
     If none does, the number of large clusters comes as near to it as it can.
@@ -155,7 +166,7 @@ def _cut_near(tree: Floats, threshold: float, wanted: int, smallest: int) -> Int
     return fcluster(by_order, best, criterion="distance") - 1
 
 
-def label_by_kmeans(vectors: Floats, count: int) -> Ints:
+def label_by_kmeans(vectors: Numbers, count: int) -> Ints:
     """k-means on vectors of length 1, the best of some runs; always the same for the same vectors."""
     vectors = unit(vectors)
     best, labels = np.inf, np.arange(len(vectors)) % count  # of vectors that are all alike, whatever
@@ -171,7 +182,7 @@ def label_by_kmeans(vectors: Floats, count: int) -> Ints:
     return np.unique(labels, return_inverse=True)[1]
 
 
-def label_by_spectrum(vectors: Floats, settings: ClusteringSettings, low: int, high: int) -> Ints:
+def label_by_spectrum(vectors: Numbers, settings: ClusteringSettings, low: int, high: int) -> Ints:
     """Spectral clustering, where the largest gap between eigenvalues says how many clusters there are.
 
     How many neighbours of each embedding count is chosen as in Park et al., "Auto-tuning spectral clustering for
@@ -180,7 +191,7 @@ def label_by_spectrum(vectors: Floats, settings: ClusteringSettings, low: int, h
     similarity = unit(vectors) @ unit(vectors).T
     ranks = np.argsort(np.argsort(-similarity, axis=1), axis=1)
     count_high = min(high, max(low, MOST_BY_GAP))
-    best: tuple[float, int, Floats] | None = None
+    best: tuple[float, int, Numbers] | None = None
     for share in NEIGHBOURS:
         near = (ranks < max(3, round(share * len(vectors)))).astype(float)
         near = (near + near.T) / 2

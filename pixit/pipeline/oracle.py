@@ -18,7 +18,7 @@ from pixit.pipeline.spool import Geometry, Spool
 from pixit.types import PixitError, Turn
 from pixit.windows import frames_from_intervals
 
-Reference: TypeAlias = str | Path | Annotation | Sequence[Turn]
+Reference: TypeAlias = "str | Path | Annotation | Sequence[Turn]"
 
 
 def find_turns_of(reference: Reference, uri: str) -> list[Turn]:

@@ -15,7 +15,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.linalg import LinAlgError, eigh
 from scipy.special import logsumexp, softmax
 
-from pixit.pipeline.cluster import ClusteringSettings, Floats, unit
+from pixit.pipeline.cluster import ClusteringSettings, Numbers, unit
 from pixit.types import PixitError, one_line
 
 TRANSFORM, PLDA = "xvec_transform.npz", "plda.npz"
@@ -27,7 +27,7 @@ SMALLEST_PRIOR = 1e-7
 """Share of the embeddings up to which a speaker has vanished."""
 
 
-def label_by_vbx(vectors: Floats, settings: ClusteringSettings) -> Floats:
+def label_by_vbx(vectors: Numbers, settings: ClusteringSettings) -> Numbers:
     """Return how far each speaker is responsible for each vector (n, D): (n, N).
 
     Clusters of a tree (centroid linkage, ``threshold``) are the first guess; those that explain nothing vanish.
@@ -44,8 +44,8 @@ def label_by_vbx(vectors: Floats, settings: ClusteringSettings) -> Floats:
 
 
 def infer(
-    features: Floats, variances: Floats, responsibilities: Floats, fa: float, fb: float
-) -> tuple[Floats, Floats]:
+    features: Numbers, variances: Numbers, responsibilities: Numbers, fa: float, fb: float
+) -> tuple[Numbers, Numbers]:
     """Return the responsibilities (n, N) and the speakers' shares (N,) after variational Bayesian inference.
 
     Features (n, D) have a within-speaker covariance of one; `variances` (D,) are those between speakers.
@@ -69,7 +69,7 @@ def infer(
     return responsibilities, priors
 
 
-def read_plda(folder: Path, vectors: Floats) -> tuple[Floats, Floats]:
+def read_plda(folder: Path, vectors: Numbers) -> tuple[Numbers, Numbers]:
     """Return the vectors (n, D) in the space of a PLDA, and its variances between speakers.
 
     The folder is as pyannote.audio 4 has it: ``xvec_transform.npz`` holds two means and an LDA between them,
@@ -93,7 +93,7 @@ def read_plda(folder: Path, vectors: Floats) -> tuple[Floats, Floats]:
         ) from None
 
 
-def _read(path: Path, names: tuple[str, ...]) -> list[Floats]:
+def _read(path: Path, names: tuple[str, ...]) -> list[Numbers]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return [np.asarray(arrays[name], np.float64) for name in names]
