@@ -228,7 +228,9 @@ from pixit.pipeline.separate import Separator
 class Mortal(Separator):
     def __call__(self, audio, *arguments, **options):
         with (self.log / "asked").open("a") as file:
-            file.write(f"{audio.uri} {os.getpid()} {torch.get_num_threads()}\\n")
+            file.write(f"{audio.uri} {os.getpid()} {torch.get_num_threads()} {os.getppid()}\\n")
+        while len((self.log / "loaded").read_text().split()) < self.together:
+            time.sleep(0.02)
         result = super().__call__(audio, *arguments, **options)
         time.sleep(self.pause_s)
         mark = self.log / f"died over {audio.uri}"
@@ -238,9 +240,9 @@ class Mortal(Separator):
         return result
 
 
-def load(folder, log, deadly=(), pause_s=0.0, device="cpu"):
+def load(folder, log, deadly=(), pause_s=0.0, together=1, device="cpu"):
     separator = Mortal.from_pretrained(folder, device=device)
-    separator.log, separator.deadly, separator.pause_s = Path(log), deadly, pause_s
+    separator.log, separator.deadly, separator.pause_s, separator.together = Path(log), deadly, pause_s, together
     with (separator.log / "loaded").open("a") as file:
         file.write(f"{os.getpid()}\\n")
     return separator
@@ -269,12 +271,16 @@ class Mortal:
     log: Path
 
     def load(self, **options: Any) -> Callable[..., Separator]:
-        """Return what loads one, to be pickled; `deadly` are recordings over which its process dies, once."""
+        """Return what loads one, to be pickled.
+
+        `deadly` are recordings over which its process dies, once; it begins when `together` are loaded, and rests for
+        `pause_s` when it is done with a recording.
+        """
         loader: Callable[..., Separator] = import_module("mortal").load
         return partial(loader, self.folder, str(self.log), **options)
 
     def asked(self) -> list[list[str]]:
-        """Return uri, process and threads of every separation that was begun."""
+        """Return uri, process, threads and parent process of every separation that was begun."""
         return [line.split() for line in (self.log / "asked").read_text().splitlines()]
 
     def loaded(self) -> list[str]:

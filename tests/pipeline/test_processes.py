@@ -33,7 +33,7 @@ def test_a_killed_process_costs_nothing_but_time(
     outcomes = list(share_out(workers, [noise(n) for n in "abcd"], Job(out), say=said.append))
     assert {outcome.uri: outcome.error for outcome in outcomes} == dict.fromkeys("abcd")
     assert sorted(uri for uri, *_ in mortal.asked()) == ["a", "b", "b", "c", "d"]
-    assert {threads for *_, threads in mortal.asked()} == {"2"}  # 5 shared among 2
+    assert {threads for _, _, threads, _ in mortal.asked()} == {"2"}  # 5 shared among 2
     assert len(mortal.loaded()) == len(set(mortal.loaded()))  # once a process
     assert said == [f"{noise('b')}: its worker was killed (SIGKILL, out of memory?); it is begun once more"]
     assert sorted(path.name for path in out.iterdir()) == ["a", "b", "c", "d"]  # and nothing hidden
