@@ -19,7 +19,6 @@ from pixit.pipeline.cluster import (
     Floats,
     Ints,
     Numbers,
-    by_first_appearance,
     spread,
     unit,
 )
@@ -58,7 +57,8 @@ def cluster_by_centroids(
     Returns
     -------
     numpy.ndarray
-        (W, K), counted from 0 in the order of first appearance; -1 where silent.
+        (W, K), -1 where silent; numbered as pyannote.audio numbers clusters, which decides between speakers who are
+        equally active.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def cluster_by_centroids(
         speakers[active] = _one_to_one(distances, windows)
     else:
         speakers[active] = distances.argmin(axis=1)
-    return by_first_appearance(speakers)
+    return speakers
 
 
 def _share_out(vectors: Numbers, settings: ClusteringSettings, low: int, high: int) -> tuple[Numbers, bool]:

@@ -333,8 +333,11 @@ def test_a_training_goes_on_in_half_precision(
     kinds: set[torch.dtype] = set()
     step = PixITModule.training_step
 
+    def layer(model: Any) -> torch.nn.Module:
+        return next(part for part in model.masker.modules() if isinstance(part, torch.nn.Linear))
+
     def spied(self: PixITModule, batch: dict[str, Tensor], index: int) -> Tensor:
-        hook = self.model.classifier.register_forward_hook(lambda _m, _i, output: kinds.add(output.dtype))
+        hook = layer(self.model).register_forward_hook(lambda _m, _i, output: kinds.add(output.dtype))
         loss = step(self, batch, index)
         hook.remove()
         return loss
