@@ -64,6 +64,7 @@ class FakeSeparator:
 
     fingerprint = Separator.fingerprint
     fingerprint_of_diarization = Separator.fingerprint_of_diarization
+    find_reference = Separator.find_reference
 
     def load(
         self, name: str | None, embedder: str | None, device: str, settings: dict[str, Any]

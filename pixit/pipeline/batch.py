@@ -192,9 +192,7 @@ def _separate_one(
     try:
         audio = open_audio({"audio": path, "uri": uri}, channel=job.channel, stream=job.stream, partial=True)
         if folder.exists() and (was_elsewhere or not job.overwrite):
-            turns = None
-            if job.reference is not None:
-                turns = separator.find_reference(job.reference, uri, job.channels_are_speakers)
+            turns = separator.find_reference(job.reference, uri, job.channels_are_speakers)
             is_plain = job.format is None
             fingerprint = separator.fingerprint_of_diarization if is_plain else separator.fingerprint
             asked = make_request(fingerprint, audio, *speakers, channels, turns)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixit.pipeline.cluster import ClusteringSettings
+from pixit.pipeline.cluster import ClusteringSettings, by_first_appearance
 from pixit.pipeline.methods import cluster_by_centroids, label_by_kmeans, label_by_linkage
 from pixit.types import PixitError
 
@@ -53,7 +53,9 @@ def make(num_speakers: int, seed: int = 0, noise: float = 0.05) -> tuple[np.ndar
 def test_owners_are_found(method: str, num_speakers: int, seed: int) -> None:
     owners, vectors, solo = make(num_speakers, seed)
     bounds = (num_speakers, num_speakers) if method == "kmeans" else (1, None)
-    found = cluster_by_centroids(vectors, solo, ClusteringSettings(**METHODS[method]), *bounds)
+    found = by_first_appearance(
+        cluster_by_centroids(vectors, solo, ClusteringSettings(**METHODS[method]), *bounds)
+    )
     np.testing.assert_array_equal(found, owners)
 
 
@@ -61,7 +63,9 @@ def test_owners_are_found(method: str, num_speakers: int, seed: int) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
 def test_the_number_of_speakers_is_kept(method: str, count: int) -> None:
     _, vectors, solo = make(4, noise=0.3)
-    found = cluster_by_centroids(vectors, solo, ClusteringSettings(**METHODS[method]), count, count)
+    found = by_first_appearance(
+        cluster_by_centroids(vectors, solo, ClusteringSettings(**METHODS[method]), count, count)
+    )
     assert set(found.ravel().tolist()) - {-1} == set(range(count))
 
 
@@ -69,11 +73,11 @@ def test_who_hardly_talks_alone_makes_no_speaker_but_joins_one() -> None:
     owners, vectors, solo = make(3)
     chosen = ClusteringSettings(**METHODS["centroid"])
     solo[owners == 2] = 0.1
-    found = cluster_by_centroids(vectors, solo, chosen)
+    found = by_first_appearance(cluster_by_centroids(vectors, solo, chosen))
     assert found.max() == 1
     assert (found[owners == 2] >= 0).all()
     everybody = chosen.model_copy(update={"min_active_ratio": 0.0})
-    np.testing.assert_array_equal(cluster_by_centroids(vectors, solo, everybody), owners)
+    np.testing.assert_array_equal(by_first_appearance(cluster_by_centroids(vectors, solo, everybody)), owners)
 
 
 def test_silence_and_a_single_voice() -> None:
