@@ -7,7 +7,8 @@ pyannote.audio runs in an environment of its own (see CONTRIBUTING.md); say whic
 For each seed, networks of random weights are made that are active and vary, a small ToTaToNet without WavLM and a
 WeSpeaker ResNet34; they and a ``config.yaml`` are written to a folder that both systems load. Or give such a folder
 with ``--pipeline``. Printed is, for each configuration, the share of the time for which both diarizations agree
-within one frame (with the best assignment of speakers), and the correlation of the tracks away from the first and last 5 s.
+within one frame (with the best assignment of speakers), and the correlation of the tracks away from the first and
+last 5 s.
 """
 
 from __future__ import annotations
