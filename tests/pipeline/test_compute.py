@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,11 +70,29 @@ def test_threads_end_where_the_work_does(four_threads: None, leave: str) -> None
 
 
 def test_precision_is_chosen_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    for amx, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(module, "_cpu_has_amx", lambda amx=amx: amx)
+    for has_it, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(module, "_cpu_has_bfloat16", lambda has_it=has_it: has_it)
         assert Compute.choose(CPU, None, "auto") == Compute(CPU, 1, expected)
         assert Compute.choose(CPU, 4, "float32") == Compute(CPU, 4, torch.float32)
         assert Compute.choose(torch.device("mps"), None, "auto").precision == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("avx512f avx512_bf16", True),
+        ("amx_tile amx_bf16", True),
+        ("avx512f avx2", False),
+        ("no_amx_bf16x", False),
+    ],
+)
+def test_processors_that_multiply_in_bfloat16(
+    flags: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags\t\t: fpu {flags} sse\n")
+    monkeypatch.setattr(module, "Path", lambda _: cpuinfo)
+    assert module._cpu_has_bfloat16.__wrapped__() is expected
 
 
 def test_bfloat16_holds_in_worker_threads(four_threads: None) -> None:
