@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pixit.checkpoints import load_model
+    from pixit.diarized import Diarization
     from pixit.models.totatonet import ToTaToNet
-    from pixit.pipeline.batch import diarize, separate
+    from pixit.pipeline.call import diarize, separate
     from pixit.pipeline.separate import Separator
-    from pixit.results import Diarization, Separation
+    from pixit.results import Separation
     from pixit.types import PixitError
 
     __version__: str
@@ -31,14 +32,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Diarization": "pixit.results",
+    "Diarization": "pixit.diarized",
     "PixitError": "pixit.types",
     "Separation": "pixit.results",
     "Separator": "pixit.pipeline.separate",
     "ToTaToNet": "pixit.models.totatonet",
-    "diarize": "pixit.pipeline.batch",
+    "diarize": "pixit.pipeline.call",
     "load_model": "pixit.checkpoints",
-    "separate": "pixit.pipeline.batch",
+    "separate": "pixit.pipeline.call",
 }
 
 

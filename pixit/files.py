@@ -1,19 +1,13 @@
-"""Files and folders that appear whole or not at all, names that every file system takes, and hashes.
-
-What is temporary is hidden, and its name says which process made it: so what a killed one left behind is removed by
-a later one, and nothing else is.
-"""
+"""Files and folders that appear whole or not at all, names that every file system takes, and hashes."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import pickle
 import re
 import secrets
-import shutil
 import stat
 import tempfile
 import tokenize
@@ -24,17 +18,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pixit.ownership import cannot_be_written, own_prefix, remove_leftovers, remove_temporary
 from pixit.types import PixitError, one_line
 
 NAME_BYTES = 200
 """Longest name of a file without ending: file systems take 255 bytes."""
 TEXT_BYTES = 1 << 28
 """Longest text that is read: hundreds of meetings of many hours."""
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 def file_name(name: str) -> str:
@@ -150,7 +140,7 @@ def whole_file(target: Path) -> Iterator[Path]:
 
     What the system refuses becomes a PixitError.
     """
-    new = target.with_name(f"{_own_prefix()}{secrets.token_hex(4)}{target.suffix}")
+    new = target.with_name(f"{own_prefix()}{secrets.token_hex(4)}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -159,7 +149,7 @@ def whole_file(target: Path) -> Iterator[Path]:
         finally:
             new.unlink(missing_ok=True)
     except OSError as error:
-        raise _cannot_be_written(target, error) from None
+        raise cannot_be_written(target, error) from None
 
 
 @contextmanager
@@ -168,7 +158,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     What the system refuses becomes a PixitError.
     """
-    mark = _own_prefix() + secrets.token_hex(4)
+    mark = own_prefix() + secrets.token_hex(4)
     new, old = (target.with_name(f"{mark}-{age}") for age in ("new", "old"))
     try:
         new.mkdir(parents=True)
@@ -179,10 +169,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
             target.rename(old / target.name)
         new.rename(target)
     except OSError as error:
-        raise _cannot_be_written(target, error) from None
+        raise cannot_be_written(target, error) from None
     finally:
-        _remove(new)
-        _remove(old)
+        remove_temporary(new)
+        remove_temporary(old)
 
 
 @contextmanager
@@ -191,7 +181,7 @@ def writable(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(prefix=_own_prefix(), dir=folder).cleanup()
+        tempfile.TemporaryDirectory(prefix=own_prefix(), dir=folder).cleanup()
     except OSError as error:
         raise PixitError(
             f"{folder}: cannot be written ({error.strerror}); choose another folder for the output"
@@ -211,143 +201,13 @@ def temporary_folder(place: str | Path | None = None) -> tempfile.TemporaryDirec
     """
     try:
         remove_leftovers(Path(place or tempfile.gettempdir()))
-        return tempfile.TemporaryDirectory(prefix=_own_prefix(), dir=place, ignore_cleanup_errors=True)
+        return tempfile.TemporaryDirectory(prefix=own_prefix(), dir=place, ignore_cleanup_errors=True)
     except OSError as error:
         remedy = "set TMPDIR to" if place is None else "choose"
         raise PixitError(
             f"{place or 'temporary folder'}: cannot be made or written ({error.strerror}); "
             f"{remedy} one that can be written"
         ) from None
-
-
-# --- whose what is temporary is -------------------------------------------------------------------------
-
-
-def _own_prefix() -> str:
-    """Return how the names of this process's temporary files begin: with what proves, later, that it is over."""
-    started = _started(os.getpid())
-    return ".pixit-" if started is None else f".pixit-{_machine()}-{os.getpid()}-{started}-"
-
-
-def _machine() -> str:
-    """Name this machine since it was started, and the namespace in which it counts processes (Linux)."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        namespace = (
-            Path("/proc/self/ns/pid").stat().st_ino
-        )  # a container's processes have numbers of their own
-    except OSError:
-        return ""
-    return hashlib.sha256(f"{boot.strip()} {namespace}".encode()).hexdigest()[:12]
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process began, in the clock of the machine (Linux): "" if it is over, None if it is not seen."""
-    try:
-        fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
-    except OSError:
-        return None
-    return "" if fields[0] in "XZ" else fields[19]  # a zombie does nothing any more
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left in a folder: temporary files and folders, and locks that nobody holds.
-
-    Only what a process made of which it is proven that it ran on this machine, since it was last started, and that
-    it is over: folders may be shared by several machines. What was to be replaced when it was killed is put back.
-    """
-    machine = _machine()
-    for path in sorted(folder.glob(".pixit-*")):
-        if not _is_ours(path):  # in a folder that is everybody's, it might be a trap
-            continue
-        owner = re.match(r"\.pixit-([0-9a-f]{12})-(\d{1,9})-(\d+)-", path.name)
-        if owner is not None and owner[1] == machine and _is_over(int(owner[2]), owner[3]):
-            _remove(path)
-        elif path.suffix == ".lock":
-            with suppress(PixitError), _lock(path, wait=False):
-                pass  # it is removed with the lock
-
-
-def _is_ours(path: Path) -> bool:
-    """Tell whether this user made a file or folder, and it is no link."""
-    try:
-        return not path.is_symlink() and path.stat().st_uid == getattr(os, "getuid", int)()
-    except OSError:
-        return False
-
-
-def _is_over(pid: int, started: str) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # somebody else's
-        return False
-    return _started(pid) not in (started, None)
-
-
-def _remove(path: Path) -> None:
-    """Remove a temporary file or folder; what it was to replace goes back where nothing took its place."""
-    if path.name.endswith("-old") and path.is_dir():
-        for replaced in path.iterdir():
-            with suppress(OSError):
-                if not (path.parent / replaced.name).exists():
-                    replaced.rename(path.parent / replaced.name)
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
-
-
-@contextmanager
-def claim(target: Path, wait: bool = False) -> Iterator[bool]:
-    """Claim the making of `target` among all processes that do so, of other machines too where locks reach them.
-
-    False if another one has it; with `wait` it is waited for. A claim ends with its process at the latest. Where
-    there are no locks (Windows, some network folders), all claims are granted. A PixitError if `target` cannot be
-    written.
-    """
-    name = hashlib.sha256(target.name.encode()).hexdigest()[:16]
-    with _lock(target.with_name(f".pixit-{name}.lock"), wait) as is_held:
-        yield is_held
-
-
-@contextmanager
-def _lock(path: Path, wait: bool) -> Iterator[bool]:
-    if fcntl is None:
-        yield True
-        return
-    while True:
-        try:
-            file = path.open("ab")
-        except OSError as error:
-            raise _cannot_be_written(path.parent, error) from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError as error:
-                # any other error: there are no locks here
-                yield error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-                return
-            try:
-                is_current = path.stat().st_ino == os.fstat(file.fileno()).st_ino
-            except OSError:
-                is_current = False
-            if is_current:  # and not a file that its last holder removed meanwhile
-                try:
-                    yield True
-                finally:
-                    path.unlink(missing_ok=True)
-                return
-
-
-def _cannot_be_written(target: Path, error: OSError) -> PixitError:
-    return PixitError(
-        f"{target}: cannot be written ({error.strerror or error}); free space or choose another place"
-    )
 
 
 def read_pickle(path: Path, expected: str, allow: Collection[Any] = (), **options: Any) -> dict[str, Any]:

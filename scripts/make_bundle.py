@@ -16,7 +16,7 @@ import torch
 
 from pixit.checkpoints import load_model, save_model
 from pixit.config import load_settings
-from pixit.pipeline.separate import SeparationSettings
+from pixit.pipeline.pretrained import SeparationSettings
 
 
 def main() -> None:

@@ -29,10 +29,12 @@ FORBIDDEN = {
     # who: what it never imports (a name stands for all that is in it)
     "pixit.types": ["pixit"],
     "pixit.config": ["pixit", "!pixit.types", "!pixit.files"],
-    "pixit.files": ["pixit", "!pixit.types"],
+    "pixit.ownership": ["pixit", "!pixit.types"],
+    "pixit.files": ["pixit", "!pixit.types", "!pixit.ownership"],
     "pixit.windows": ["pixit", *VOCABULARY],
     "pixit.audio*": ["pixit", *VOCABULARY, "!pixit.audio"],
     "pixit.formats*": ["pixit.models", "pixit.pipeline", "pixit.training", *MEETINGS, "pixit.evaluation"],
+    "pixit.diarized": ["pixit.models", "pixit.pipeline", "pixit.training", *MEETINGS, "pixit.evaluation"],
     "pixit.results": ["pixit.models", "pixit.pipeline", "pixit.training", *MEETINGS, "pixit.evaluation"],
     "pixit.models*": [
         *("pixit.pipeline", "pixit.training", *MEETINGS, "pixit.evaluation", "pixit.checkpoints"),

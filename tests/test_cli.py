@@ -27,11 +27,13 @@ from pixit.checkpoints import save_model
 from pixit.cli import cli
 from pixit.cli.console import collect_overrides
 from pixit.cli.evaluate import split_list
+from pixit.diarized import Diarization
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
+from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
-from pixit.pipeline.separate import SeparationSettings, Separator
-from pixit.results import Diarization, Separation
+from pixit.pipeline.separate import Separator
+from pixit.results import Separation
 from pixit.types import PixitError
 
 RATE_HZ = 8000

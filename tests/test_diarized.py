@@ -15,7 +15,8 @@ from pyannote.core import Annotation, Segment
 
 from pixit.audio import Samples
 from pixit.cli import cli
-from pixit.results import Diarization, Separation
+from pixit.diarized import Diarization
+from pixit.results import Separation
 from pixit.types import PixitError
 
 RATE_HZ = 8000

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pixit.checkpoints.build import build_empty
 from pixit.checkpoints.hub import CONFIG, SEPARATOR
-from pixit.checkpoints.native import build_empty, read_description
+from pixit.checkpoints.native import read_description
 from pixit.files import read_text
 from pixit.types import one_line
 

@@ -60,26 +60,36 @@ def find_model(
     if path.exists():
         return path / subfolder
     named = HUB_NAME.fullmatch(name)
-    if (
-        named is None or Path(named[1].partition("/")[0]).is_dir()
-    ):  # beside what is here, it is a path with an error
+    # beside what is here, it is a path with an error
+    if named is None or Path(named[1].partition("/")[0]).is_dir():
         raise PixitError(
             f"{name}: no such model; expected a folder with {CONFIG} and {WEIGHTS}, a {PYANNOTE} of "
             f"pyannote.audio, an {ECAPA} of SpeechBrain, or a name on the hub, as organisation/name"
         )
+    found = _download(name, named[1], revision or named[2], token, cache_dir, subfolder, layouts)
+    if found is None:
+        files = ", ".join(file for needed, _ in layouts for file in needed)
+        raise PixitError(f"{name}: holds nothing that pixit reads; expected one of {files}")
+    return found
+
+
+def _download(
+    name: str,
+    repository: str,
+    revision: str | None,
+    token: str | None,
+    cache_dir: Path | str | None,
+    subfolder: str,
+    layouts: Sequence[tuple[Sequence[str], Sequence[str]]],
+) -> Path | None:
+    """Return the snapshot of a repository with the first of the layouts that it has; None if it has none."""
     import huggingface_hub  # only here: a model that is at hand needs no client of the network
 
     try:
         for needed, more in layouts:
-            snapshot = Path(
-                huggingface_hub.snapshot_download(
-                    named[1],
-                    revision=revision or named[2],
-                    token=token,
-                    cache_dir=cache_dir,
-                    allow_patterns=[str(Path(subfolder, file)) for file in (*needed, *more)],
-                )
-            )
+            files = [str(Path(subfolder, file)) for file in (*needed, *more)]
+            place: Any = {"revision": revision, "token": token, "cache_dir": cache_dir}
+            snapshot = Path(huggingface_hub.snapshot_download(repository, allow_patterns=files, **place))
             if all((snapshot / subfolder / file).exists() for file in needed):
                 return snapshot / subfolder
     except hub_errors() as error:
@@ -87,8 +97,7 @@ def find_model(
             f"{name}: no such file here, and the hub did not provide it ({one_line(error)}); check the name, "
             "the network, HF_HUB_OFFLINE, and for a gated model accept its terms and set HF_TOKEN"
         ) from None
-    files = ", ".join(file for needed, _ in layouts for file in needed)
-    raise PixitError(f"{name}: holds nothing that pixit reads; expected one of {files}")
+    return None
 
 
 def hub_errors() -> tuple[Any, ...]:

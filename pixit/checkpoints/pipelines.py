@@ -12,7 +12,7 @@ A key without a counterpart is listed in `Pipeline.unknown`; a value that pixit 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,18 @@ from typing import Any
 from torch import nn
 
 from pixit.checkpoints.hub import PIPELINE, find_model
+from pixit.checkpoints.hyperparameters import (
+    DIARIZATION,
+    SEPARATION,
+    Keys,
+    map_settings,
+    merge_frozen,
+    read_section,
+)
 from pixit.checkpoints.native import load_model
 from pixit.config import read_yaml
 from pixit.types import PixitError, one_line
 
-SEPARATION, DIARIZATION = "SpeechSeparation", "SpeakerDiarization"
-METHODS = {
-    "AgglomerativeClustering": "agglomerative",
-    "KMeansClustering": "kmeans",
-    "SpectralClustering": "spectral",
-    "VBxClustering": "vbx",
-    "OracleClustering": "oracle",
-}
-"""Class of pyannote.audio -> ``clustering.method``."""
 COMMUNITY = "pyannote/speaker-diarization-community-1"
 DEFAULTS: dict[str, dict[str, Any]] = {
     SEPARATION: {
@@ -65,10 +64,6 @@ ARGUMENTS = (
 )
 """Arguments of pipelines; how they were tuned (``der_variant``), what they return (``legacy``) and the sizes of
 batches, which are for another machine, are not followed."""
-SHORTEST_SOLO_S = 0.035
-"""pyannote.audio leaves overlap out where more is left than the embedder needs at least: some frames."""
-MOST_VECTORS = 10_000
-"""Embeddings of an hour or so; pyannote.audio clusters all, in as much memory as their square takes."""
 PLDA_FILES = ["xvec_transform.npz", "plda.npz"]
 
 
@@ -197,7 +192,7 @@ def read_pipeline(
     if path is None:
         raise PixitError(f"{name}: is no pipeline; expected a {PIPELINE} of pyannote.audio, or its folder")
     tree = read_yaml(path)
-    section = _mapping(tree, "pipeline", path)
+    section = read_section(tree, "pipeline", path)
     kind = str(section.get("name")).rsplit(".", 1)[-1]
     if kind not in DEFAULTS:
         raise PixitError(
@@ -207,15 +202,15 @@ def read_pipeline(
         raise PixitError(
             f"{path}: asks for preprocessors, which pixit has not; remove them from a copy of it"
         )
-    given = _mapping(section, "params", path)
+    given = read_section(section, "params", path)
     arguments = DEFAULTS[kind] | given
     access = _text(token or given.get("token") or given.get("use_auth_token"))
     home = Source(str(path.parent), token=access, cache_dir=_text(cache_dir or given.get("cache_dir")))
     if not Path(name).expanduser().exists():
         repository, _, named = str(name).partition("@")
         home = replace(home, name=repository, revision=revision or named or None)
-    keys = _Keys(path, _merged(_mapping(tree, "params", path), _mapping(tree, "freeze", path)))
-    settings = _map_settings(kind, arguments, keys)
+    keys = Keys(path, merge_frozen(read_section(tree, "params", path), read_section(tree, "freeze", path)))
+    settings = map_settings(kind, arguments, keys)
     method = settings["clustering"]["method"]
     unknown = [key for key in tree if key not in BESIDE]
     unknown += [f"pipeline.{key}" for key in section if key not in ("name", "params")]
@@ -232,87 +227,6 @@ def read_pipeline(
         _text(tree.get("device")),
         (*unknown, *keys.left()),
     )
-
-
-class _Keys:
-    """The hyper-parameters of a pipeline, which are taken one by one; what is left nobody knows."""
-
-    def __init__(self, path: Path, tree: dict[str, Any]) -> None:
-        self.path, self.tree, self.taken = path, tree, set[str]()
-
-    def take(self, key: str, default: Any = None) -> Any:
-        """Return the value of ``section.name``; without a default it must be there, as in pyannote.audio."""
-        self.taken.add(key)
-        section, name = key.split(".")
-        values = _mapping(self.tree, section, self.path)
-        if values.get(name, default) is None:
-            raise PixitError(f"{self.path}: lacks params.{key}, which its pipeline needs")
-        return values.get(name, default)
-
-    def left(self) -> list[str]:
-        """Return the keys that nobody took."""
-        found = []
-        for section, values in self.tree.items():
-            names = [f"{section}.{name}" for name in values] if isinstance(values, dict) else [section]
-            found += [f"params.{name}" for name in names if name not in self.taken]
-        return found
-
-
-def _map_settings(kind: str, arguments: Mapping[str, Any], keys: _Keys) -> dict[str, Any]:
-    """Return differences from `SeparationSettings` for arguments and hyper-parameters of a pipeline."""
-    # a model that decides by itself (powerset) has no threshold
-    onset = keys.take("segmentation.threshold", 0.5 if kind == DIARIZATION else None)
-    settings: dict[str, Any] = {
-        "windows": "regular",
-        "precision": "float32",
-        "activity": {
-            "onset": onset,
-            "offset": onset,
-            "min_local_s": 0.0,
-            "min_duration_on_s": 0.0,
-            "min_duration_off_s": keys.take("segmentation.min_duration_off"),
-            "decision": "count",
-            "unknown_voices": kind == DIARIZATION,
-        },
-        "embedding": {
-            "signal": "mixture",
-            "exclude_overlap": arguments.get("embedding_exclude_overlap", False),
-            "min_solo_s": SHORTEST_SOLO_S,
-        },
-        "clustering": _map_clustering(arguments["clustering"], keys),
-    }
-    if kind == SEPARATION:
-        is_removed, collar_s = (
-            keys.take("separation.leakage_removal"),
-            keys.take("separation.asr_collar", 0.0),
-        )
-        settings["stitching"] = {
-            "keep_room": False,
-            "levels": "track",
-            "absent": "silence",
-            "taper": "hamming",
-            "leakage_removal_db": 200.0 if is_removed else 0.0,
-            "collar_s": collar_s,
-        }
-    return settings
-
-
-def _map_clustering(kind: Any, keys: _Keys) -> dict[str, Any]:
-    if not isinstance(kind, str) or kind not in METHODS:
-        raise PixitError(
-            f"{keys.path}: asks for clustering {one_line(kind)}; expected one of {', '.join(METHODS)}"
-        )
-    found: dict[str, Any] = {"method": METHODS[kind]}
-    if found["method"] != "oracle":
-        found["max_vectors"] = MOST_VECTORS
-    if found["method"] == "agglomerative":
-        found["linkage"] = keys.take("clustering.method")
-        found["threshold"] = keys.take("clustering.threshold")
-        found["min_cluster_size"] = keys.take("clustering.min_cluster_size")
-    elif found["method"] == "vbx":
-        found["threshold"] = keys.take("clustering.threshold")
-        found["fa"], found["fb"] = keys.take("clustering.Fa"), keys.take("clustering.Fb")
-    return found
 
 
 def _locate(value: Any, home: Source, path: Path, unknown: list[str]) -> Source:
@@ -338,23 +252,6 @@ def _find_checkpoint(checkpoint: str, home: Source, path: Path) -> Source:
         if local.exists():
             return Source(str(local.absolute()))
     return Source(checkpoint, token=home.token, cache_dir=home.cache_dir)
-
-
-def _mapping(tree: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
-    value = tree.get(key) or {}
-    if not isinstance(value, dict):
-        raise PixitError(f"{path}: found {key}: {one_line(value)}, expected a mapping (key: value)")
-    return value
-
-
-def _merged(tree: dict[str, Any], frozen: dict[str, Any]) -> dict[str, Any]:
-    """Return hyper-parameters, those that are frozen before those that are given, as in pyannote.audio."""
-    found = dict(tree)
-    for section, values in frozen.items():
-        inside = found.get(section)
-        is_both = isinstance(inside, dict) and isinstance(values, dict)
-        found[section] = {**inside, **values} if is_both else values  # type: ignore[dict-item]
-    return found
 
 
 def _number(value: Any, path: Path, key: str) -> float:

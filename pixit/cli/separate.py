@@ -25,8 +25,8 @@ from pixit.cli.console import (
 
 if TYPE_CHECKING:
     from pixit.audio import Channel
+    from pixit.diarized import Diarization
     from pixit.pipeline.batch import Job, Outcome
-    from pixit.results import Diarization
 
 
 def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Channel:
@@ -41,7 +41,7 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
 
 @click.command(
     cls=SettingsCommand,
-    settings="pixit.pipeline.separate.SeparationSettings",
+    settings="pixit.pipeline.pretrained.SeparationSettings",
     fields={"step_s": "--step", "batch_size": "--batch-size"},
     epilog=examples(
         "pixit separate meeting.wav -n 4",
@@ -132,7 +132,7 @@ def separate(
     from pixit.config import load_settings
     from pixit.files import writable
     from pixit.pipeline.batch import Job, find_recordings
-    from pixit.pipeline.separate import SeparationSettings
+    from pixit.pipeline.pretrained import SeparationSettings
 
     # what cannot be done is said before the networks are loaded
     files = list(find_recordings(recordings, recursive).values())

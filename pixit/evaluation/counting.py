@@ -115,29 +115,15 @@ def count_errors(
     def stretches() -> Iterator[Stretch]:
         return _sweep(reference, hypothesis, regions, collar_s, skip_overlap)
 
-    shape = len(reference.names), len(hypothesis.names)
-    common_s, agreement_s = np.zeros(shape), np.zeros(shape)  # scored: as sets, and by all pairs of turns
-    evaluated_s = np.zeros(shape)
-    reference_s, hypothesis_s = (np.zeros((2, number)) for number in shape)  # evaluated, scored
-    doubled_s = 0.0
-    for part in stretches():
-        r, h = part.reference, part.hypothesis
-        has_r, has_h = np.minimum(r, 1), np.minimum(h, 1)
-        agreement_s += (r * part.scored_s) @ h.T
-        common_s += (has_r * part.scored_s) @ has_h.T
-        evaluated_s += (has_r * part.evaluated_s) @ has_h.T
-        weights = np.stack([part.evaluated_s, part.scored_s])
-        reference_s += weights @ has_r.T
-        hypothesis_s += weights @ has_h.T
-        doubled_s += float(part.evaluated_s @ ((r - has_r).sum(0) + (h - has_h).sum(0)))
-    in_evaluated, in_scored = zip(reference_s > INSTANT_S, hypothesis_s > INSTANT_S, strict=True)
-    assigned = (evaluated_s, *in_evaluated) if md_eval else (agreement_s, *in_scored)
+    shared = _Shared.of(stretches(), (len(reference.names), len(hypothesis.names)))
+    in_evaluated, in_scored = zip(
+        shared.reference_s > INSTANT_S, shared.hypothesis_s > INSTANT_S, strict=True
+    )
+    assigned = (shared.evaluated_s, *in_evaluated) if md_eval else (shared.agreement_s, *in_scored)
     pairs = _assign(*assigned, number_all=md_eval)
     sums = sum((_count(part, pairs, md_eval) for part in stretches()), start=np.zeros(5))
-    jaccard = _assign(agreement_s, *in_scored, by_reference=True)
-    unlike = [
-        1 - common_s[r, h] / (reference_s[1, r] + hypothesis_s[1, h] - common_s[r, h]) for r, h in jaccard
-    ]
+    jaccard = _assign(shared.agreement_s, *in_scored, by_reference=True)
+    unlike = [1 - shared.similarity(r, h) for r, h in jaccard]
     total_s, correct_s, false_alarm_s, missed_s, confusion_s = map(float, sums)
     return Counts(
         total_s,
@@ -149,8 +135,43 @@ def count_errors(
         jaccard_speakers=int(in_scored[0].sum()),
         reference_speakers=int(in_evaluated[0].sum()),
         hypothesis_speakers=int(in_evaluated[1].sum()),
-        doubled_s=doubled_s,
+        doubled_s=shared.doubled_s,
     )
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What speakers of reference and hypothesis (R, H) share, and what each of them has: evaluated, scored (2, n)."""
+
+    common_s: Floats
+    agreement_s: Floats
+    evaluated_s: Floats
+    reference_s: Floats
+    hypothesis_s: Floats
+    doubled_s: float
+
+    def similarity(self, r: int, h: int) -> float:
+        """Return the Jaccard index of two speakers, where it is scored."""
+        common_s = self.common_s[r, h]
+        return float(common_s / (self.reference_s[1, r] + self.hypothesis_s[1, h] - common_s))
+
+    @classmethod
+    def of(cls, stretches: Iterator[Stretch], shape: tuple[int, int]) -> _Shared:
+        """Sum over stretches: `common_s` as sets, `agreement_s` by all pairs of turns, both where it is scored."""
+        common_s, agreement_s, evaluated_s = np.zeros((3, *shape))
+        reference_s, hypothesis_s = (np.zeros((2, number)) for number in shape)
+        doubled_s = 0.0
+        for part in stretches:
+            r, h = part.reference, part.hypothesis
+            has_r, has_h = np.minimum(r, 1), np.minimum(h, 1)
+            agreement_s += (r * part.scored_s) @ h.T
+            common_s += (has_r * part.scored_s) @ has_h.T
+            evaluated_s += (has_r * part.evaluated_s) @ has_h.T
+            weights = np.stack([part.evaluated_s, part.scored_s])
+            reference_s += weights @ has_r.T
+            hypothesis_s += weights @ has_h.T
+            doubled_s += float(part.evaluated_s @ ((r - has_r).sum(0) + (h - has_h).sum(0)))
+        return cls(common_s, agreement_s, evaluated_s, reference_s, hypothesis_s, doubled_s)
 
 
 def _count(part: Stretch, pairs: Sequence[tuple[int, int]], once: bool) -> Floats:

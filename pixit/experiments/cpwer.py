@@ -22,7 +22,7 @@ from pixit.files import writable
 from pixit.formats.names import match_names, some
 from pixit.formats.transcripts import Utterance, read_transcript
 from pixit.pipeline.batch import find_recordings, separate_all
-from pixit.pipeline.separate import SeparationSettings
+from pixit.pipeline.pretrained import SeparationSettings
 from pixit.transcription.jobs import ATTRIBUTIONS, Job, transcribe_one
 from pixit.transcription.transcribe import Intervals, TranscriptionSettings
 from pixit.types import Hook, PixitError, Recording

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pixit.audio import Samples, open_audio
 from pixit.checkpoints import load_model
+from pixit.checkpoints.roles import check_role
 from pixit.evaluation.verification import (
     Trial,
     VerificationScores,
@@ -37,10 +38,8 @@ def load_embedder(name: str | Path | None = None, device: str = "auto") -> Embed
         If it is missing, damaged, or no embedder.
     """
     place = str(name or files("pixit") / BUNDLED / "embedder")
-    network = load_model(place, device=pick_device(device))
-    if not isinstance(network, Embedder):
-        raise PixitError(f"{place}: is a {type(network).__name__}, expected an embedder")
-    return network
+    embedder: Embedder = check_role(load_model(place, device=pick_device(device)), "embedder", place)
+    return embedder
 
 
 def gather_trials(

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pixit.audio import open_audio
+from pixit.diarized import Diarization
 from pixit.files import list_files, real_path
 from pixit.formats.names import find_files, find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
 from pixit.formats.transcripts import READERS, Tell, Utterance, find_words, read_sessions
-from pixit.results import Diarization, Separation
+from pixit.results import Separation
 from pixit.types import PixitError, Turn
 
 UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from pixit.audio import AudioFile
+from pixit.diarized import Diarization
 from pixit.files import file_hash, file_name, real_path
-from pixit.results import Diarization
 from pixit.types import PixitError
 
 AUDIO_ENDINGS = (

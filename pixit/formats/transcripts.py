@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pixit.diarized import Diarization
 from pixit.files import file_hash, list_files, parse_json, read_text, write_text
 from pixit.formats.names import match_items
 from pixit.formats.subtitles import Cue, parse_srt, parse_vtt, render_srt, render_vtt
-from pixit.results import Diarization
 from pixit.saved import JOURNAL, TRANSCRIPTS, files_beside
 from pixit.types import PixitError
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from pixit.files import file_name, remove_leftovers, writable
+from pixit.diarized import Diarization
+from pixit.files import file_name, writable
+from pixit.ownership import remove_leftovers
 from pixit.pipeline.batch import ELSEWHERE, Job, Outcome, find_recordings, separate_unclaimed
 from pixit.pipeline.separate import Separator
-from pixit.results import Diarization
 from pixit.types import Hook, PixitError, Recording
 
 ATTEMPTS = 2

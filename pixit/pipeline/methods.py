@@ -1,4 +1,6 @@
-"""Other ways of clustering: embeddings of clean speech are labelled, and every embedding joins the nearest centroid.
+"""The methods of clustering: pixit's own, and other ways.
+
+In these, embeddings of clean speech are labelled, and every embedding joins the nearest centroid.
 
 Agglomerative clustering and VBx decide as pyannote.audio 4 does, so that its settings mean the same here (Bredin,
 "pyannote.audio 2.1 speaker diarization pipeline", Interspeech 2023); distances are in the units that it has.
@@ -19,9 +21,13 @@ from pixit.pipeline.cluster import (
     Floats,
     Ints,
     Numbers,
+    cluster,
     spread,
     unit,
 )
+from pixit.pipeline.diarize import ActivitySettings
+from pixit.pipeline.local import count_solo, count_talk
+from pixit.pipeline.spool import Spool
 from pixit.pipeline.vbx import label_by_vbx
 from pixit.types import PixitError
 
@@ -29,11 +35,31 @@ ON_UNIT_VECTORS = ("centroid", "median", "ward")
 """Linkages that are defined for Euclidean distances only."""
 SMALLEST_SHARE = 0.1
 """Of a few embeddings a cluster need not hold more than this share, whatever ``min_cluster_size`` says."""
+Bounds = tuple[int, int | None]
+"""Fewest and most speakers; None for any number."""
 RUNS = 10
 """Of k-means, of which the best is taken."""
 NEIGHBOURS, MOST_BY_GAP = (0.05, 0.075, 0.1, 0.15, 0.2, 0.3), 20
 """Of spectral clustering: shares of all embeddings that count as near, which are tried; and most speakers, where
 nobody says how many there may be."""
+
+
+def cluster_speakers(
+    local: Spool,
+    vectors: Floats,
+    embedded_s: Floats,
+    settings: ClusteringSettings,
+    activity: ActivitySettings,
+    bounds: Bounds,
+) -> Ints:
+    """Assign every local speaker to a speaker of the recording, (W, K), by the method of the settings.
+
+    `vectors` (W, K, D) and `embedded_s` (W, K) are what `embed_speakers` gave; a PixitError as of
+    `cluster_by_centroids`.
+    """
+    if settings.method == "average":
+        return cluster(vectors, embedded_s, count_talk(local, activity), settings, *bounds)
+    return cluster_by_centroids(vectors, count_solo(local, activity), settings, *bounds)
 
 
 def cluster_by_centroids(

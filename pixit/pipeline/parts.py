@@ -48,6 +48,7 @@ def find_parts(
     """Load what `Separator.from_pretrained` describes; parameters and errors are those of it."""
     from pixit.checkpoints import find_model, load_model
     from pixit.checkpoints.pipelines import find_pipeline
+    from pixit.checkpoints.roles import check_role
 
     bundled = Path(str(files("pixit") / BUNDLED))
     folder = bundled if name is None else find_model(str(name), **hub)
@@ -55,10 +56,10 @@ def find_parts(
     if name is not None and not whole and find_pipeline(folder) is not None:
         return _parts_of_pipeline(name, embedder or None, device, settings, hub)
     base = folder if whole else bundled
-    model: Any = load_model(folder / "model" if whole else folder)
+    model = check_role(load_model(folder / "model" if whole else folder), "model", name or bundled)
     access = {key: value for key, value in hub.items() if key != "revision"}
-    voice: Any = load_model(str(embedder), **access) if embedder else load_model(base / "embedder")
-    _check_roles(model, name or bundled, voice, embedder or base)
+    spoken = load_model(str(embedder), **access) if embedder else load_model(base / "embedder")
+    voice = check_role(spoken, "embedder", embedder or base)
     chosen = read_yaml(base / SEPARATOR) if whole or not embedder else {}
     if embedder and isinstance(chosen.get("clustering"), dict):
         chosen["clustering"].pop("threshold", None)  # that was for the embedder that is not used
@@ -75,20 +76,20 @@ def _parts_of_pipeline(
     """Load what a ``config.yaml`` of pyannote.audio names, with the settings that it asks for."""
     from pixit.checkpoints import load_model
     from pixit.checkpoints.pipelines import read_pipeline
+    from pixit.checkpoints.roles import check_role
 
     pipeline = read_pipeline(name, **hub)
     if pipeline.warning is not None:
         warnings.warn(pipeline.warning, stacklevel=4)
-    model: Any = pipeline.model.load()
+    model = check_role(pipeline.model.load(), "model", pipeline.model)
     access = {key: value for key, value in hub.items() if key != "revision"}
-    voice: Any
     if embedder is not None:
-        voice = load_model(str(embedder), **access)
+        spoken = load_model(str(embedder), **access)
     elif pipeline.embedder is not None:
-        voice = pipeline.embedder.load()
+        spoken = pipeline.embedder.load()
     else:  # the oracle asks for nobody's voice
-        voice = load_model(Path(str(files("pixit") / BUNDLED)) / "embedder")
-    _check_roles(model, pipeline.model, voice, embedder or pipeline.embedder or BUNDLED)
+        spoken = load_model(Path(str(files("pixit") / BUNDLED)) / "embedder")
+    voice = check_role(spoken, "embedder", embedder or pipeline.embedder or BUNDLED)
     chosen = _merge(pipeline.settings_for(model.window_samples / model.sample_rate_hz), settings)
     is_open = "threshold" not in settings.get("clustering", {})
     if embedder is not None and is_open and "threshold" in chosen["clustering"]:
@@ -99,14 +100,6 @@ def _parts_of_pipeline(
     if device == "auto" and pipeline.device is not None and torch.cuda.is_available():
         device = pipeline.device
     return Parts(model, voice, chosen, str(pipeline.path), device)
-
-
-def _check_roles(model: Any, model_place: object, voice: Any, voice_place: object) -> None:
-    roles = (model, "model", LocalDiarizer, model_place), (voice, "embedder", Embedder, voice_place)
-    for network, role, contract, place in roles:
-        if not isinstance(network, contract):
-            kind = type(network).__name__
-            raise PixitError(f"{place}: is a {kind}, expected a {role}; is it the other one?")
 
 
 def _merge(tree: Mapping[str, Any], differences: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The main job: a recording in, one track per speaker and who spoke when out.
 
-Read `Separator.__call__`: the four steps are one function each, in the files beside this one.
+Read `Separator._separate`: the way of the data. The steps are one function each, in the files beside this one.
 """
 
 from __future__ import annotations
@@ -10,88 +10,35 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from pyannote.core import Annotation
-from pydantic import Field
 
 from pixit.audio import Audio, Channel, Track, open_audio
-from pixit.config import Settings, settings_from_mapping
+from pixit.diarized import Diarization
 from pixit.files import temporary_folder
-from pixit.pipeline.channels import (
-    ChannelSettings,
-    check_channels,
-    cut_tracks,
-    find_talkers,
-    hear_channels,
-)
-from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers, cluster
-from pixit.pipeline.compute import Compute, Precision, pick_device
-from pixit.pipeline.diarize import (
-    ActivitySettings,
-    Floats,
-    Ints,
-    annotate,
-    diarize,
-    find_turns,
-    speaker_name,
-)
-from pixit.pipeline.local import (
-    EmbeddingSettings,
-    Progress,
-    count_solo,
-    count_talk,
-    embed_speakers,
-    hear_windows,
-    run_windows,
-)
-from pixit.pipeline.methods import cluster_by_centroids
+from pixit.pipeline.channels import check_channels, cut_tracks, find_talkers, hear_channels
+from pixit.pipeline.cluster import Ints, check_num_speakers
+from pixit.pipeline.diarize import annotate, diarize, find_turns, speaker_name
+from pixit.pipeline.local import Progress, embed_speakers, hear_windows, run_windows
+from pixit.pipeline.methods import Bounds, cluster_speakers
 from pixit.pipeline.oracle import Reference, cluster_by_reference, find_turns_of
-from pixit.pipeline.parts import BUNDLED, find_parts
-from pixit.pipeline.provenance import WeightsHash, describe, make_request
-from pixit.pipeline.spool import Geometry, Spool, lay_windows
-from pixit.pipeline.stitch import StitchingSettings, fit_levels, stitch_tracks, write_tracks
-from pixit.results import Diarization, Separation
-from pixit.types import Embedder, Hook, LocalDiarizer, PixitError, Turn, separates
+from pixit.pipeline.pretrained import Pretrained
+from pixit.pipeline.provenance import describe, make_request
+from pixit.pipeline.spool import Spool
+from pixit.pipeline.stitch import fit_levels, stitch_tracks, write_tracks
+from pixit.results import Separation
+from pixit.types import Hook, PixitError, Turn, separates
 from pixit.windows import Window
 
-Bounds = tuple[int, int | None]
 Step = Callable[[str], Progress]
 """Gives the progress of a step by its name."""
 Found = tuple[Annotation, dict[str, Track] | None, dict[str, Any]]
 """Diarization, tracks if they were asked for, and what else the settings of the result say."""
 
 
-class SeparationSettings(Settings):
-    """Everything that determines a separation, except the two networks."""
-
-    step_s: float = Field(1.0, gt=0, le=3600, description="seconds from one window to the next")
-    batch_size: int | None = Field(
-        None,
-        ge=1,
-        le=4096,
-        description="windows at a time; by default 8, and on a CPU 1, for each of torch's threads",
-    )
-    precision: Precision = Field(
-        "auto",
-        description="of the networks; auto is bfloat16 where the device multiplies in it, else float32",
-    )
-    activity: ActivitySettings = ActivitySettings()
-    embedding: EmbeddingSettings = EmbeddingSettings()
-    clustering: ClusteringSettings = ClusteringSettings()
-    stitching: StitchingSettings = StitchingSettings()
-    channels: ChannelSettings = ChannelSettings()
-    windows: Literal["fitted", "regular"] = Field(
-        "fitted",
-        description="fitted: windows start on a frame of the model, and the last one ends with the recording; "
-        "regular: each starts exactly a step after the one before it, and the last is filled with zeros (as in "
-        "pyannote.audio)",
-    )
-
-
-class Separator:
+class Separator(Pretrained):
     """Separates recordings with a local model and a speaker embedder.
 
     Parameters
@@ -111,133 +58,6 @@ class Separator:
     >>> separator = Separator.from_pretrained()                        # doctest: +SKIP
     >>> diarization, sources = separator("meeting.wav", num_speakers=4)  # doctest: +SKIP
     """
-
-    def __init__(
-        self,
-        model: LocalDiarizer,
-        embedder: Embedder,
-        settings: SeparationSettings | None = None,
-        device: str = "auto",
-        name: str = "",
-    ) -> None:
-        if embedder.sample_rate_hz != model.sample_rate_hz:
-            raise PixitError(
-                f"the embedder takes {embedder.sample_rate_hz} Hz and the model {model.sample_rate_hz} Hz; "
-                "expected the same sample rate"
-            )
-        settings = settings or SeparationSettings()
-        if settings.clustering.threshold is None:
-            clustering = settings.clustering.model_copy(update={"threshold": embedder.clustering_threshold})
-            settings = settings.model_copy(update={"clustering": clustering})
-        if not separates(model):
-            embedding = settings.embedding.model_copy(update={"signal": "mixture"})
-            settings = settings.model_copy(update={"embedding": embedding})
-        self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
-        self.device = pick_device(device)
-        for network in (model, embedder):
-            if isinstance(network, torch.nn.Module):
-                network.to(self.device).eval()
-        self._hashes = {"model_sha256": WeightsHash(model), "embedder_sha256": WeightsHash(embedder)}
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path | None = None,
-        embedder: str | Path | None = None,
-        device: str = "auto",
-        settings: Mapping[str, Any] | None = None,
-        **hub: Any,
-    ) -> Separator:
-        """Load a separator.
-
-        Parameters
-        ----------
-        name
-            None for the bundled one; a folder with ``separator.yaml``, ``model`` and ``embedder``; a pipeline
-            of pyannote.audio (a ``config.yaml`` or its folder), whose networks and settings are taken; or a single
-            model (as `pixit train` exports it, or a pyannote checkpoint), which takes the bundled embedder and the
-            settings chosen for it. Any of them may lie on the Hugging Face hub: ``"organisation/name@revision"``.
-        embedder
-            Another embedder (as `load_model` takes it), which brings its own clustering threshold. With a single
-            model nothing bundled is left: the settings are the defaults then. With a pipeline, give
-            ``clustering.threshold`` too.
-        device, settings
-            As for `Separator`; and differences from the settings that come with it.
-        **hub
-            ``revision`` (of the model), ``token`` and ``cache_dir`` for hub names.
-
-        Raises
-        ------
-        PixitError
-            If a checkpoint is missing, damaged or of another kind, or a pipeline asks for what pixit cannot do.
-
-        Warns
-        -----
-        UserWarning
-            Of the keys of a pipeline that pixit does not know, in one line.
-        """
-        parts = find_parts(name, embedder, device, settings or {}, hub)
-        found = settings_from_mapping(SeparationSettings, parts.settings, parts.place)
-        named = BUNDLED if name is None else str(name)
-        return cls(parts.model, parts.embedder, found, parts.device, name=named)
-
-    def save_pretrained(
-        self, folder: str | Path, licence: str | None = None, repo_id: str | None = None
-    ) -> Path:
-        """Write model, embedder, settings and a model card, from which `from_pretrained` makes this separator again.
-
-        Parameters
-        ----------
-        folder
-            Appears whole or not at all; an older separator there is replaced.
-        licence, repo_id
-            For the model card: of the weights, as ``"cc-by-4.0"``; and where on the hub it will be.
-
-        Raises
-        ------
-        PixitError
-            If it cannot be written, or one of the networks is none of pixit's.
-        """
-        from pixit.checkpoints.share import save_separator
-
-        chosen = self.settings.model_dump(mode="json", exclude_defaults=True, exclude={"batch_size"})
-        if self.settings.clustering.threshold == self.embedder.clustering_threshold:
-            chosen["clustering"].pop("threshold")  # the embedder brings it
-        networks = {"model": self.model, "embedder": self.embedder}
-        return save_separator(
-            networks, {k: v for k, v in chosen.items() if v != {}}, folder, repo_id, licence
-        )
-
-    def push_to_hub(self, repo_id: str, licence: str | None = None, **options: Any) -> str:
-        """Put this separator on the Hugging Face hub as ``organisation/name``, with a model card; return its address.
-
-        `options` are ``private``, ``revision``, ``message`` and ``token``, as for
-        `pixit.checkpoints.share.push_folder`, which says what is raised.
-        """
-        from pixit.checkpoints.share import push_folder
-
-        with temporary_folder() as work:
-            folder = self.save_pretrained(Path(work) / "separator", licence, repo_id)
-            return push_folder(folder, repo_id, **options)
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """What determines the results of this separator: settings and SHA-256 of the weights as they are now."""
-        return {
-            "separation": self.settings.model_dump(mode="json", exclude={"batch_size", "channels"}),
-            **{name: weights_hash() for name, weights_hash in self._hashes.items()},
-        }
-
-    @property
-    def compute(self) -> Compute:
-        """How the networks run: as the settings say, or else as suits the device."""
-        return Compute.choose(self.device, self.settings.batch_size, self.settings.precision)
-
-    @property
-    def fingerprint_of_diarization(self) -> dict[str, Any]:
-        """What determines the diarizations of this separator: all but how tracks are made."""
-        found = self.fingerprint
-        return found | {"separation": {k: v for k, v in found["separation"].items() if k != "stitching"}}
 
     def __call__(
         self,
@@ -326,6 +146,77 @@ class Separator:
         more = channel, None, stream, channels_are_speakers, reference
         return self._run(False, audio, known, hook, *more)
 
+    def _separate(
+        self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, folder: Path, step: Step
+    ) -> Found:
+        """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
+        settings, activity = self.settings, self.settings.activity
+        levels = settings.stitching.levels
+        geometry = self.lay_windows(recording)
+        windows = partial(geometry.cut, recording)  # each call reads the recording once
+        with Spool(geometry, self.model.num_speakers, folder, activity.decision == "count") as local:
+            run_windows(self.model, windows(), local, activity, self.compute, step("segmentation"), levels)
+            mixtures = windows() if settings.embedding.signal == "mixture" else None
+            speakers = self._find_speakers(local, mixtures, bounds, reference, step("embeddings"))
+            known = activity.model_copy(update={"unknown_voices": False})  # who has no voice has no track
+            turns, talking, speakers = diarize(local, speakers, known)
+            gains = fit_levels(local, speakers, windows()) if levels == "track" else None
+            more = settings.stitching, activity.onset, step("separations"), gains
+            stretches = stitch_tracks(local, speakers, talking, windows(), *more)
+            tracks = write_tracks(stretches, len(turns), folder, geometry)
+        return annotate(turns, recording.uri), tracks, {}
+
+    def _find_speakers(
+        self,
+        local: Spool,
+        windows: Iterator[Window] | None,
+        bounds: Bounds,
+        reference: list[Turn] | None,
+        progress: Progress,
+    ) -> Ints:
+        """Return the speaker of the recording of every local speaker, (W, K)."""
+        settings, activity = self.settings, self.settings.activity
+        if reference is not None:
+            return cluster_by_reference(local, reference, activity)
+        where = self.compute, progress
+        found = embed_speakers(self.embedder, local, windows, settings.embedding, activity, *where)
+        return cluster_speakers(local, *found, settings.clustering, activity, bounds)
+
+    def _diarize(self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, step: Step) -> Found:
+        """Follow the data to the turns: each window is embedded as soon as the model has heard it."""
+        geometry, activity = self.lay_windows(recording), self.settings.activity
+        with Spool(geometry, self.model.num_speakers, None, activity.decision == "count") as local:
+            how = activity, self.compute, step("segmentation")
+            heard = hear_windows(self.model, geometry.cut(recording), local, *how)
+            if reference is not None:
+                deque(heard, maxlen=0)  # nobody is embedded
+            speakers = self._find_speakers(local, heard, bounds, reference, step("embeddings"))
+            turns, _, _ = diarize(local, speakers, activity, bounds[1])
+        return annotate(turns, recording.uri), None, {}
+
+    def _separate_channels(self, recording: Audio, folder: Path | None, step: Step) -> Found:
+        """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it.
+
+        Without a folder for tracks, the turns are found alone.
+        """
+        settings, activity = self.settings, self.settings.activity
+        geometry = self.lay_windows(recording)
+        activities, powers = hear_channels(
+            self.model, recording, geometry, activity, self.compute, step("segmentation")
+        )
+        talking = find_talkers(activities, powers, geometry.frame_s, activity, settings.channels)
+        channels = np.flatnonzero(talking.any(axis=1)).tolist()
+        talking = talking[channels]
+        numbers = {speaker_name(number): channel for number, channel in enumerate(channels)}
+        facts = {"channel": "each", "speaker_channels": numbers}
+        diarization = annotate(find_turns(talking, geometry), recording.uri)
+        if folder is None:
+            return diarization, None, facts
+        stretches = cut_tracks(
+            recording, channels, talking, geometry, settings.stitching, step("separations")
+        )
+        return diarization, write_tracks(stretches, len(channels), folder, geometry), facts
+
     def _run(
         self,
         is_separation: bool,
@@ -378,18 +269,6 @@ class Separator:
             return Diarization(recording.uri, diarization, *size, settings=made)
         return Separation(recording.uri, diarization, tracks, *size, made, temporary)
 
-    def _diarize(self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, step: Step) -> Found:
-        """Follow the data to the turns: each window is embedded as soon as the model has heard it."""
-        geometry, activity = self.lay_windows(recording), self.settings.activity
-        with Spool(geometry, self.model.num_speakers, None, activity.decision == "count") as local:
-            how = activity, self.compute, step("segmentation")
-            heard = hear_windows(self.model, geometry.cut(recording), local, *how)
-            if reference is not None:
-                deque(heard, maxlen=0)  # nobody is embedded
-            speakers = self._find_speakers(local, heard, bounds, reference, step("embeddings"))
-            turns, _, _ = diarize(local, speakers, activity, bounds[1])
-        return annotate(turns, recording.uri), None, {}
-
     def find_reference(
         self, reference: Reference | None, uri: str, channels_are_speakers: bool = False
     ) -> list[Turn] | None:
@@ -401,77 +280,6 @@ class Separator:
                 f"{uri}: found {found}, expected {expected}: clustering.method=oracle needs it, no other does"
             )
         return None if reference is None else find_turns_of(reference, uri)
-
-    def _separate(
-        self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, folder: Path, step: Step
-    ) -> Found:
-        """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
-        settings, activity = self.settings, self.settings.activity
-        levels = settings.stitching.levels
-        geometry = self.lay_windows(recording)
-        windows = partial(geometry.cut, recording)  # each call reads the recording once
-        with Spool(geometry, self.model.num_speakers, folder, activity.decision == "count") as local:
-            run_windows(self.model, windows(), local, activity, self.compute, step("segmentation"), levels)
-            mixtures = windows() if settings.embedding.signal == "mixture" else None
-            speakers = self._find_speakers(local, mixtures, bounds, reference, step("embeddings"))
-            known = activity.model_copy(update={"unknown_voices": False})  # who has no voice has no track
-            turns, talking, speakers = diarize(local, speakers, known)
-            gains = fit_levels(local, speakers, windows()) if levels == "track" else None
-            more = settings.stitching, activity.onset, step("separations"), gains
-            stretches = stitch_tracks(local, speakers, talking, windows(), *more)
-            tracks = write_tracks(stretches, len(turns), folder, geometry)
-        return annotate(turns, recording.uri), tracks, {}
-
-    def _find_speakers(
-        self,
-        local: Spool,
-        windows: Iterator[Window] | None,
-        bounds: Bounds,
-        reference: list[Turn] | None,
-        progress: Progress,
-    ) -> Ints:
-        """Return the speaker of the recording of every local speaker, (W, K)."""
-        settings, activity = self.settings, self.settings.activity
-        if reference is not None:
-            return cluster_by_reference(local, reference, activity)
-        where = self.compute, progress
-        found = embed_speakers(self.embedder, local, windows, settings.embedding, activity, *where)
-        return self._cluster(local, *found, bounds)
-
-    def _cluster(self, local: Spool, vectors: Floats, embedded_s: Floats, bounds: Bounds) -> Ints:
-        """Return the speaker of the recording of every local speaker, (W, K), by the method of the settings."""
-        settings, activity = self.settings.clustering, self.settings.activity
-        if settings.method == "average":
-            return cluster(vectors, embedded_s, count_talk(local, activity), settings, *bounds)
-        return cluster_by_centroids(vectors, count_solo(local, activity), settings, *bounds)
-
-    def lay_windows(self, recording: Audio) -> Geometry:
-        """Return how the windows of this separator lie in a recording."""
-        regular = self.settings.windows == "regular"
-        return lay_windows(self.model, recording.num_samples, self.settings.step_s, regular)
-
-    def _separate_channels(self, recording: Audio, folder: Path | None, step: Step) -> Found:
-        """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it.
-
-        Without a folder for tracks, the turns are found alone.
-        """
-        settings, activity = self.settings, self.settings.activity
-        geometry = self.lay_windows(recording)
-        activities, powers = hear_channels(
-            self.model, recording, geometry, activity, self.compute, step("segmentation")
-        )
-        talking = find_talkers(activities, powers, geometry.frame_s, activity, settings.channels)
-        channels = np.flatnonzero(talking.any(axis=1)).tolist()
-        talking = talking[channels]
-        numbers = {speaker_name(number): channel for number, channel in enumerate(channels)}
-        facts = {"channel": "each", "speaker_channels": numbers}
-        diarization = annotate(find_turns(talking, geometry), recording.uri)
-        if folder is None:
-            return diarization, None, facts
-        stretches = cut_tracks(
-            recording, channels, talking, geometry, settings.stitching, step("separations")
-        )
-        return diarization, write_tracks(stretches, len(channels), folder, geometry), facts
 
 
 def _progress(hook: Hook | None, file: Any, step: str) -> Progress:

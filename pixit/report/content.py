@@ -11,10 +11,11 @@ import numpy as np
 from pyannote.core import Annotation, Segment
 from scipy.optimize import linear_sum_assignment
 
+from pixit.diarized import Diarization
 from pixit.files import file_name, read_json
 from pixit.formats.names import match_names
 from pixit.formats.transcripts import Utterance
-from pixit.results import Diarization, Separation
+from pixit.results import Separation
 from pixit.types import PixitError, Turn
 
 TOTAL = ("total", "overall", "all", "mean", "average")

@@ -8,9 +8,9 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from pixit.diarized import Diarization
 from pixit.report.content import Content, Lane, Scores, flatten
 from pixit.report.timeline import clock
-from pixit.results import Diarization
 
 MARK = "<!-- a report of pixit -->"
 SOUNDS_HERE = "<!-- sounds -->"

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixit.audio import Audio, Samples, open_audio
+from pixit.diarized import Diarization
 from pixit.formats.names import find_recording
-from pixit.results import Diarization, Separation
+from pixit.results import Separation
 
 CLIP_S = 10
 MARGIN_S = 0.05  # sound before and after a clip, in which a codec and a window of the spectrogram settle

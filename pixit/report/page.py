@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pixit.audio import OPUS_RATES_HZ, Samples, encode_clip, open_audio
 from pixit.corrections import identity
+from pixit.diarized import Diarization
 from pixit.files import check_file, file_name, real_path, whole_file
 from pixit.formats.names import find_results, match_items
 from pixit.formats.rttm import read_rttm
@@ -22,7 +23,7 @@ from pixit.formats.transcripts import Utterance, find_words
 from pixit.report import media
 from pixit.report.content import Content, list_lanes, read_scores
 from pixit.report.markup import MARK, fill_template
-from pixit.results import Diarization, Separation
+from pixit.results import Separation
 from pixit.types import Hook, PixitError, Turn
 
 SOUNDS = ("auto", "flac", "opus", "none")

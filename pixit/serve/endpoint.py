@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from pixit.diarized import Diarization
 from pixit.pipeline.separate import Separator
-from pixit.results import Diarization
 from pixit.types import PixitError, one_line
 
 PARAMETERS = ("num_speakers", "min_speakers", "max_speakers")

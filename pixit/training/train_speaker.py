@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pixit.audio import open_audio
 from pixit.checkpoints import load_model, save_model
+from pixit.checkpoints.roles import check_role
 from pixit.config import Settings, read_yaml
 from pixit.evaluation.verification import (
     Crops,
@@ -27,7 +28,7 @@ from pixit.simulation.pool import SpeakerPool, find_speakers
 from pixit.simulation.rooms import NoiseBank, RoomBank, measured_rooms, read_noises
 from pixit.training.crops import CropSampler, augment
 from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder
-from pixit.types import LocalModel, PixitError, separates
+from pixit.types import LocalModel, PixitError
 
 SAMPLE_RATE_HZ = 16000
 VALIDATION_S = (1.5, 3.0)
@@ -169,9 +170,7 @@ def _keep(run: SpeakerRun, output: Path) -> None:
 def _load_separator(name: str | None) -> LocalModel | None:
     if name is None:
         return None
-    model = load_model(name)
-    if not isinstance(model, LocalModel) or not separates(model):
-        raise PixitError(f"{name}: is a {type(model).__name__}, expected a model that separates")
+    model: LocalModel = check_role(load_model(name), "separating model", name)
     if model.sample_rate_hz != SAMPLE_RATE_HZ:
         raise PixitError(f"{name}: found {model.sample_rate_hz} Hz, expected {SAMPLE_RATE_HZ} Hz")
     return model

@@ -25,7 +25,8 @@ from torch import Tensor
 from pixit.checkpoints import save_model
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
-from pixit.pipeline.separate import SeparationSettings, Separator
+from pixit.pipeline.pretrained import SeparationSettings
+from pixit.pipeline.separate import Separator
 from pixit.results import Separation
 from pixit.types import FrameGrid, LocalOutput
 from pixit.windows import window_start

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import soundfile
 import torch
 
 import pixit
-from pixit.files import claim
-from pixit.pipeline import batch
+from pixit.ownership import claim
 from pixit.pipeline.batch import find_recordings, separate_all
 from pixit.pipeline.cluster import check_num_speakers
 from pixit.pipeline.separate import Separator
@@ -241,41 +239,3 @@ def test_a_stream_is_part_of_the_request(separator: Counting, tmp_path: Path) ->
     assert (settings["stream"], settings["source_streams"], settings["warnings"]) == (1, 2, [])
     (missing,) = separate_all(separator, [path], out, stream=2)
     assert "has no audio stream 2; expected 0 to 1" in str(missing.error)
-
-
-# --- one recording in one call ----------------------------------------------------------------------------
-
-
-def test_separate_loads_a_separator_once(
-    tiny_separator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded: list[Any] = []
-    load = Separator.from_pretrained
-
-    def count(*arguments: Any, **options: Any) -> Separator:
-        loaded.append(arguments)
-        return load(*arguments, **options)
-
-    monkeypatch.setattr(Separator, "from_pretrained", count)
-    batch._load.cache_clear()
-    path = write(tmp_path / "a.wav")
-    settings = {"step_s": 0.25, "clustering": {"threshold": 0.7}}
-    result = pixit.separate(path, num_speakers=2, model=tiny_separator, device="cpu", settings=settings)
-    assert len(result.speakers) == 2
-    assert (result.settings["separation"]["step_s"], result.uri) == (0.25, "a")
-    expected = load(tiny_separator, device="cpu", settings=settings)(path, num_speakers=2)
-    np.testing.assert_array_equal(result.sources.data, expected.sources.data)
-    pixit.separate(path, 1, model=str(tiny_separator), device="cpu", settings=settings)
-    assert len(loaded) == 1
-    pixit.separate(path, model=tiny_separator, device="cpu")
-    assert len(loaded) == 2
-    batch._load.cache_clear()
-
-
-def test_separate_takes_the_bundled_networks(tmp_path: Path) -> None:
-    examples = Path(__file__).resolve().parents[2] / "examples"
-    shutil.copy(examples / "meeting.flac", tmp_path / "meeting.flac")
-    result = pixit.separate(tmp_path / "meeting.flac", num_speakers=2, device="cpu", settings={"step_s": 5.0})
-    assert result.settings["model"] == "bundled"
-    assert result.speakers == ["SPEAKER_00", "SPEAKER_01"]
-    batch._load.cache_clear()

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from pixit.pipeline.separate import SeparationSettings, Separator
-from pixit.results import Diarization, Separation
+from pixit.diarized import Diarization
+from pixit.pipeline.pretrained import SeparationSettings
+from pixit.pipeline.separate import Separator
+from pixit.results import Separation
 from pixit.types import LocalActivities, LocalDiarizer, PixitError
 
 

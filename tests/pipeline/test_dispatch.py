@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pixit.files import claim
+from pixit.ownership import claim
 from pixit.pipeline.batch import Job
 from pixit.pipeline.dispatch import (
     Dispatcher,

@@ -19,13 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment
 
+from pixit.audio import Track
 from pixit.cli import cli
 from pixit.formats.transcripts import Utterance
 from pixit.report import media
 from pixit.report.content import list_lanes, match_speakers, read_scores
 from pixit.report.media import find_mixture
 from pixit.report.page import write_report
-from pixit.results import Separation, Track
+from pixit.results import Separation
 from pixit.types import PixitError, Turn
 
 EVIL = "<script>alert('x')</script> & \"Bob\""

@@ -13,9 +13,10 @@ import pytest
 import soundfile
 from pyannote.core import Annotation, Segment
 
+from pixit.audio import Track
 from pixit.formats.transcripts import Utterance
 from pixit.report.page import write_report
-from pixit.results import Separation, Track
+from pixit.results import Separation
 from pixit.types import Turn
 
 RATE_HZ = 16000

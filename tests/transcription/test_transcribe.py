@@ -9,9 +9,9 @@ import pytest
 import soundfile
 from pyannote.core import Annotation, Segment
 
-from pixit.audio import MemoryAudio, Samples
+from pixit.audio import MemoryAudio, Samples, Track
 from pixit.formats.transcripts import Utterance
-from pixit.results import Separation, Track
+from pixit.results import Separation
 from pixit.transcription.recognizers import Word
 from pixit.transcription.stretches import Journal
 from pixit.transcription.transcribe import Transcriber, TranscriptionSettings, break_up, check_words

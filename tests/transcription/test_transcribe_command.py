@@ -9,10 +9,10 @@ import soundfile
 from click.testing import CliRunner, Result
 from pyannote.core import Annotation, Segment
 
-from pixit.audio import Samples
+from pixit.audio import Samples, Track
 from pixit.cli import cli
 from pixit.formats.transcripts import read_transcript
-from pixit.results import Separation, Track
+from pixit.results import Separation
 
 RATE = 16000
 

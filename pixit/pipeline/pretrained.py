@@ -1,0 +1,187 @@
+"""Two networks and how they are used: loaded by name, saved, put on the hub, known by a fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field
+
+from pixit.audio import Audio
+from pixit.config import Settings, settings_from_mapping
+from pixit.files import temporary_folder
+from pixit.pipeline.channels import ChannelSettings
+from pixit.pipeline.cluster import ClusteringSettings
+from pixit.pipeline.compute import Compute, Precision, pick_device
+from pixit.pipeline.diarize import ActivitySettings
+from pixit.pipeline.local import EmbeddingSettings
+from pixit.pipeline.parts import BUNDLED, find_parts
+from pixit.pipeline.provenance import WeightsHash
+from pixit.pipeline.spool import Geometry, lay_windows
+from pixit.pipeline.stitch import StitchingSettings
+from pixit.types import Embedder, LocalDiarizer, PixitError, separates
+
+
+class SeparationSettings(Settings):
+    """Everything that determines a separation, except the two networks."""
+
+    step_s: float = Field(1.0, gt=0, le=3600, description="seconds from one window to the next")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="windows at a time; by default 8, and on a CPU 1, for each of torch's threads",
+    )
+    precision: Precision = Field(
+        "auto",
+        description="of the networks; auto is bfloat16 where the device multiplies in it, else float32",
+    )
+    activity: ActivitySettings = ActivitySettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    clustering: ClusteringSettings = ClusteringSettings()
+    stitching: StitchingSettings = StitchingSettings()
+    channels: ChannelSettings = ChannelSettings()
+    windows: Literal["fitted", "regular"] = Field(
+        "fitted",
+        description="fitted: windows start on a frame of the model, and the last one ends with the recording; "
+        "regular: each starts exactly a step after the one before it, and the last is filled with zeros (as in "
+        "pyannote.audio)",
+    )
+
+
+class Pretrained:
+    """A local model, a speaker embedder, and the settings with which they work together; as `Separator` has them."""
+
+    def __init__(
+        self,
+        model: LocalDiarizer,
+        embedder: Embedder,
+        settings: SeparationSettings | None = None,
+        device: str = "auto",
+        name: str = "",
+    ) -> None:
+        if embedder.sample_rate_hz != model.sample_rate_hz:
+            raise PixitError(
+                f"the embedder takes {embedder.sample_rate_hz} Hz and the model {model.sample_rate_hz} Hz; "
+                "expected the same sample rate"
+            )
+        settings = settings or SeparationSettings()
+        if settings.clustering.threshold is None:
+            clustering = settings.clustering.model_copy(update={"threshold": embedder.clustering_threshold})
+            settings = settings.model_copy(update={"clustering": clustering})
+        if not separates(model):
+            embedding = settings.embedding.model_copy(update={"signal": "mixture"})
+            settings = settings.model_copy(update={"embedding": embedding})
+        self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
+        self.device = pick_device(device)
+        for network in (model, embedder):
+            if isinstance(network, torch.nn.Module):
+                network.to(self.device).eval()
+        self._hashes = {"model_sha256": WeightsHash(model), "embedder_sha256": WeightsHash(embedder)}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        embedder: str | Path | None = None,
+        device: str = "auto",
+        settings: Mapping[str, Any] | None = None,
+        **hub: Any,
+    ) -> Self:
+        """Load a separator.
+
+        Parameters
+        ----------
+        name
+            None for the bundled one; a folder with ``separator.yaml``, ``model`` and ``embedder``; a pipeline
+            of pyannote.audio (a ``config.yaml`` or its folder), whose networks and settings are taken; or a single
+            model (as `pixit train` exports it, or a pyannote checkpoint), which takes the bundled embedder and the
+            settings chosen for it. Any of them may lie on the Hugging Face hub: ``"organisation/name@revision"``.
+        embedder
+            Another embedder (as `load_model` takes it), which brings its own clustering threshold. With a single
+            model nothing bundled is left: the settings are the defaults then. With a pipeline, give
+            ``clustering.threshold`` too.
+        device, settings
+            As for `Separator`; and differences from the settings that come with it.
+        **hub
+            ``revision`` (of the model), ``token`` and ``cache_dir`` for hub names.
+
+        Raises
+        ------
+        PixitError
+            If a checkpoint is missing, damaged or of another kind, or a pipeline asks for what pixit cannot do.
+
+        Warns
+        -----
+        UserWarning
+            Of the keys of a pipeline that pixit does not know, in one line.
+        """
+        parts = find_parts(name, embedder, device, settings or {}, hub)
+        found = settings_from_mapping(SeparationSettings, parts.settings, parts.place)
+        named = BUNDLED if name is None else str(name)
+        return cls(parts.model, parts.embedder, found, parts.device, name=named)
+
+    def save_pretrained(
+        self, folder: str | Path, licence: str | None = None, repo_id: str | None = None
+    ) -> Path:
+        """Write model, embedder, settings and a model card, from which `from_pretrained` makes this separator again.
+
+        Parameters
+        ----------
+        folder
+            Appears whole or not at all; an older separator there is replaced.
+        licence, repo_id
+            For the model card: of the weights, as ``"cc-by-4.0"``; and where on the hub it will be.
+
+        Raises
+        ------
+        PixitError
+            If it cannot be written, or one of the networks is none of pixit's.
+        """
+        from pixit.checkpoints.share import save_separator
+
+        chosen = self.settings.model_dump(mode="json", exclude_defaults=True, exclude={"batch_size"})
+        if self.settings.clustering.threshold == self.embedder.clustering_threshold:
+            chosen["clustering"].pop("threshold")  # the embedder brings it
+        networks = {"model": self.model, "embedder": self.embedder}
+        return save_separator(
+            networks, {k: v for k, v in chosen.items() if v != {}}, folder, repo_id, licence
+        )
+
+    def push_to_hub(self, repo_id: str, licence: str | None = None, **options: Any) -> str:
+        """Put this separator on the Hugging Face hub as ``organisation/name``, with a model card; return its address.
+
+        `options` are ``private``, ``revision``, ``message`` and ``token``, as for
+        `pixit.checkpoints.share.push_folder`, which says what is raised.
+        """
+        from pixit.checkpoints.share import push_folder
+
+        with temporary_folder() as work:
+            folder = self.save_pretrained(Path(work) / "separator", licence, repo_id)
+            return push_folder(folder, repo_id, **options)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What determines the results of this separator: settings and SHA-256 of the weights as they are now."""
+        return {
+            "separation": self.settings.model_dump(mode="json", exclude={"batch_size", "channels"}),
+            **{name: weights_hash() for name, weights_hash in self._hashes.items()},
+        }
+
+    @property
+    def compute(self) -> Compute:
+        """How the networks run: as the settings say, or else as suits the device."""
+        return Compute.choose(self.device, self.settings.batch_size, self.settings.precision)
+
+    @property
+    def fingerprint_of_diarization(self) -> dict[str, Any]:
+        """What determines the diarizations of this separator: all but how tracks are made."""
+        found = self.fingerprint
+        return found | {"separation": {k: v for k, v in found["separation"].items() if k != "stitching"}}
+
+    def lay_windows(self, recording: Audio) -> Geometry:
+        """Return how the windows of this separator lie in a recording."""
+        regular = self.settings.windows == "regular"
+        return lay_windows(self.model, recording.num_samples, self.settings.step_s, regular)
