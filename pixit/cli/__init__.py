@@ -27,6 +27,7 @@ COMMANDS = {
     "train-speaker": "train_speaker",
     "simulate": "data",
     "evaluate": "evaluate",
+    "tune": "tune",
     "benchmark": "benchmark",
     "export": "results",
     "data": "data",
@@ -57,6 +58,8 @@ EXTRAS = {
     "transformers": "wavlm",
     "peft": "wavlm",
     "ray": "ray",
+    "optuna": "tune",
+    "psycopg": "tune",
 }
 """Optional package -> extra of pixit-audio that brings it."""
 

@@ -45,6 +45,9 @@ outputs_option = click.option(
     help=f"write the table to a file: {', '.join(FORMATS)}; may be repeated",
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="print errors only")
+settings_option = click.option(
+    "--settings", type=PATH, help="YAML file of settings, as pixit tune writes it; --set goes before it"
+)
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting, as section.key=value"
 )
