@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pixit.cli.console import (
     PATH,
+    REFERENCES,
     device_option,
     examples,
     format_option,
@@ -21,28 +23,19 @@ from pixit.cli.console import (
 
 
 @click.command(
+    params=list(REFERENCES),
     epilog=examples(
         "pixit tune --recordings meetings --references rttm -o best.yaml",
         "pixit tune --database database.yml --protocol AMI-SDM.SpeakerDiarization.only_words --trials 300",
         "pixit tune --recordings meetings --references rttm --storage postgresql://me@host/studies --study ami",
+        "pixit tune --recordings meetings --references rttm --streaming --set latency_s=1 --study live",
         "pixit separate meeting.wav --settings best.yaml",
-    )
-)
-@click.option("--recordings", multiple=True, type=PATH, help="recording, or folder of them; may be repeated")
-@click.option("--references", type=PATH, help="RTTM file or folder of them: who really speaks when")
-@click.option("--uem", type=PATH, help="UEM file or folder of them: what is scored  [default: all]")
-@click.option("--database", type=PATH, help="database.yml of pyannote.database, instead of these")
-@click.option("--protocol", help="of the database, where it has several")
-@click.option(
-    "--subset",
-    default="development",
-    show_default=True,
-    type=click.Choice(["train", "development", "test"]),
-    help="of the protocol",
+    ),
 )
 @click.option("--model", help="folder or hub name of a model, of model and embedder, or of a pipeline")
 @click.option("--embedder", help="folder or hub name of another speaker embedder")
 @device_option
+@click.option("--streaming", is_flag=True, help="tune streams: who is a known speaker, and who a new one")
 @settings_option
 @set_option
 @click.option("--metric", default="der", show_default=True, type=click.Choice(["der", "jer"]))
@@ -63,15 +56,10 @@ from pixit.cli.console import (
 @format_option
 @quiet_option
 def tune(
-    recordings: tuple[Path, ...],
-    references: Path | None,
-    uem: Path | None,
-    database: Path | None,
-    protocol: str | None,
-    subset: str,
     model: str | None,
     embedder: str | None,
     device: str,
+    streaming: bool,
     settings: Path | None,
     overrides: tuple[str, ...],
     metric: str,
@@ -84,6 +72,7 @@ def tune(
     output: Path,
     format: str,
     quiet: bool,
+    **places: Any,
 ) -> None:
     """Find the settings with which a separator makes the fewest errors on recordings with references.
 
@@ -91,27 +80,24 @@ def tune(
     WORK: the same command goes on where it was ended, and run several times at once it shares the work. Settings that
     are given with --set stay as they are. For --settings of pixit separate and diarize.
     """
-    from pixit.config import load_settings
     from pixit.experiments.references import find_references
-    from pixit.experiments.tuning import OfflineSubject, Tuned
+    from pixit.experiments.subjects import make_subject
+    from pixit.experiments.tuning import Tuned
     from pixit.experiments.tuning import tune as search
-    from pixit.pipeline.pretrained import SeparationSettings
-    from pixit.pipeline.separate import Separator
 
-    cases, notes = find_references(recordings, references, uem, database, protocol, subset)
+    recordings, notes = find_references(**places)
     warn(notes)
-    chosen = load_settings(SeparationSettings, settings, overrides)
-    changes = chosen.model_dump(mode="json", exclude_unset=True)
-    fixed = [override.partition("=")[0].strip() for override in overrides]
-    separator = Separator.from_pretrained(model, embedder, device, settings=changes)
     with progress(None, quiet) as bars:
-        subject = OfflineSubject(separator, cases, work / "heard", fixed, bars)
+        networks = model, embedder, device
+        subject, changes = make_subject(
+            streaming, networks, settings, overrides, recordings, work / "heard", bars
+        )
 
         def tell(number: int, found: Tuned) -> None:
-            bars("trials", None, "study", num_trials, found.num_trials)
+            bars("trials", None, study, num_trials, found.num_trials)
             found.save(output, changes)
 
         place = storage or f"sqlite:///{work / 'study.db'}"
-        found = search(subject, cases, num_trials, metric, place, study, timeout_s, seed, tell)  # type: ignore[arg-type]
+        found = search(subject, recordings, num_trials, metric, place, study, timeout_s, seed, tell)  # type: ignore[arg-type]
     found.save(output, changes)
     show_table(found.table(), format, (), quiet)

@@ -7,21 +7,19 @@ be tried, and what was asked before is remembered: most frames are speech, or no
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pyannote.core import Annotation
-from torch import Tensor
 
 from pixit.audio import Audio
+from pixit.experiments.remembering import RememberingModel, remembering
 from pixit.files import ARRAY_ERRORS, whole_file
 from pixit.pipeline.compute import batches
 from pixit.pipeline.diarize import ActivitySettings, annotate, diarize
@@ -30,16 +28,7 @@ from pixit.pipeline.methods import cluster_speakers
 from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
 from pixit.pipeline.spool import FINE_STEPS, STEPS, Geometry, Spool
-from pixit.types import (
-    Embedder,
-    FrameGrid,
-    LocalActivities,
-    LocalDiarizer,
-    LocalOutput,
-    MaskEmbedder,
-    PixitError,
-    separates,
-)
+from pixit.types import FrameGrid, PixitError
 
 TOGETHER = 64
 """Windows whose outputs are remembered at a time: some hundred megabytes."""
@@ -101,7 +90,9 @@ class Heard:
 
     def save(self, path: Path) -> None:
         """Write this, whole or not at all."""
-        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        arrays: dict[str, Any] = {
+            name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
         told = {"uri": self.uri, "geometry": asdict(self.geometry), "thresholds": self.thresholds}
         with whole_file(path) as new:
             np.savez(new, description=np.array(json.dumps(told)), **arrays)
@@ -162,87 +153,3 @@ def hear(
         active = np.stack([spool.active for spool in spools])
     table = np.frombuffer(b"".join(numbers), np.float32).reshape(len(numbers), embedder.embedding_size)
     return Heard(recording.uri, geometry, tuple(thresholds), activities, active, table, rows, embedded_s)
-
-
-# --- networks that remember -------------------------------------------------------------------------------
-
-
-class RememberingModel:
-    """A local model that hears no window twice while it is in its `memory`."""
-
-    def __init__(self, model: LocalDiarizer) -> None:
-        self.model, self.separates = model, separates(model)
-        self.sample_rate_hz, self.num_speakers = model.sample_rate_hz, model.num_speakers
-        self.window_samples, self.frame_grid = model.window_samples, model.frame_grid
-        self.memory: dict[Hashable, tuple[Tensor, ...]] = {}
-
-    def num_frames(self, num_samples: int) -> int:
-        """As of the model."""
-        return self.model.num_frames(num_samples)
-
-    def __call__(self, waveforms: Tensor) -> LocalActivities:
-        """Diarize, and separate if the model does, what is new of the windows (B, 1, T)."""
-
-        def run(new: list[int]) -> list[Tensor]:
-            output = self.model(waveforms[new])
-            return [output.activity_logits, *([output.sources] if isinstance(output, LocalOutput) else [])]
-
-        found = _recall(self.memory, [_mark(waveform) for waveform in waveforms], run)
-        return LocalOutput(*found) if len(found) == 2 else LocalActivities(*found)
-
-
-class RememberingEmbedder:
-    """An embedder that hears nothing twice, with the same weights, while it is in its `memory`."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self.embedder: Any = embedder
-        self.sample_rate_hz, self.embedding_size = embedder.sample_rate_hz, embedder.embedding_size
-        self.clustering_threshold = embedder.clustering_threshold
-        self.memory: dict[Hashable, tuple[Tensor, ...]] = {}
-
-    def __call__(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Embed what is new of the waveforms (B, T) with their weights (B, F)."""
-        assert weights is not None, "the pipeline weighs all that it embeds"
-        marks = [(_mark(row), _mark(weight)) for row, weight in zip(waveforms, weights, strict=True)]
-        return _recall(self.memory, marks, lambda new: [self.embedder(waveforms[new], weights[new])])[0]
-
-
-class RememberingMasks(RememberingEmbedder):
-    """The same of an embedder that hears a waveform once for all who talk in it."""
-
-    def embed_masks(self, waveforms: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-        """Embed what is new by weights (N, F), of which ``counts`` (B,) belong to each waveform (B, T): (N, D)."""
-        owners = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        heard = [_mark(row) for row in waveforms]
-        marks = [(heard[owner], _mark(row)) for owner, row in zip(owners.tolist(), weights, strict=True)]
-
-        def run(new: list[int]) -> list[Tensor]:
-            left = torch.bincount(owners[new], minlength=len(counts))
-            return [self.embedder.embed_masks(waveforms[left > 0], weights[new], left[left > 0])]
-
-        return _recall(self.memory, marks, run)[0]
-
-
-def remembering(embedder: Embedder) -> RememberingEmbedder:
-    """Return an embedder that remembers, and takes masks if this one does."""
-    return (RememberingMasks if isinstance(embedder, MaskEmbedder) else RememberingEmbedder)(embedder)
-
-
-def _mark(values: Tensor) -> bytes:
-    return hashlib.blake2b(values.contiguous().cpu().numpy().tobytes(), digest_size=16).digest()
-
-
-def _recall(
-    memory: dict[Hashable, tuple[Tensor, ...]],
-    marks: Sequence[Hashable],
-    run: Callable[[list[int]], list[Tensor]],
-) -> list[Tensor]:
-    """Return outputs (B, …) by their marks: from `memory`, into which `run` puts what is new, by its rows."""
-    new: dict[Hashable, int] = {}
-    for row, mark in enumerate(marks):
-        if mark not in memory:
-            new.setdefault(mark, row)
-    if new:
-        for mark, *values in zip(new, *run(list(new.values())), strict=True):
-            memory[mark] = tuple(values)
-    return [torch.stack(column) for column in zip(*(memory[mark] for mark in marks), strict=True)]

@@ -14,8 +14,8 @@ from pixit.types import PixitError, Recording
 
 
 def find_references(
-    places: Sequence[Path],
-    references: Path | None,
+    recordings: Sequence[Path],
+    references: Path | None = None,
     uem: Path | None = None,
     database: Path | None = None,
     protocol: str | None = None,
@@ -25,7 +25,7 @@ def find_references(
 
     Parameters
     ----------
-    places, references, uem
+    recordings, references, uem
         Files and folders of recordings; RTTM, and UEM that says what of them is scored, by default all: a file or a
         folder each.
     database, protocol, subset
@@ -36,22 +36,20 @@ def find_references(
     PixitError
         If neither or both ways are asked for, a file cannot be read, or a recording has no reference.
     """
-    if bool(places) == bool(database or protocol):
-        raise PixitError(
-            f"found {'both' if places else 'neither'} recordings {'and' if places else 'nor'} a database; expected "
-            "--recordings with --references, or --database"
-        )
+    if bool(recordings) == bool(database or protocol):
+        given = "both recordings and" if recordings else "neither recordings nor"
+        raise PixitError(f"found {given} a database; expected --recordings with --references, or --database")
     if database or protocol:
         return load_recordings(protocol, subset, database), []
     if references is None:
         raise PixitError(
-            f"{places[0]}: found no references, expected RTTM that says who speaks: --references"
+            f"{recordings[0]}: found no references, expected RTTM that says who speaks: --references"
         )
-    named = find_recordings(places)
+    named = find_recordings(recordings)
     turns, notes = match_items(list(named), read_rttm(references), str(references))
     if missing := [uri for uri in named if uri not in turns]:
         raise PixitError(f"{references}: has no turns of {some(missing)}; take them out, or add their RTTM")
-    regions = {}
+    regions: dict[str, list[tuple[float, float]]] = {}
     if uem is not None:
         regions, more = match_items(list(named), read_uem(uem), str(uem))
         notes += more

@@ -6,26 +6,20 @@ from the ranges below. A study may lie in a database, which several processes, o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pyannote.core import Annotation
 
 from pixit.evaluation.diarization import COLUMNS, DiarizationCounts, evaluate_diarization, make_row
 from pixit.evaluation.tables import Table
-from pixit.experiments.heard import Heard, Thresholds, hear, thresholds_of
-from pixit.files import file_name, write_text
-from pixit.ownership import claim
-from pixit.pipeline.pretrained import SeparationSettings
-from pixit.pipeline.provenance import make_request
-from pixit.pipeline.separate import Separator
-from pixit.types import Hook, PixitError, Recording, one_line
+from pixit.experiments.kept import digest
+from pixit.experiments.subjects import Subject
+from pixit.files import write_text
+from pixit.types import PixitError, Recording, one_line
 
 if TYPE_CHECKING:
     import optuna
@@ -35,177 +29,9 @@ ATTEMPTS = 5
 Metric = Literal["der", "jer"]
 
 
-@dataclass(frozen=True)
-class Range:
-    """Where the best value of a setting is looked for.
-
-    Parameters
-    ----------
-    low, high
-        Smallest and largest value.
-    step
-        Only multiples of it, counted from `low`, are tried; None for any.
-    log
-        Small values are tried as often as large ones: twice as much is as far everywhere.
-    methods
-        Of clustering, that take the setting; none for all.
-    """
-
-    low: float
-    high: float
-    step: float | None = None
-    log: bool = False
-    methods: tuple[str, ...] = ()
-
-    def suggest(self, trial: optuna.Trial, key: str) -> float:
-        """Return the value that a trial is to take."""
-        if isinstance(self.low, int):
-            return trial.suggest_int(key, self.low, int(self.high), log=self.log)
-        return trial.suggest_float(key, self.low, self.high, step=self.step, log=self.log)
-
-
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     """Return values as they are tried, and written into a file: of three digits."""
     return {key: value if isinstance(value, int) else float(f"{value:.3g}") for key, value in values.items()}
-
-
-OFFLINE = {
-    # heard anew for each pair: few
-    "activity.onset": Range(0.3, 0.7, step=0.1),
-    "activity.offset": Range(0.2, 0.6, step=0.1),
-    # decided anew
-    "activity.min_duration_on_s": Range(0.0, 0.5),
-    "activity.min_duration_off_s": Range(0.0, 1.0),
-    "clustering.threshold": Range(0.2, 1.2, methods=("average", "agglomerative", "vbx")),
-    "clustering.min_speech_s": Range(0.2, 4.0, log=True, methods=("average",)),
-    "clustering.min_speaker_s": Range(0.5, 60.0, log=True, methods=("average",)),
-    "clustering.split_gap": Range(0.0, 1.0, methods=("average",)),
-    "clustering.min_cluster_size": Range(2, 60, log=True, methods=("agglomerative",)),
-    "clustering.fa": Range(0.01, 0.5, log=True, methods=("vbx",)),
-    "clustering.fb": Range(0.01, 15.0, log=True, methods=("vbx",)),
-}
-"""Setting of a separator -> where it is looked for."""
-
-
-class Subject(Protocol):
-    """What is tuned.
-
-    Parameters
-    ----------
-    ranges
-        Setting -> where it is looked for.
-    identity
-        All that the errors depend on beside these settings: networks, other settings, recordings; fit for JSON.
-    """
-
-    ranges: Mapping[str, Range]
-    identity: Any
-
-    def decide(self, uri: str, values: Mapping[str, float]) -> Annotation:
-        """Return who spoke when in a recording, with the settings as they are but for `values`."""
-        ...
-
-
-class OfflineSubject:
-    """A separator whose networks have heard recordings; what they said lies in a folder.
-
-    Several processes with the same folder share the work of hearing. Settings that are in `fixed` are not tuned.
-    """
-
-    def __init__(
-        self,
-        separator: Separator,
-        recordings: Sequence[Recording],
-        folder: Path,
-        fixed: Sequence[str] = (),
-        hook: Hook | None = None,
-    ) -> None:
-        method = separator.settings.clustering.method
-        if method in ("oracle", "kmeans"):
-            raise PixitError(
-                f"clustering.method={method}: cannot be tuned; expected one that finds the speakers"
-            )
-        self.separator = separator
-        self.ranges = {
-            key: values
-            for key, values in OFFLINE.items()
-            if key not in fixed and (not values.methods or method in values.methods)
-        }
-        self._thresholds = self._pairs()
-        self._heard = dict[str, Heard]()
-        self.identity = [self._identify(recording) for recording in recordings]
-        self._hear_all(recordings, folder, hook or (lambda *_, **__: None))
-
-    def decide(self, uri: str, values: Mapping[str, float]) -> Annotation:
-        """Return who spoke when in a recording, with the separator's settings but for `values`."""
-        tree = self.separator.settings.model_dump()
-        for key, value in values.items():
-            section, name = key.split(".")
-            tree[section][name] = value
-        return self._heard[uri].decide(SeparationSettings.model_validate(tree))
-
-    def _pairs(self) -> list[Thresholds]:
-        """Return all pairs of thresholds that a trial may ask for, and that of the separator."""
-        own = self.separator.settings.activity
-        onsets, offsets = (
-            _steps(self.ranges[key]) if key in self.ranges else [float(getattr(own, key.split(".")[1]))]
-            for key in ("activity.onset", "activity.offset")
-        )
-        pairs = [(onset, min(onset, offset)) for onset in onsets for offset in offsets]
-        return sorted({thresholds_of(own), *pairs})
-
-    def _identify(self, recording: Recording) -> dict[str, Any]:
-        """Return what determines the networks' answers to a recording, and those that are asked for."""
-        audio = self.separator.open({"audio": recording.audio, "uri": recording.uri})
-        request = make_request(self.separator.fingerprint_of_diarization, audio, None, None, None)
-        return request | {"thresholds": self._thresholds}
-
-    def _hear_all(self, recordings: Sequence[Recording], folder: Path, hook: Hook) -> None:
-        """Load what was heard before, and hear the rest; what another process is hearing is left to it."""
-        waiting = list(zip(recordings, self.identity, strict=True))
-        for wait in (False, True):
-            left = []
-            for recording, identity in waiting:
-                path = folder / _heard_name(recording, identity)
-                with claim(_made(path), wait) as is_ours:
-                    if path.exists():
-                        self._heard[recording.uri] = Heard.load(path)
-                    elif is_ours:
-                        audio = self.separator.open({"audio": recording.audio, "uri": recording.uri})
-                        heard = hear(self.separator, audio, self._thresholds, _report(hook, audio))
-                        heard.save(path)
-                        self._heard[recording.uri] = heard
-                    else:
-                        left.append((recording, identity))
-            waiting = left
-
-
-def _steps(values: Range) -> list[float]:
-    assert values.step is not None, "what is heard anew is tried at few values"
-    count = round((values.high - values.low) / values.step)
-    return [float(f"{values.low + n * values.step:.3g}") for n in range(count + 1)]
-
-
-def _heard_name(recording: Recording, identity: Mapping[str, Any]) -> str:
-    """Return the name of the file of what was heard: another one for whatever else would be heard."""
-    separation = dict(identity["separation"])
-    separation.pop("clustering")
-    activity = {key: separation["activity"][key] for key in ("decision", "min_local_s")}
-    asked = dict(identity) | {"separation": separation | {"activity": activity}}
-    return f"{file_name(recording.uri)}-{_digest(asked)[:16]}.npz"
-
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _report(hook: Hook, audio: Any) -> Callable[[int, int], None]:
-    return lambda done, total: hook("hearing", None, file=audio, total=total, completed=done)
-
-
-def _digest(tree: Any) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -291,7 +117,7 @@ def tune(
     known: dict[str, DiarizationCounts] = {}
 
     def score(values: Mapping[str, float]) -> DiarizationCounts:
-        key = _digest(values)
+        key = digest(values)
         if key not in known:
             found = {uri: subject.decide(uri, values) for uri in truth}
             known[key] = evaluate_diarization(truth, found, annotated=annotated).total
@@ -314,7 +140,7 @@ def tune(
         return Tuned(values, before, after, metric, len(done))
 
     ranges = {key: vars(values) for key, values in subject.ranges.items()}
-    measured = _digest(
+    measured = digest(
         [subject.identity, ranges, metric, *([uri, repr(turns)] for uri, turns in truth.items()), annotated]
     )
     opened = _open_study(storage, study, measured, seed)

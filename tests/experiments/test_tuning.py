@@ -13,19 +13,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from click.testing import CliRunner, Result
 
 from pixit.cli import cli
 from pixit.config import load_settings
 from pixit.evaluation.diarization import DiarizationCounts, evaluate_diarization
-from pixit.experiments import tuning
+from pixit.experiments import subjects
 from pixit.experiments.references import find_references
-from pixit.experiments.tuning import OFFLINE, OfflineSubject, Range, Tuned, tune
+from pixit.experiments.subjects import OFFLINE, OfflineSubject, Range
+from pixit.experiments.tuning import Tuned, tune
 from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
-from pixit.types import PixitError
+from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+from pixit.types import PixitError, Turn
 
 optuna = pytest.importorskip("optuna")
 
@@ -102,7 +106,7 @@ def test_a_study_goes_on_where_it_ended(
         )
 
     first = run(4, seed=0)
-    monkeypatch.setattr(tuning, "hear", None)
+    monkeypatch.setattr(subjects, "hear", lambda *_, **__: 1 / 0)
     assert (run(4), told) == (first, [0, 1, 2, 3])
     second = run(7)
     assert (second.num_trials, told) == (7, [0, 1, 2, 3, 4, 5, 6])
@@ -148,11 +152,16 @@ def test_the_truth_is_not_tuned(separator: Separator, talks: Any, tmp_path: Path
 def run(talks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run ``pixit``, whose networks are those of the tests."""
 
-    def load(*_: Any, settings: Any = None, **__: Any) -> Separator:
+    def load(model: Any, embedder: Any, device: str = "cpu", settings: Any = None) -> Separator:
         chosen = SeparationSettings.model_validate(settings or {})
         return Separator(talks.Unsure(), talks.Ears(), chosen, device="cpu")
 
+    def load_stream(model: Any, embedder: Any, device: str, settings: Any) -> StreamingSeparator:
+        chosen = StreamingSettings.model_validate(settings)
+        return StreamingSeparator(talks.Unsure(), talks.Ears(), chosen, device="cpu")
+
     monkeypatch.setattr(Separator, "from_pretrained", load)
+    monkeypatch.setattr(StreamingSeparator, "from_pretrained", load_stream)
     monkeypatch.chdir(tmp_path)
 
     def invoke(*arguments: str) -> Result:
@@ -182,8 +191,35 @@ def test_the_command_writes_what_separate_and_diarize_read(
         found = evaluate_diarization(talks.folder / "rttm", tmp_path / folder, annotated=whole).total
         assert 100 * found.der == pytest.approx(float(row["der_percent"]), abs=0.1)  # RTTM has milliseconds
     assert sorted(path.name for path in (tmp_path / "tuning").iterdir()) == ["heard", "study.db"]
-    assert "TUNED" not in done.stdout
     assert run("diarize", str(talks.folder / "audio"), "--settings", "missing.yaml").exit_code == 2
+
+
+def test_the_command_tunes_streams(run: Callable[..., Result], talks: Any, tmp_path: Path) -> None:
+    """And what it tells is what a stream with these settings makes of the recordings."""
+    given = ["--recordings", str(talks.folder / "audio"), "--references", str(talks.folder / "rttm")]
+    wrong = ["--set", "step_s=0.5", "--set", "activity.min_local_s=0.1"]
+    (tmp_path / "start.yaml").write_text("clustering: {rho_update: 0.58}\n")
+    options = ["--settings", "start.yaml", *wrong, "--trials", "10", "--seed", "0", "--format", "csv"]
+    done = run("tune", *given, "--streaming", *options, "-o", "live.yaml")
+    assert done.exit_code == 0, done.output
+    header, before, after = done.stdout.splitlines()
+    row = dict(zip(header.split(","), after.split(","), strict=True))
+    assert float(row["der_percent"]) < 0.7 * float(before.split(",")[1])
+    settings = load_settings(StreamingSettings, tmp_path / "live.yaml")
+    assert settings.clustering.rho_update < 0.58
+    assert set(settings.clustering.model_fields_set) == {"tau_active", "rho_update", "delta_new"}
+    found = {}
+    for each in talks.recordings:
+        stream = StreamingSeparator(talks.Unsure(), talks.Ears(), settings, device="cpu")
+        samples, _ = soundfile.read(each.audio)
+        updates = [stream.push(block) for block in np.array_split(samples, 7)]
+        updates.append(stream.finish())
+        told = [turn for update in updates for turn in update.turns if turn.kind == "closed"]
+        found[each.uri] = [Turn(turn.start_s, turn.end_s or 0.0, turn.speaker) for turn in told]
+    truth = {each.uri: each.turns for each in talks.recordings}
+    whole = {each.uri: each.annotated for each in talks.recordings}
+    expected = evaluate_diarization(truth, found, annotated=whole).total
+    assert float(row["der_percent"]) == pytest.approx(100 * expected.der)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +263,8 @@ WORKER = """
 import importlib.util, sys
 from pathlib import Path
 from pixit.experiments.references import find_references
-from pixit.experiments.tuning import OfflineSubject, tune
+from pixit.experiments.subjects import OfflineSubject
+from pixit.experiments.tuning import tune
 from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
 
