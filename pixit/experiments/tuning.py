@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from pixit.evaluation.diarization import COLUMNS, DiarizationCounts, evaluate_diarization, make_row
-from pixit.evaluation.tables import Table
+from pixit.evaluation.tables import Column, Table
 from pixit.experiments.kept import digest
 from pixit.experiments.subjects import Subject
 from pixit.files import write_text
@@ -60,7 +60,7 @@ class Tuned:
             f"{self.metric.upper()} of the recordings together after {self.num_trials} trials; errors in %"
         )
         rows = [make_row("as it is", self.before), make_row("tuned", self.after)]
-        return Table(title, COLUMNS, rows)
+        return Table(title, (Column("recording", "settings"), *COLUMNS[1:]), rows)
 
     def save(self, path: Path, changes: Mapping[str, Any]) -> None:
         """Write the best settings for ``--settings``, over `changes`, the differences with which they were found."""
