@@ -22,6 +22,7 @@ from pixit.types import PixitError, printable
 COMMANDS = {
     "separate": "separate",
     "diarize": "separate",
+    "stream": "stream",
     "transcribe": "transcribe",
     "train": "train",
     "train-speaker": "train_speaker",
@@ -57,6 +58,8 @@ EXTRAS = {
     "transformers": "wavlm",
     "peft": "wavlm",
     "ray": "ray",
+    "sounddevice": "stream",
+    "websockets": "stream",
 }
 """Optional package -> extra of pixit-audio that brings it."""
 
