@@ -189,7 +189,7 @@ class MicrophoneSource(Source):
 
         def keep(block: Blocks, num_samples: int, _: Any, status: Any) -> None:
             try:
-                if lost[0]:  # time goes on: what was lost is silence
+                while lost[0]:  # time goes on: what was lost is silence
                     waiting.put_nowait(np.zeros((min(lost[0], size), self._channels), np.float32))
                     lost[0] -= min(lost[0], size)
                 waiting.put_nowait(block.copy())
