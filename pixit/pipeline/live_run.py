@@ -308,9 +308,8 @@ class LiveRun:
             for name, track in update.tracks.items()
         }
         heard_s, final_s = self._num_heard / self.source.sample_rate_hz, update.end_samples / rate_hz
-        name = self.source.name if self.recorder is None else self.recorder.name
         who = tuple(self._talking), dict(self._talk_s), levels
-        return Moment(name, update, heard_s, final_s, *who, tuple(notes))
+        return Moment(self.source.name, update, heard_s, final_s, *who, tuple(notes))
 
     @property
     def duration_s(self) -> float:
