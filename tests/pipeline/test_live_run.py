@@ -21,7 +21,8 @@ from torch import Tensor
 
 from pixit.audio.sources import Source, open_source
 from pixit.formats.rttm import read_rttm
-from pixit.pipeline.live_run import Backlog, LiveRun, Moment
+from pixit.pipeline.backlog import Backlog
+from pixit.pipeline.live_run import LiveRun, Moment
 from pixit.pipeline.recorder import StreamRecorder
 from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
 from pixit.results import Separation
@@ -162,7 +163,7 @@ def test_what_is_not_live_waits_for_a_slow_machine() -> None:
 def test_the_backlog_of_live_sound_is_bounded_and_what_is_lost_is_silence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pixit.pipeline.live_run.WAITING_S", 3.0)
+    monkeypatch.setattr("pixit.pipeline.backlog.WAITING_S", 3.0)
     source = Live(make_sound(60))
     with Backlog(source) as backlog:
         backlog._thread.join(10)
