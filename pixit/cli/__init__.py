@@ -23,6 +23,7 @@ COMMANDS = {
     "separate": "separate",
     "diarize": "separate",
     "transcribe": "transcribe",
+    "stream": "stream",
     "train": "train",
     "train-speaker": "train_speaker",
     "simulate": "data",
@@ -60,6 +61,8 @@ EXTRAS = {
     "ray": "ray",
     "optuna": "tune",
     "psycopg": "tune",
+    "sounddevice": "stream",
+    "websockets": "stream",
 }
 """Optional package -> extra of pixit-audio that brings it."""
 
