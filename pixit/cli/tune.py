@@ -82,7 +82,7 @@ def tune(
     """
     from pixit.experiments.references import find_references
     from pixit.experiments.subjects import make_subject
-    from pixit.experiments.tuning import Tuned
+    from pixit.experiments.tuning import Tuned, study_in
     from pixit.experiments.tuning import tune as search
 
     recordings, notes = find_references(**places)
@@ -97,7 +97,7 @@ def tune(
             bars("trials", None, study, num_trials, found.num_trials)
             found.save(output, changes)
 
-        place = storage or f"sqlite:///{work / 'study.db'}"
+        place = storage or study_in(work)
         found = search(subject, recordings, num_trials, metric, place, study, timeout_s, seed, tell)  # type: ignore[arg-type]
     found.save(output, changes)
     show_table(found.table(), format, (), quiet)

@@ -39,6 +39,10 @@ class Subject(Protocol):
     ranges: Mapping[str, Range]
     identity: Any
 
+    def hear(self) -> None:
+        """Let the networks hear the recordings, as far as that was not done before."""
+        ...
+
     def decide(self, uri: str, values: Mapping[str, float]) -> Annotation:
         """Return who spoke when in a recording, with the settings as they are but for `values`."""
         ...
@@ -114,7 +118,7 @@ def changed(settings: Settings, values: Mapping[str, float]) -> dict[str, Any]:
 
 
 class OfflineSubject:
-    """A separator whose networks have heard recordings; what they said lies in a folder.
+    """A separator whose networks hear recordings once; what they said is kept in a folder.
 
     Several processes with the same folder share the work of hearing. Settings that are in `fixed` are not tuned.
     A PixitError if its clustering finds no speakers by itself.
@@ -142,9 +146,14 @@ class OfflineSubject:
         self._thresholds = self._pairs()
         opened = [self._open(recording) for recording in recordings]
         self.identity: Any = [self._identify(audio) for audio in opened]
-        names = [self._heard_of(identity) for identity in self.identity]
+        asked = [self._heard_of(identity) for identity in self.identity]
         run = partial(hear, separator, thresholds=self._thresholds)
-        self._heard = hear_each(opened, names, folder, Heard, run, hook)
+        self._hear = partial(hear_each, opened, asked, folder, Heard, run, hook)
+        self._heard: dict[str, Heard] = {}
+
+    def hear(self) -> None:
+        """Let the networks hear the recordings, as far as that was not done before."""
+        self._heard = self._hear()
 
     def decide(self, uri: str, values: Mapping[str, float]) -> Annotation:
         """Return who spoke when in a recording, with the separator's settings but for `values`."""
@@ -180,7 +189,7 @@ class OfflineSubject:
 
 
 class StreamingSubject:
-    """A separator of streams whose networks have heard recordings as streams; otherwise as `OfflineSubject`."""
+    """A separator of streams whose networks hear recordings as streams; otherwise as `OfflineSubject`."""
 
     def __init__(
         self,
@@ -197,7 +206,13 @@ class StreamingSubject:
         opened = [open_for_stream(separator, recording) for recording in recordings]
         heard_of = [make_request(fingerprint_of(separator), audio, None, None, None) for audio in opened]
         self.identity: Any = [*heard_of, separator.settings.model_dump(mode="json")]
-        self._heard = hear_each(opened, heard_of, folder, HeardStream, partial(hear_stream, separator), hook)
+        run = partial(hear_stream, separator)
+        self._hear = partial(hear_each, opened, heard_of, folder, HeardStream, run, hook)
+        self._heard: dict[str, HeardStream] = {}
+
+    def hear(self) -> None:
+        """Let the networks hear the recordings, as far as that was not done before."""
+        self._heard = self._hear()
 
     def decide(self, uri: str, values: Mapping[str, float]) -> Annotation:
         """Return who spoke when in a stream, with the separator's settings but for `values`."""
@@ -214,7 +229,7 @@ def make_subject(
     folder: Path,
     hook: Hook | None = None,
 ) -> tuple[Subject, dict[str, Any]]:
-    """Load a separator, or one of streams, let it hear recordings, and return it with the changes to its settings.
+    """Load a separator, or one of streams, and return it for recordings, with the changes to its settings.
 
     Parameters
     ----------

@@ -143,7 +143,8 @@ def tune(
     measured = digest(
         [subject.identity, ranges, metric, *([uri, repr(turns)] for uri, turns in truth.items()), annotated]
     )
-    opened = _open_study(storage, study, measured, seed)
+    opened = _open_study(storage, study, measured, seed)  # what cannot be done is said before the work
+    subject.hear()
     found = best()
     if found.num_trials < num_trials:
         from optuna.study import MaxTrialsCallback
@@ -187,6 +188,12 @@ def _open_study(storage: str | None, name: str, measured: str, seed: int | None)
             "with --study"
         )
     return study
+
+
+def study_in(folder: Path) -> str:
+    """Return the address of the database of studies in a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'study.db'}"
 
 
 def _address(storage: str) -> str:

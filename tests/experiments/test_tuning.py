@@ -18,6 +18,7 @@ import pytest
 import soundfile
 import yaml
 from click.testing import CliRunner, Result
+from pyannote.core import Annotation
 
 from pixit.cli import cli
 from pixit.config import load_settings
@@ -123,6 +124,37 @@ def test_a_study_of_something_else_is_refused(separator: Separator, talks: Any, 
         with pytest.raises(PixitError, match="is of other recordings"):
             tune(other, recordings, 1, metric, storage=place)  # type: ignore[arg-type]
     assert tune(subject, talks.recordings, 1, "jer", storage=place, study="another").num_trials == 1
+
+
+def test_what_cannot_be_done_is_said_before_the_work(
+    separator: Separator, talks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = OfflineSubject(separator, talks.recordings, tmp_path)
+    with pytest.raises(PixitError, match="cannot be used"):
+        tune(subject, talks.recordings, 1, storage="nonsense")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(PixitError, match=r"pip install 'pixit-audio\[tune\]'"):
+        tune(subject, talks.recordings, 1)
+    assert separator.model.num_heard == 0  # type: ignore[attr-defined]
+
+
+def test_after_ctrl_c_a_study_goes_on(separator: Separator, talks: Any, tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path / 'study.db'}"
+    subject = OfflineSubject(separator, talks.recordings, tmp_path)
+
+    def interrupt(*_: Any) -> Annotation:
+        raise KeyboardInterrupt
+
+    def stop(number: int, found: Tuned) -> None:
+        if number == 1:
+            subject.decide = interrupt  # type: ignore[method-assign]  # amid the next trial
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(subject, talks.recordings, 5, storage=place, tell=stop, seed=0)
+    again = OfflineSubject(separator, talks.recordings, tmp_path)
+    assert tune(again, talks.recordings, 5, storage=place).num_trials == 5
+    (study,) = optuna.get_all_study_summaries(storage=place)
+    assert study.n_trials == 6  # and the one that was interrupted
 
 
 @pytest.mark.parametrize(
@@ -245,6 +277,30 @@ def test_what_is_missing_is_told_in_a_line(
     assert done.stderr.count("\n") == 1
 
 
+def test_a_protocol_gives_the_recordings(run: Callable[..., Result], talks: Any, tmp_path: Path) -> None:
+    """Of the subset that is asked for."""
+    pytest.importorskip("pyannote.database")
+    rttm = "".join(path.read_text() for path in sorted((talks.folder / "rttm").iterdir()))
+    (tmp_path / "all.rttm").write_text(rttm)
+    (tmp_path / "all.lst").write_text("one\ntwo\n")
+    (tmp_path / "first.lst").write_text("one\n")
+    subsets = {
+        name: {"uri": f"{uris}.lst", "annotation": "all.rttm"}
+        for name, uris in (("development", "all"), ("test", "first"))
+    }
+    tree = {
+        "Databases": {"Talks": f"{talks.folder}/audio/{{uri}}.wav"},
+        "Protocols": {"Talks": {"SpeakerDiarization": {"both": subsets}}},
+    }
+    (tmp_path / "database.yml").write_text(yaml.safe_dump(tree))
+    for subset, speakers in (("development", "4"), ("test", "2")):
+        more = ["--subset", subset, "--study", subset, "--trials", "1", "--format", "csv"]
+        done = run("tune", "--database", "database.yml", *more)
+        header, before, _ = done.stdout.splitlines()
+        row = dict(zip(header.split(","), before.split(","), strict=True))
+        assert row["reference_speakers"] == speakers
+
+
 def test_a_uem_says_what_counts(run: Callable[..., Result], talks: Any, tmp_path: Path) -> None:
     (tmp_path / "some.uem").write_text("one 1 2.0 9.0\n")
     given = ["--recordings", str(talks.folder / "audio"), "--references", str(talks.folder / "rttm")]
@@ -277,6 +333,7 @@ recordings, _ = find_references([folder / "audio"], folder / "rttm")
 settings = SeparationSettings.model_validate({"step_s": 0.5, "clustering": {"min_speech_s": 0.3}})
 model = networks.Unsure()
 subject = OfflineSubject(Separator(model, networks.Ears(), settings, device="cpu"), recordings, work)
+subject.hear()
 print(model.num_heard, flush=True)
 tune(subject, recordings, 16, storage=place, tell=lambda number, found: print(number))
 """
@@ -288,6 +345,7 @@ def check_sharing(talks: Any, tmp_path: Path, place: str) -> None:
     separator = Separator(talks.Unsure(), talks.Ears(), settings, device="cpu")
     recordings, _ = find_references([talks.folder / "audio"], talks.folder / "rttm")
     subject = OfflineSubject(separator, recordings, tmp_path / "heard")
+    subject.hear()
     networks = Path(__file__).with_name("conftest.py")
     with subprocess.Popen(
         [sys.executable, "-c", WORKER, str(networks), str(talks.folder), str(tmp_path / "heard"), place],
