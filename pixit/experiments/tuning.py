@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import yaml
 
 from pixit.evaluation.diarization import COLUMNS, DiarizationCounts, evaluate_diarization, make_row
@@ -103,58 +104,65 @@ def tune(
         Address of a database, ``sqlite:///FILE`` or ``postgresql://…``, and the name of the study there. None for
         this process's memory.
     seed
-        Of what is drawn; the same trials follow if no other process takes part.
+        Of what is drawn: the same trials follow on the same ones, if no other process takes part.
     tell
-        Called with the number of trials so far, and the best, after each.
+        Called after each trial with its number, counted from 0, and the best so far.
 
     Raises
     ------
     PixitError
         If optuna is not installed, the database cannot be reached, or its study is of something else.
     """
-    truth = {recording.uri: recording.turns for recording in recordings}
-    annotated = {recording.uri: recording.annotated for recording in recordings}
-    known: dict[str, DiarizationCounts] = {}
-
-    def score(values: Mapping[str, float]) -> DiarizationCounts:
-        key = digest(values)
-        if key not in known:
-            found = {uri: subject.decide(uri, values) for uri in truth}
-            known[key] = evaluate_diarization(truth, found, annotated=annotated).total
-        return known[key]
-
-    def objective(trial: optuna.Trial) -> float:
-        values = {key: values.suggest(trial, key) for key, values in subject.ranges.items()}
-        return float(getattr(score(_rounded(values)), metric))
-
-    def best() -> Tuned:
-        """Return the best so far, read from the study: another process may have found it."""
-        done = [trial for trial in opened.get_trials(deepcopy=False) if trial.value is not None]
-        before = after = score({})
-        values: dict[str, float] = {}
-        if done:
-            first = min(done, key=lambda trial: (trial.value, trial.number))
-            if float(first.value or 0.0) < getattr(before, metric):
-                values = _rounded(first.params)
-                after = score(values)
-        return Tuned(values, before, after, metric, len(done))
-
+    score = _Score(subject, recordings)
     ranges = {key: vars(values) for key, values in subject.ranges.items()}
-    measured = digest(
-        [subject.identity, ranges, metric, *([uri, repr(turns)] for uri, turns in truth.items()), annotated]
-    )
+    truth = [[one.uri, one.annotated, repr(one.turns)] for one in recordings]
+    measured = digest([subject.identity, ranges, metric, truth])
     opened = _open_study(storage, study, measured, seed)  # what cannot be done is said before the work
     subject.hear()
-    found = best()
+    found = _best(opened, score, metric)
     if found.num_trials < num_trials:
         from optuna.study import MaxTrialsCallback
 
+        def objective(trial: optuna.Trial) -> float:
+            values = {key: values.suggest(trial, key) for key, values in subject.ranges.items()}
+            return float(getattr(score(_rounded(values)), metric))
+
+        def told(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            tell(trial.number, _best(study, score, metric))
+
         stop = MaxTrialsCallback(num_trials)
-        opened.optimize(
-            objective, timeout=timeout_s, callbacks=[stop, lambda study, trial: tell(trial.number, best())]
-        )
-        found = best()
+        opened.optimize(objective, timeout=timeout_s, callbacks=[stop, told])
+        found = _best(opened, score, metric)
     return found
+
+
+class _Score:
+    """Counts the errors that values of settings make, for each set of them once."""
+
+    def __init__(self, subject: Subject, recordings: Sequence[Recording]) -> None:
+        self._subject, self._known = subject, dict[str, DiarizationCounts]()
+        self._truth = {recording.uri: recording.turns for recording in recordings}
+        self._annotated = {recording.uri: recording.annotated for recording in recordings}
+
+    def __call__(self, values: Mapping[str, float]) -> DiarizationCounts:
+        key = digest(values)
+        if key not in self._known:
+            found = {uri: self._subject.decide(uri, values) for uri in self._truth}
+            self._known[key] = evaluate_diarization(self._truth, found, annotated=self._annotated).total
+        return self._known[key]
+
+
+def _best(study: optuna.Study, score: _Score, metric: Metric) -> Tuned:
+    """Return the best so far, read from the study: another process may have found it."""
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.value is not None]
+    values: dict[str, float] = {}
+    before = after = score(values)
+    if done:
+        first = min(done, key=lambda trial: (trial.value, trial.number))
+        if float(first.value or 0.0) < getattr(before, metric):
+            values = _rounded(first.params)
+            after = score(values)
+    return Tuned(values, before, after, metric, len(done))
 
 
 def _open_study(storage: str | None, name: str, measured: str, seed: int | None) -> optuna.Study:
@@ -166,11 +174,10 @@ def _open_study(storage: str | None, name: str, measured: str, seed: int | None)
     except ModuleNotFoundError as error:
         raise PixitError(f"tuning needs optuna ({error}); run: pip install 'pixit-audio[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=seed)
     for attempt in range(ATTEMPTS):
         try:
             place = None if storage is None else RDBStorage(_address(storage))
-            study = optuna.create_study(storage=place, sampler=sampler, study_name=name, load_if_exists=True)
+            study = optuna.create_study(storage=place, study_name=name, load_if_exists=True)
             found = study.user_attrs.get("measured", measured)
             study.set_user_attr("measured", found)
             break
@@ -187,6 +194,9 @@ def _open_study(storage: str | None, name: str, measured: str, seed: int | None)
             f"study {name!r} in {storage}: is of other recordings, networks, settings or ranges; name another "
             "with --study"
         )
+    if seed is not None:  # what goes on does not draw again what was drawn at the beginning
+        seed = int(np.random.SeedSequence([seed, len(study.get_trials(deepcopy=False))]).generate_state(1)[0])
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
     return study
 
 

@@ -109,10 +109,20 @@ def test_a_study_goes_on_where_it_ended(
     first = run(4, seed=0)
     monkeypatch.setattr(subjects, "hear", lambda *_, **__: 1 / 0)
     assert (run(4), told) == (first, [0, 1, 2, 3])
-    second = run(7)
+    second = run(7, seed=0)
+    tried = optuna.load_study(study_name="pixit", storage=place).get_trials()
+    assert len({str(trial.params) for trial in tried}) == 7  # the same seed, and nothing drawn again
     assert (second.num_trials, told) == (7, [0, 1, 2, 3, 4, 5, 6])
     assert second.after.der <= first.after.der
     assert run(1000, timeout_s=0.0).num_trials <= 8
+
+
+def test_a_seed_makes_the_same_trials(separator: Separator, talks: Any, tmp_path: Path) -> None:
+    def values(seed: int) -> dict[str, float]:
+        subject = OfflineSubject(separator, talks.recordings, tmp_path)
+        return dict(tune(subject, talks.recordings, 3, seed=seed).values)
+
+    assert values(1) == values(1) != values(2)
 
 
 def test_a_study_of_something_else_is_refused(separator: Separator, talks: Any, tmp_path: Path) -> None:
