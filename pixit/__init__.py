@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pixit.models.totatonet import ToTaToNet
     from pixit.pipeline.call import diarize, separate
     from pixit.pipeline.separate import Separator
+    from pixit.pipeline.streaming import StreamingSeparator
     from pixit.results import Separation
     from pixit.types import PixitError
 
@@ -24,6 +25,7 @@ __all__ = [
     "PixitError",
     "Separation",
     "Separator",
+    "StreamingSeparator",
     "ToTaToNet",
     "__version__",
     "diarize",
@@ -36,6 +38,7 @@ _MODULES = {
     "PixitError": "pixit.types",
     "Separation": "pixit.results",
     "Separator": "pixit.pipeline.separate",
+    "StreamingSeparator": "pixit.pipeline.streaming",
     "ToTaToNet": "pixit.models.totatonet",
     "diarize": "pixit.pipeline.call",
     "load_model": "pixit.checkpoints",

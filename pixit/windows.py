@@ -29,7 +29,8 @@ class Window:
     valid: int
 
 
-def _check_step(window_samples: int, step_samples: int) -> None:
+def check_step(window_samples: int, step_samples: int) -> None:
+    """Raise a PixitError if windows with such a step would leave samples out, or be none."""
     if not 1 <= step_samples <= window_samples:
         raise PixitError(
             f"window step of {step_samples} does not fit a window of {window_samples}; "
@@ -39,7 +40,7 @@ def _check_step(window_samples: int, step_samples: int) -> None:
 
 def num_windows(num_samples: int, window_samples: int, step_samples: int) -> int:
     """Return how many windows `cut_windows` gives: the last is the first to reach the recording's end."""
-    _check_step(window_samples, step_samples)
+    check_step(window_samples, step_samples)
     if num_samples <= 0:
         return 0
     return 1 + -(-max(0, num_samples - window_samples) // step_samples)
@@ -67,7 +68,7 @@ def cut_windows(
     recording shorter than a window gives one, padded with zeros, an empty one none. Memory holds two windows and
     one block. A PixitError if the step is not between 1 and the window, or not a multiple of the grid.
     """
-    _check_step(window_samples, step_samples)
+    check_step(window_samples, step_samples)
     if step_samples % grid_samples:
         raise PixitError(f"window step of {step_samples} is not a multiple of {grid_samples}, the frame step")
     index = begin = end = 0
@@ -140,7 +141,7 @@ class OverlapAdd:
     def __init__(
         self, window_samples: int, step_samples: int, num_channels: int, taper: str | ArrayLike = "hann"
     ) -> None:
-        _check_step(window_samples, step_samples)
+        check_step(window_samples, step_samples)
         weights = make_taper(taper, window_samples) if isinstance(taper, str) else np.asarray(taper, float)
         if weights.shape != (window_samples,) or not (weights > 0).all():
             raise ValueError(f"expected a positive taper of shape ({window_samples},), found {weights.shape}")

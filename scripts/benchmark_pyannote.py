@@ -69,7 +69,7 @@ def measure_both(asked: argparse.Namespace, python: str, work: Path) -> None:
     folder, own = asked.pipeline, Path(__file__).resolve()
     if folder is None:
         folder, maker = work / "pipeline", own.with_name("compare_pyannote.py")
-        wanted = ["--seeds", str(asked.seed), "--make", str(folder)]
+        wanted = ["--seeds", str(asked.seed), "--make", str(folder), "--size", "paper"]
         subprocess.run([python, str(maker), str(asked.recording), *wanted], check=True)
         tree = yaml.safe_load((folder / "config.yaml").read_text())
         tree["pipeline"]["params"]["segmentation_step"] = 0.1  # pyannote.audio's default

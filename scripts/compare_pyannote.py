@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-FRAME_S, EDGE_S = 0.008, 5.0
+EDGE_S = 5.0
 PARAMS: dict[str, Any] = {"segmentation_step": 0.3, "embedding_exclude_overlap": True}
 HYPER: dict[str, dict[str, Any]] = {
     "segmentation": {"threshold": 0.5, "min_duration_off": 0.0},
@@ -40,10 +40,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_leakage_removal": {"separation.leakage_removal": False},
     "with_overlap": {"embedding_exclude_overlap": False},
     "step": {"segmentation_step": 0.5},
+    "short_step": {"segmentation_step": 0.1},
     "two_speakers": {"num_speakers": 2},
     "four_speakers": {"num_speakers": 4},
 }
 """Differences from the above; pyannote.audio 4.0.7 itself fails with a collar of 0 and leakage removal."""
+
+SIZES: dict[str, dict[str, int]] = {"small": {"n_repeats": 1, "bn_chan": 32, "hid_size": 32}, "paper": {}}
+"""Of ToTaToNet's masker: what two systems make of it does not depend on the size, the time they take does."""
 
 
 def main() -> None:
@@ -57,9 +61,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder to keep what is made")
     parser.add_argument("--peer", type=Path, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--size", choices=list(SIZES), default="small", help="of the networks that are made")
     asked = parser.parse_args()
     if asked.make:
-        make_networks(asked.make, asked.seeds[0], asked.recording)
+        make_networks(asked.make, asked.seeds[0], asked.recording, SIZES[asked.size])
     elif asked.peer:
         run_peer(asked.peer, asked.recording)
     else:
@@ -128,9 +133,10 @@ def write_variant(folder: Path, jobs: Path, changes: dict[str, Any], keep: bool)
 def compare(jobs: Path, recording: Path, known: dict[str, Any]) -> tuple[float, int, int, list[float]]:
     """Return agreement, both numbers of speakers, and the correlation of each track of ours with theirs."""
     import numpy as np
-    from scipy.optimize import linear_sum_assignment
 
     from pixit import Separator
+    from pixit.experiments.agreement import agreement
+    from pixit.types import Turn
 
     separator = Separator.from_pretrained(jobs, device="cpu")
     for network in (separator.model, separator.embedder):
@@ -138,53 +144,23 @@ def compare(jobs: Path, recording: Path, known: dict[str, Any]) -> tuple[float, 
     call = json.loads((jobs / "call.json").read_text())
     result = separator(recording, channel="mean", **call)
     with np.load(jobs / "peer.npz", allow_pickle=False) as peer:
-        theirs = [(float(s), float(e), int(n)) for s, e, n in peer["turns"]]
+        theirs = [Turn(float(s), float(e), str(int(n))) for s, e, n in peer["turns"]]
         tracks = peer["tracks"]
-    numbers = {name: number for number, name in enumerate(result.speakers)}
-    ours = [
-        (segment.start, segment.end, numbers[label])
-        for segment, _, label in result.diarization.itertracks(yield_label=True)
-    ]
-    tables = [lay(turns, result.duration_s) for turns in (ours, theirs)]
-    size = max(len(table) for table in tables)
-    mine, other = (np.pad(table, ((0, size - len(table)), (0, 0))) for table in tables)
-    rows, columns = linear_sum_assignment(mine.astype(float) @ other.T, maximize=True)
-    agreed = within_a_frame(mine[rows], other[columns]).all(axis=0).mean()
+    agreed, pairs = agreement(result.turns, theirs, result.duration_s)
     correlations = []
     edge = round(EDGE_S * result.sample_rate_hz)
-    for row, column in zip(rows, columns, strict=True):
-        if row < len(numbers) and column < len(tracks):
-            track = next(t for name, t in result.tracks.items() if numbers[name] == row).read()
-            a, b = track[edge:-edge], tracks[column][: len(track)][edge:-edge]
+    for ours, other in pairs:
+        if int(other) < len(tracks):
+            track = result.tracks[ours].read()
+            a, b = track[edge:-edge], tracks[int(other)][: len(track)][edge:-edge]
             correlations.append(float(np.corrcoef(a, b)[0, 1]) if a.any() and b.any() else float("nan"))
-    return float(agreed), len({n for *_, n in theirs}), len(numbers), correlations
-
-
-def lay(turns: list[tuple[float, float, int]], duration_s: float) -> Any:
-    """Return turns on frames, (N, F)."""
-    import numpy as np
-
-    table = np.zeros((max((n for *_, n in turns), default=-1) + 1, round(duration_s / FRAME_S)), bool)
-    for start_s, end_s, number in turns:
-        table[number, round(start_s / FRAME_S) : round(end_s / FRAME_S)] = True
-    return table
-
-
-def within_a_frame(mine: Any, other: Any) -> Any:
-    """Return where both agree, or would with a boundary moved by a frame, (N, F)."""
-    import numpy as np
-
-    found = mine == other
-    for one, two in ((mine, other), (other, mine)):
-        for shift in (-1, 1):
-            found |= (np.roll(one, shift, axis=1) == two) & (np.roll(one, shift, axis=1) != one)
-    return found
+    return agreed, len({turn.speaker for turn in theirs}), len(result.speakers), correlations
 
 
 # --- theirs, in the other environment -------------------------------------------------------------------
 
 
-def make_networks(folder: Path, seed: int, recording: Path) -> None:
+def make_networks(folder: Path, seed: int, recording: Path, dprnn: dict[str, int]) -> None:
     """Write random networks in pyannote.audio's form, and a config.yaml that names them."""
     import pyannote.audio
     import soundfile
@@ -197,7 +173,6 @@ def make_networks(folder: Path, seed: int, recording: Path) -> None:
     torch.manual_seed(seed)
     classes = [f"speaker#{number}" for number in (1, 2, 3)]
     common = {"resolution": Resolution.FRAME, "duration": 5.0, "classes": classes}
-    dprnn = {"n_repeats": 1, "bn_chan": 32, "hid_size": 32}  # small, as size does not matter here
     model = ToTaToNet(use_wavlm=False, dprnn=dprnn)
     model.specifications = (
         Specifications(problem=Problem.MULTI_LABEL_CLASSIFICATION, permutation_invariant=True, **common),

@@ -23,10 +23,12 @@ COMMANDS = {
     "separate": "separate",
     "diarize": "separate",
     "transcribe": "transcribe",
+    "stream": "stream",
     "train": "train",
     "train-speaker": "train_speaker",
     "simulate": "data",
     "evaluate": "evaluate",
+    "tune": "tune",
     "benchmark": "benchmark",
     "export": "results",
     "data": "data",
@@ -57,6 +59,10 @@ EXTRAS = {
     "transformers": "wavlm",
     "peft": "wavlm",
     "ray": "ray",
+    "optuna": "tune",
+    "psycopg": "tune",
+    "sounddevice": "stream",
+    "websockets": "stream",
 }
 """Optional package -> extra of pixit-audio that brings it."""
 

@@ -1,27 +1,54 @@
-"""``pixit benchmark``: how fast a separation is on this machine, and how much memory it takes."""
+"""``pixit benchmark``: how fast a separation is on this machine; and what a stream loses by not waiting."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pixit.cli.console import (
     PATH,
+    REFERENCES,
     device_option,
     examples,
     format_option,
     outputs_option,
     progress,
     quiet_option,
+    set_option,
+    settings_option,
     show_table,
+    warn,
 )
 
 
-@click.command(
+class Benchmarks(click.Group):
+    """A group, of which ``pixit benchmark RECORDING…`` is ``pixit benchmark speed RECORDING…``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["speed", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=Benchmarks,
     epilog=examples(
-        "pixit benchmark meeting.wav",
+        "pixit benchmark meeting.wav", "pixit benchmark streaming --recordings meetings --references rttm"
+    ),
+)
+def benchmark() -> None:
+    """Measure a separation on this machine.
+
+    `pixit benchmark RECORDING` is `pixit benchmark speed RECORDING`.
+    """
+
+
+@benchmark.command(
+    epilog=examples(
+        "pixit benchmark speed meeting.wav",
         "pixit benchmark meeting.wav --length 60 --length 1800 --step 1 --step 0.5 -o speed.md --plot speed.png",
         "pixit benchmark meeting.wav --reference meeting.rttm --precision float32 --precision bfloat16",
     )
@@ -46,7 +73,7 @@ from pixit.cli.console import (
 @outputs_option
 @click.option("--plot", type=PATH, help="draw time and memory against the length, as PNG")
 @quiet_option
-def benchmark(
+def speed(
     recording: Path,
     lengths_s: tuple[float, ...],
     steps_s: tuple[float, ...],
@@ -81,3 +108,59 @@ def benchmark(
     show_table(table, format, outputs)
     if plot is not None:
         draw(jobs, table, plot)
+
+
+@benchmark.command(
+    params=list(REFERENCES),
+    epilog=examples(
+        "pixit benchmark streaming --recordings meetings --references rttm -o live.csv --plot live.png",
+        "pixit benchmark streaming --database database.yml --subset test --latency 0.5 --latency 1.5",
+    ),
+)
+@click.option("--latency", "latencies_s", multiple=True, type=float, metavar="SECONDS",
+              help="may be repeated  [default: 0.5 1 2 3 4 5, as far as the model's window goes]")  # fmt: skip
+@click.option("--model", help="folder or hub name of another model, or of model and embedder together")
+@click.option("--embedder", help="folder or hub name of another speaker embedder")
+@device_option
+@settings_option
+@set_option
+@format_option
+@outputs_option
+@click.option("--plot", type=PATH, help="draw DER and JER against the latency, as PNG")
+@quiet_option
+def streaming(
+    latencies_s: tuple[float, ...],
+    model: str | None,
+    embedder: str | None,
+    device: str,
+    settings: Path | None,
+    overrides: tuple[str, ...],
+    format: str,
+    outputs: tuple[Path, ...],
+    plot: Path | None,
+    quiet: bool,
+    **places: Any,
+) -> None:
+    """Measure what waiting brings: recordings as streams of several latencies, and as a whole.
+
+    Prints a row for each latency: errors of who spoke when; the real-time factor, with the tracks; and the delay from
+    a window that is full to what it makes final. The networks hear each window once for all latencies. --settings
+    and --set are those of streams.
+    """
+    from pixit.config import load_settings
+    from pixit.experiments.references import find_references
+    from pixit.experiments.streaming import benchmark_streaming, latencies_of, tabulate
+    from pixit.experiments.streaming import plot as draw
+    from pixit.pipeline.separate import Separator
+    from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+
+    recordings, notes = find_references(**places)
+    warn(notes)
+    changes = load_settings(StreamingSettings, settings, overrides).model_dump(exclude_unset=True)
+    stream = StreamingSeparator.from_pretrained(model, embedder, device, changes)
+    separator = Separator.from_pretrained(model, embedder, device)
+    with progress(None, quiet) as bars:
+        lanes = benchmark_streaming(separator, latencies_of(stream, latencies_s), recordings, bars)
+    show_table(tabulate(lanes), format, outputs, quiet)
+    if plot is not None:
+        draw(lanes, plot)

@@ -45,6 +45,9 @@ outputs_option = click.option(
     help=f"write the table to a file: {', '.join(FORMATS)}; may be repeated",
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="print errors only")
+settings_option = click.option(
+    "--settings", type=PATH, help="YAML file of settings, as pixit tune writes it; --set goes before it"
+)
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting, as section.key=value"
 )
@@ -94,6 +97,24 @@ def collect_overrides(overrides: Iterable[str], **options: Any) -> list[str]:
             given[name] = [int(pair[1]), int(pair[2] or pair[1])]
     return [*(f"{name}={value}" for name, value in given.items()), *overrides]
 
+
+REFERENCES = [
+    click.Option(
+        ["--recordings"], multiple=True, type=PATH, help="recording, or folder of them; may be repeated"
+    ),
+    click.Option(["--references"], type=PATH, help="RTTM file or folder of them: who really speaks when"),
+    click.Option(["--uem"], type=PATH, help="UEM file or folder of them: what is scored  [default: all]"),
+    click.Option(["--database"], type=PATH, help="database.yml of pyannote.database, instead of these"),
+    click.Option(["--protocol"], help="of the database, where it has several"),
+    click.Option(
+        ["--subset"],
+        default="development",
+        show_default=True,
+        type=click.Choice(["train", "development", "test"]),
+        help="of the protocol",
+    ),
+]
+"""Recordings with references; their values are those of `find_references`."""
 
 # --- what is printed ------------------------------------------------------------------------------------
 

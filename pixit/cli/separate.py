@@ -20,6 +20,7 @@ from pixit.cli.console import (
     progress,
     quiet_option,
     set_option,
+    settings_option,
     warn,
 )
 
@@ -85,6 +86,7 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
     "[default: --keep-room]",
 )
 @click.option("--format", default="wav", type=click.Choice(["wav", "flac"]), show_default=True)
+@settings_option
 @set_option
 @click.option(
     "-j",
@@ -116,6 +118,7 @@ def separate(
     reference: Path | None,
     keep_room: bool | None,
     format: str | None,
+    settings: Path | None,
     overrides: tuple[str, ...],
     jobs: int | None,
     cluster: str | None,
@@ -137,7 +140,7 @@ def separate(
     # what cannot be done is said before the networks are loaded
     files = list(find_recordings(recordings, recursive).values())
     chosen = collect_overrides(overrides, **options, **{"stitching.keep_room": keep_room})
-    changes = load_settings(SeparationSettings, overrides=chosen).model_dump(exclude_unset=True)
+    changes = load_settings(SeparationSettings, settings, chosen).model_dump(exclude_unset=True)
     bounds = num_speakers, min_speakers, max_speakers
     job = Job(output, *bounds, channel, format, overwrite, stream, channels_are_speakers, reference)
     with writable(output), progress(None, quiet) as bars:

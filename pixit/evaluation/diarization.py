@@ -123,11 +123,12 @@ class DiarizationScores:
 
     def table(self) -> Table:
         """Return a row each recording and the total; rates in percent."""
-        rows = [_row(name, counts) for name, counts in self.recordings.items()]
-        return Table(self.title, COLUMNS, [*rows, _row("TOTAL", self.total)], has_total=True)
+        rows = [make_row(name, counts) for name, counts in self.recordings.items()]
+        return Table(self.title, COLUMNS, [*rows, make_row("TOTAL", self.total)], has_total=True)
 
 
-def _row(name: str, counts: DiarizationCounts) -> dict[str, Any]:
+def make_row(name: str, counts: DiarizationCounts) -> dict[str, Any]:
+    """Return counts as a row of a table with `COLUMNS`; rates in percent."""
     row = vars(counts) | {"recording": name, "der_percent": 100 * counts.der, "jer_percent": 100 * counts.jer}
     for part in ("false_alarm", "missed", "confusion") if counts.total_s else ():
         row[f"{part}_percent"] = 100 * row[f"{part}_s"] / counts.total_s

@@ -21,6 +21,7 @@ import numpy as np
 from pixit.audio import TrackWriter, open_audio
 from pixit.evaluation.diarization import DiarizationCounts, evaluate_diarization
 from pixit.evaluation.tables import Column, Table
+from pixit.experiments.agreement import agreement
 from pixit.files import whole_file
 from pixit.formats.names import some
 from pixit.formats.rttm import read_rttm
@@ -182,8 +183,7 @@ def summarize(
     reference
         Who really spoke when, and up to which second that is known: gives the DER.
     agree_with
-        Gives the job with whose diarization that of another is compared: the share of the time of which both
-        say the same, under the best mapping of the speakers.
+        Gives the job with whose diarization that of another is compared (`agreement`).
     """
     rows = []
     for job, own in zip(jobs, answers, strict=True):
@@ -202,9 +202,8 @@ def summarize(
             turns, known_s = reference
             row["der_percent"] = 100 * _errors(turns, own[0], min(known_s, job.length_s)).der
         if (other := agree_with(job)) is not None:
-            same = _errors(_turns(answers[jobs.index(other)][0]), own[0], job.length_s)
-            wrong_s = same.false_alarm_s + same.missed_s + same.confusion_s
-            row["agreement_percent"] = 100 * (1 - wrong_s / job.length_s)
+            turns = _turns(own[0]), _turns(answers[jobs.index(other)][0])
+            row["agreement_percent"] = 100 * agreement(*turns, job.length_s)[0]
         rows.append(row)
     keys = [*jobs[0].labels, *(key for key in COLUMNS if any(row.get(key) is not None for row in rows))]
     return Table(describe_machine(), [COLUMNS.get(key, Column(key, key)) for key in keys], rows)

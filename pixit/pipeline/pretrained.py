@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import Field
 
-from pixit.audio import Audio
+from pixit.audio import Audio, Channel, open_audio
 from pixit.config import Settings, settings_from_mapping
 from pixit.files import temporary_folder
 from pixit.pipeline.channels import ChannelSettings
@@ -180,6 +180,16 @@ class Pretrained:
         """What determines the diarizations of this separator: all but how tracks are made."""
         found = self.fingerprint
         return found | {"separation": {k: v for k, v in found["separation"].items() if k != "stitching"}}
+
+    def open(
+        self,
+        audio: str | Path | Mapping[str, Any] | Audio,
+        channel: Channel | None = None,
+        stream: int | None = None,
+    ) -> Audio:
+        """Return a recording as the model hears it: at its rate, the best channel where none is asked for."""
+        recording = open_audio(audio, self.model.sample_rate_hz, channel, stream, partial=True)
+        return recording.at(channel="best") if recording.asked_channel is None else recording
 
     def lay_windows(self, recording: Audio) -> Geometry:
         """Return how the windows of this separator lie in a recording."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pyannote.core import Annotation
 
-from pixit.audio import Audio, Channel, Track, open_audio
+from pixit.audio import Audio, Channel, Track
 from pixit.diarized import Diarization
 from pixit.files import temporary_folder
 from pixit.pipeline.channels import check_channels, cut_tracks, find_talkers, hear_channels
@@ -232,9 +232,7 @@ class Separator(Pretrained):
         """Separate or diarize a recording, and tell with the result how it was made."""
         started = time.perf_counter()
         bounds = check_num_speakers(*asked)
-        recording = open_audio(audio, self.model.sample_rate_hz, channel, stream, partial=True)
-        if recording.asked_channel is None:
-            recording = recording.at(channel="best")
+        recording = self.open(audio, channel, stream)
         channels = self.settings.channels if channels_are_speakers else None
         turns = self.find_reference(reference, recording.uri, channels_are_speakers)
         fingerprint = self.fingerprint if is_separation else self.fingerprint_of_diarization

@@ -82,7 +82,7 @@ def test_the_table_says_median_memory_errors_and_agreement() -> None:
     assert first["real_time_factor"] == 1.0
     assert (first["fastest"], first["slowest"], first["peak_gb"]) == (0.5, 4.0, 1.0)
     assert (first["der_percent"], second["der_percent"]) == pytest.approx((0, 25))
-    assert second["agreement_percent"] == pytest.approx(75)
+    assert second["agreement_percent"] == pytest.approx(75, abs=1.2)  # boundaries may be a frame of 8 ms off
     assert "agreement" in table.render()
 
 

@@ -328,10 +328,26 @@ if __name__ == "__main__":
 """
 
 
+TINY_WAVLM: dict[str, Any] = {
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "conv_dim": [4] * 7,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*many workers")
 def test_two_processes_train_one_model(settings: Settings, database: Path, tmp_path: Path) -> None:
-    """Validated on all pairs, as one process validates the same weights; and resumed."""
+    """Validated on all pairs, as one process validates the same weights; and resumed.
+
+    Every weight of a WavLM that a loss can reach learns, and DDP waits for no other.
+    """
+    pytest.importorskip("transformers")
+    model = {"wavlm": TINY_WAVLM, "encoder_decoder": {"n_filters": 8, "kernel_size": 32, "stride": 16}}
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -341,7 +357,12 @@ def test_two_processes_train_one_model(settings: Settings, database: Path, tmp_p
             "devices": processes,
             "strategy": "ddp" if processes > 1 else "auto",
         }
-        chosen = settings(data={"validation_pairs": 5}, trainer=trainer)
+        chosen = settings(
+            model=model,
+            optimizer={"wavlm_learning_rate": 1e-3},
+            data={"validation_pairs": 5},
+            trainer=trainer,
+        )
         config = tmp_path / f"{name}.yaml"
         config.write_text(yaml.safe_dump(chosen.model_dump(mode="json")))
         command = [sys.executable, "script.py", str(config), str(tmp_path / name), str(database), *more]
@@ -358,12 +379,25 @@ def test_two_processes_train_one_model(settings: Settings, database: Path, tmp_p
     saved = torch.load(tmp_path / "two" / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 2
     from_one = validate(
-        settings(data={"validation_pairs": 5}), database, tmp_path / "two" / "model", tmp_path / "v"
+        settings(model=model, data={"validation_pairs": 5}),
+        database,
+        tmp_path / "two" / "model",
+        tmp_path / "v",
     )
     assert ders[0] == pytest.approx(from_one, abs=1e-6)
 
     run("two", 4, 2, "resume")
-    assert torch.load(tmp_path / "two" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    saved = torch.load(tmp_path / "two" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 4
+    chosen = settings(model=model)
+    torch.manual_seed(chosen.seed)
+    wavlm = build_model(chosen, None).wavlm
+    assert wavlm is not None
+    prefix = "model.wavlm."
+    trained = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
+    still = {name for name, weight in wavlm.state_dict().items() if torch.equal(weight, trained[name])}
+    assert "masked_spec_embed" in still
+    assert not still - {"masked_spec_embed"} - {name for name in still if name.endswith("k_proj.bias")}
 
 
 def validate(chosen: TrainSettings, database: Path, model: Path, folder: Path) -> float:
