@@ -202,8 +202,8 @@ def summarize(
             turns, known_s = reference
             row["der_percent"] = 100 * _errors(turns, own[0], min(known_s, job.length_s)).der
         if (other := agree_with(job)) is not None:
-            turns = _turns(own[0]), _turns(answers[jobs.index(other)][0])
-            row["agreement_percent"] = 100 * agreement(*turns, job.length_s)[0]
+            both = _turns(own[0]), _turns(answers[jobs.index(other)][0])
+            row["agreement_percent"] = 100 * agreement(*both, job.length_s)[0]
         rows.append(row)
     keys = [*jobs[0].labels, *(key for key in COLUMNS if any(row.get(key) is not None for row in rows))]
     return Table(describe_machine(), [COLUMNS.get(key, Column(key, key)) for key in keys], rows)

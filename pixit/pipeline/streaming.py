@@ -360,7 +360,7 @@ class StreamingSeparator:
             stream._stitcher.restore(_below(arrays, "stitcher."))
             stream._clustering.sums = arrays["clustering.sums"]
             stream._num_taken = stream._windows.num_windows
-        except (*ARRAY_ERRORS, AttributeError) as error:
+        except (*ARRAY_ERRORS, AttributeError, RuntimeError) as error:  # it may seem encrypted
             raise PixitError(f"state of a stream: is damaged ({type(error).__name__}); {expected}") from None
         return stream
 

@@ -185,6 +185,24 @@ def test_nothing_that_comes_later_changes_what_was_given() -> None:
     assert found[0].end_samples == 4500
 
 
+def test_what_a_model_hears_before_the_stream_and_after_it_counts_for_nothing() -> None:
+    class Chatter(Halves):
+        """Hears everybody everywhere."""
+
+        def forward(self, waveforms: Tensor) -> LocalOutput:
+            output = super().forward(waveforms)
+            return LocalOutput(torch.full_like(output.activity_logits, 9), output.sources)
+
+    stream = StreamingSeparator(Chatter(), Sign(), StreamingSettings(step_s=0.5), device="cpu")
+    windows = stream.feed(make_sound(1.2)) + stream.end()
+    for window, heard in zip(windows, stream.hear(windows), strict=True):
+        times = window.start_samples + np.arange(100) * 20 + 10
+        inside = (times >= 0) & (times < 1200)
+        assert heard.activities is not None
+        assert (heard.activities[:2, inside] > 0.9).all()
+        assert not heard.activities[:, ~inside].any()
+
+
 # --- speakers -------------------------------------------------------------------------------------------
 
 
