@@ -55,7 +55,7 @@ def find_speech(activities: Floats | Halves, settings: ActivitySettings) -> Bool
     silence = [(0, 0)] * (activities.ndim - 1) + [(0, 1)]
     kept = np.pad(activities >= min(settings.offset, settings.onset), silence)
     reached = np.pad(activities >= settings.onset, silence)
-    runs = _runs(kept.ravel())
+    runs = find_runs(kept.ravel())
     if len(runs):
         runs = runs[np.logical_or.reduceat(reached.ravel(), runs.ravel())[::2]]
     steps = np.zeros(kept.shape, np.int8)  # a byte a frame: rows may be as long as the recording
@@ -79,16 +79,16 @@ def decide(activity: Halves | Floats, frame_s: float, settings: ActivitySettings
 
 def _smooth(talking: Bools, frame_s: float, settings: ActivitySettings) -> Bools:
     """Fill short pauses in the speech (F,), then drop short turns."""
-    for start, end in _runs(~talking):
+    for start, end in find_runs(~talking):
         if start > 0 and end < len(talking) and (end - start) * frame_s < settings.min_duration_off_s:
             talking[start:end] = True
-    for start, end in _runs(talking):
+    for start, end in find_runs(talking):
         if (end - start) * frame_s < settings.min_duration_on_s:
             talking[start:end] = False
     return talking
 
 
-def _runs(flags: Bools) -> Ints:
+def find_runs(flags: Bools) -> Ints:
     """Return where the runs of set flags start and end, (runs, 2)."""
     return np.flatnonzero(np.diff(flags, prepend=False, append=False)).reshape(-1, 2)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from pixit.config import Settings
 from pixit.pipeline.compute import Compute
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, find_solo, find_speech
-from pixit.pipeline.spool import Spool, give_back_memory
+from pixit.pipeline.spool import Geometry, Spool, give_back_memory
 from pixit.types import Embedder, LocalDiarizer, LocalOutput, MaskEmbedder, PixitError
 from pixit.windows import Window, frame_centres_samples
 
@@ -26,6 +26,8 @@ SILENCE = 1e-5
 Levels = Literal["window", "track"]
 Progress = Callable[[int, int], None]
 """Called with the number of windows done and of all."""
+Outputs = tuple[Floats, Floats | None, Bools]
+"""Activities (B, K, F), sources (B, K, T) if the model gives any, and who is active (B, K)."""
 
 
 class EmbeddingSettings(Settings):
@@ -75,7 +77,7 @@ def hear_windows(
 ) -> Iterator[Window]:
     """Do as `run_windows`, and yield each window when `spool` holds what the model heard in it."""
     run = partial(_run, model, spool, settings, compute, levels)
-    for batch, activities, sources, active in compute.map_batches(run, windows):
+    for batch, (activities, sources, active) in compute.map_batches(run, windows):
         spool.append(activities, sources, active)
         progress(len(spool), spool.geometry.num_windows)
         yield from batch
@@ -88,9 +90,25 @@ def _run(
     compute: Compute,
     levels: Levels,
     batch: list[Window],
-) -> tuple[list[Window], Floats, Floats | None, Bools]:
-    """Return a batch of windows, and what `spool` keeps of it: activities, sources, and who is active."""
-    geometry = spool.geometry
+) -> tuple[list[Window], Outputs]:
+    """Return a batch of windows, and what `spool` keeps of it."""
+    return batch, hear_batch(model, batch, spool.geometry, settings, compute, levels, spool.in_steps)
+
+
+def hear_batch(
+    model: LocalDiarizer,
+    batch: list[Window],
+    geometry: Geometry,
+    settings: ActivitySettings,
+    compute: Compute,
+    levels: Levels,
+    in_steps: Callable[[Floats], Floats],
+) -> Outputs:
+    """Return what the model hears in a batch of windows, as `run_windows` describes it.
+
+    Activities (B, K, F), rounded by `in_steps`, sources (B, K, T) or None, and who is active (B, K). Sources of
+    silent local speakers are zero, their activities are not. A PixitError if the model gives NaN or infinite values.
+    """
     min_frames = max(1, round(settings.min_local_s / geometry.frame_s))
     centres = frame_centres_samples(geometry.frame_grid, geometry.num_frames)
     mixtures = torch.from_numpy(np.stack([window.samples for window in batch])).to(compute.device)
@@ -106,11 +124,10 @@ def _run(
                 raise PixitError(
                     f"the model gives NaN or infinite {name} at {at}; is it damaged? try another"
                 )
-        # what the model hears in the zeros after the recording counts for nothing
-        inside = torch.from_numpy(centres < np.array([[window.valid] for window in batch]))[:, None]
-        activities = spool.in_steps(
-            (output.activities * inside.to(output.activity_logits)).float().cpu().numpy()
-        )
+        # what the model hears in the zeros before (live) and after the recording counts for nothing
+        inside = np.stack([(centres >= -window.start_samples) & (centres < window.valid) for window in batch])
+        kept = torch.from_numpy(inside)[:, None].to(output.activity_logits)
+        activities = in_steps((output.activities * kept).float().cpu().numpy())
         speech = find_speech(activities, settings)
         active = torch.from_numpy(speech.sum(-1) >= min_frames).to(compute.device)
         active &= mixtures.abs().amax(-1, keepdim=True) > SILENCE
@@ -119,7 +136,7 @@ def _run(
             heard = output.sources.float() * active.unsqueeze(-1)
             heard = restore_levels(heard, mixtures, active) if levels == "window" else heard
             sources = heard.cpu().numpy()
-    return batch, activities, sources, active.cpu().numpy()
+    return activities, sources, active.cpu().numpy()
 
 
 def restore_levels(sources: Tensor, mixtures: Tensor, active: Tensor) -> Tensor:
@@ -176,7 +193,7 @@ def embed_speakers(
         else zip(local, repeat(None))
     )
     heard = (_hear(number, samples, local, settings, activity) for number, samples in given)
-    for batch, found in compute.map_batches(partial(_embed, embedder, compute), heard):
+    for batch, found in compute.map_batches(partial(embed_voices, embedder, compute), heard):
         for one, own in zip(batch, found, strict=True):
             vectors[one.window, one.speakers] = own
             embedded_s[one.window, one.speakers] = one.weights.sum(axis=1) * local.geometry.frame_s
@@ -186,7 +203,7 @@ def embed_speakers(
 
 
 @dataclass(frozen=True)
-class _Heard:
+class Voices:
     """What an embedder hears of a window: weights (n, F) of its n active local speakers, and signals.
 
     The signals are their sources (n, T), or the mixture (1, T).
@@ -200,18 +217,20 @@ class _Heard:
 
 def _hear(
     number: int, mixture: Floats | None, local: Spool, settings: EmbeddingSettings, activity: ActivitySettings
-) -> _Heard:
+) -> Voices:
     speakers = np.flatnonzero(local.active[number]).tolist()
     if settings.signal == "mixture":
         assert mixture is not None, "whoever embeds mixtures hands the windows over"
         signals = mixture[None]
     else:
         signals = np.array([local.source(number, speaker) for speaker in speakers], np.float32)
-    weights = _weights(find_speech(local.activities(number), activity), settings, local.geometry.frame_s)
-    return _Heard(number, speakers, signals, weights[speakers])
+    weights = weigh_frames(local.activities(number), settings, activity, local.geometry.frame_s)
+    return Voices(number, speakers, signals, weights[speakers])
 
 
-def _embed(embedder: Embedder, compute: Compute, batch: list[_Heard]) -> tuple[list[_Heard], list[Floats]]:
+def embed_voices(
+    embedder: Embedder, compute: Compute, batch: list[Voices]
+) -> tuple[list[Voices], list[Floats]]:
     """Return the batch again, and the embeddings (n, D) of the speakers of each window."""
     found = {one.window: np.zeros((0, embedder.embedding_size), np.float32) for one in batch}
     if talking := [one for one in batch if one.speakers]:
@@ -231,8 +250,11 @@ def _embed(embedder: Embedder, compute: Compute, batch: list[_Heard]) -> tuple[l
     return batch, [found[one.window] for one in batch]
 
 
-def _weights(speech: Bools, settings: EmbeddingSettings, frame_s: float) -> Floats:
-    """Return how much each frame counts, (K, F)."""
+def weigh_frames(
+    activities: Floats, settings: EmbeddingSettings, activity: ActivitySettings, frame_s: float
+) -> Floats:
+    """Return how much each frame of a window counts for the embedding of each local speaker, (K, F)."""
+    speech = find_speech(activities, activity)
     if not settings.exclude_overlap:
         return speech.astype(np.float32)
     solo = find_solo(speech)

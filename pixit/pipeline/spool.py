@@ -116,6 +116,11 @@ def give_back_memory() -> None:
             trim(0)
 
 
+def in_steps(activities: Floats, steps: int = STEPS) -> Floats:
+    """Round activities to so many steps."""
+    return (np.round(activities * steps) / steps).astype(np.float32)
+
+
 class Spool:
     """Activities and sources of all windows of a recording, written once in order and then read.
 
@@ -144,7 +149,7 @@ class Spool:
 
     def in_steps(self, activities: Floats) -> Floats:
         """Round activities to what is kept of them, so that all decisions are made on the same numbers."""
-        return (np.round(activities * self._steps) / self._steps).astype(np.float32)
+        return in_steps(activities, self._steps)
 
     def append(self, activities: Floats, sources: Floats | None, active: NDArray[np.bool_]) -> None:
         """Add windows: activities (B, K, F), sources (B, K, T) if any, and which of both to keep (B, K)."""

@@ -89,10 +89,10 @@ def stitch_tracks(
             (by_speaker(sources, names, num_speakers, np.add), by_speaker(present, names, num_speakers))
         )
         stretch = overlap_add.add(window.start_samples, values)
-        yield _finish(stretch, talking, position, geometry, settings)
+        yield finish_stretch(stretch, talking, position, geometry, settings)
         position += stretch.shape[1]
         progress(window.index + 1, len(local))
-    yield _finish(overlap_add.finish(geometry.num_samples), talking, position, geometry, settings)
+    yield finish_stretch(overlap_add.finish(geometry.num_samples), talking, position, geometry, settings)
 
 
 def fit_levels(local: Spool, speakers: Ints, windows: Iterable[Window]) -> Floats:
@@ -135,7 +135,7 @@ def share_residual(
     return (sources + share * heard * residual).astype(np.float32)
 
 
-def _finish(
+def finish_stretch(
     stretch: Floats, talking: Bools, position: int, geometry: Geometry, settings: StitchingSettings
 ) -> Floats:
     """Normalise a stretch (2N, n) of sources and presence, and turn down those who do not talk: (N, n)."""

@@ -1,0 +1,121 @@
+"""Incremental clustering: who the local speakers of a window are, decided at once and for good.
+
+After Coria et al., "Overlap-aware low-latency online speaker diarization based on end-to-end local segmentation", ASRU
+2021, in the form that diart 0.9.2 has: the same assignments and centroids, number for number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from pixit.config import Settings
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+
+
+class IncrementalSettings(Settings):
+    """Who is a known speaker, who a new one, and what the centroids learn from."""
+
+    tau_active: float = Field(
+        0.5, ge=0, le=1, description="activity that a local speaker reaches in a window to be given a speaker"
+    )
+    rho_update: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="mean activity in a window from which a local speaker moves a centroid, or begins one",
+    )
+    delta_new: float | None = Field(
+        None,
+        gt=0,
+        le=2,
+        description="cosine distance to all centroids from which a speaker is new, by default the embedder's threshold",
+    )
+    max_speakers: int = Field(20, ge=1, le=1000, description="most speakers of a stream")
+
+
+class IncrementalClustering:
+    """Assigns the local speakers of one window after the other to speakers that it gets to know on the way.
+
+    Parameters
+    ----------
+    settings
+        With ``delta_new``: the embedder's threshold is not known here.
+
+    Attributes
+    ----------
+    sums
+        Centroids as running sums of the embeddings that they learnt from, (N, D); a speaker stays known for ever.
+    has_begun
+        False until the first window: in that one, everybody who is active is a new speaker, talk they long or not.
+    """
+
+    def __init__(self, settings: IncrementalSettings) -> None:
+        assert settings.delta_new is not None, "the separator puts the embedder's in its place"
+        self.settings, self._delta_new = settings, settings.delta_new
+        self.sums: NDArray[np.float64] = np.zeros((0, 0))
+        self.has_begun = False
+
+    @property
+    def num_speakers(self) -> int:
+        """Speakers that are known."""
+        return len(self.sums)
+
+    def assign(self, activities: Floats, vectors: Floats) -> Ints:
+        """Return the speaker of each local speaker of a window, (K,), -1 for none; and learn from it.
+
+        Parameters
+        ----------
+        activities, vectors
+            Of the local speakers, (K, F) and (K, D); vectors with NaN are of somebody who is not to be assigned.
+        """
+        settings = self.settings
+        speakers = np.full(len(vectors), -1, np.int64)
+        is_active = (activities.max(axis=1, initial=0) >= settings.tau_active) & ~np.isnan(vectors).any(
+            axis=1
+        )
+        is_long = activities.mean(axis=1) >= settings.rho_update
+        active = np.flatnonzero(is_active)
+        if not self.has_begun:
+            self.has_begun, is_long = True, is_active
+            self.sums = np.zeros((0, vectors.shape[1]))
+        new: list[int] = []
+        distances = self._distances(vectors[active])
+        matched, columns = self._match(distances)
+        speakers[active[matched]] = columns
+        updated = [local for local in active[matched] if is_long[local]]
+        for row in sorted(set(range(len(active))) - set(matched)):
+            local = int(active[row])
+            if is_long[local] and self.num_speakers + len(new) < settings.max_speakers:
+                new.append(local)
+                continue
+            # too little speech for a new speaker: the nearest whom nobody else in this window is
+            free = np.setdiff1d(np.arange(self.num_speakers), speakers)
+            if len(free):
+                speakers[local] = free[distances[row, free].argmin()]
+        for local in updated:
+            self.sums[speakers[local]] += vectors[local]
+        for local in new:
+            speakers[local] = self.num_speakers
+            self.sums = np.vstack([self.sums, vectors[local]])
+        return speakers
+
+    def _distances(self, vectors: Floats) -> NDArray[np.float64]:
+        """Return the cosine distances to all centroids, (n, N); a vector of zeros is as far away as can be."""
+        if not len(vectors) or not self.num_speakers:
+            return np.zeros((len(vectors), self.num_speakers))
+        return np.nan_to_num(cdist(vectors, self.sums, "cosine"), nan=2.0)
+
+    def _match(self, distances: NDArray[np.float64]) -> tuple[Ints, Ints]:
+        """Match rows to columns one to one; without those that are too far, and once more among the others."""
+        rows, columns = linear_sum_assignment(distances)
+        near = rows[distances[rows, columns] < self._delta_new]
+        rows, columns = linear_sum_assignment(distances[near])
+        return near[rows], columns
