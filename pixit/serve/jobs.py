@@ -114,7 +114,7 @@ class Jobs:
         """Make a job whose recording is on its way, and return its name."""
         job_id = secrets.token_hex(16)
         self.storage.add(job_id, options.model_dump(mode="json", exclude_defaults=True))
-        self.folder_of(job_id).mkdir(mode=0o700)
+        (self.folder_of(job_id) / "result").mkdir(mode=0o700, parents=True)
         return job_id
 
     def queue(self, job_id: str) -> None:

@@ -156,7 +156,7 @@ def configure(app: Any, settings: ServeSettings) -> uvicorn.Config:
         server_header=False,
         limit_concurrency=2 * settings.max_streams + 100,
         timeout_keep_alive=15,
-        timeout_graceful_shutdown=round(settings.grace_s),
+        timeout_graceful_shutdown=max(1, round(settings.grace_s)),
     )
 
 
