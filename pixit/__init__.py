@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pixit.models.totatonet import ToTaToNet
     from pixit.pipeline.batch import diarize, separate
     from pixit.pipeline.separate import Separator
+    from pixit.pipeline.streaming import StreamingSeparator
     from pixit.results import Diarization, Separation
     from pixit.types import PixitError
 
@@ -23,6 +24,7 @@ __all__ = [
     "PixitError",
     "Separation",
     "Separator",
+    "StreamingSeparator",
     "ToTaToNet",
     "__version__",
     "diarize",
@@ -35,6 +37,7 @@ _MODULES = {
     "PixitError": "pixit.types",
     "Separation": "pixit.results",
     "Separator": "pixit.pipeline.separate",
+    "StreamingSeparator": "pixit.pipeline.streaming",
     "ToTaToNet": "pixit.models.totatonet",
     "diarize": "pixit.pipeline.batch",
     "load_model": "pixit.checkpoints",

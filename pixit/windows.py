@@ -196,6 +196,8 @@ class LiveOverlapAdd:
     ----------
     window_samples, step_samples, latency_samples
         In samples or in frames; the latency is at least the step, and at most the window.
+    num_channels
+        At the start.
     taper
         A name as in `make_taper`.
 
@@ -208,14 +210,19 @@ class LiveOverlapAdd:
     """
 
     def __init__(
-        self, window_samples: int, step_samples: int, latency_samples: int, taper: str = "hann"
+        self,
+        window_samples: int,
+        step_samples: int,
+        latency_samples: int,
+        num_channels: int = 0,
+        taper: str = "hann",
     ) -> None:
         _check_step(window_samples, step_samples)
         if not step_samples <= latency_samples <= window_samples:
             raise ValueError(f"a latency of {latency_samples} is none between the step and the window")
         self._taper = make_taper(taper, window_samples)[-latency_samples:]
         self._step = step_samples
-        self.sums = np.zeros((0, latency_samples))
+        self.sums = np.zeros((num_channels, latency_samples))
         """What waits, (channel, L): from the first sample that was not yet given out."""
         self.weights = np.zeros(latency_samples)
         """The sum of the tapers there."""

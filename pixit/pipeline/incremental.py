@@ -1,7 +1,7 @@
 """Incremental clustering: who the local speakers of a window are, decided at once and for good.
 
-After Coria et al., "Overlap-aware low-latency online speaker diarization based on end-to-end local segmentation", ASRU
-2021, in the form that diart 0.9.2 has: the same assignments and centroids, number for number.
+After Coria et al., "Overlap-aware low-latency online speaker diarization based on end-to-end local segmentation",
+ASRU 2021, in the form that diart 0.9.2 has: the same assignments and centroids, number for number.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class IncrementalSettings(Settings):
         None,
         gt=0,
         le=2,
-        description="cosine distance to all centroids from which a speaker is new, by default the embedder's threshold",
+        description="cosine distance to every centroid from which a speaker is new; by default the embedder's"
+        " threshold",
     )
     max_speakers: int = Field(20, ge=1, le=1000, description="most speakers of a stream")
 

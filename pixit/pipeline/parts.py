@@ -62,7 +62,7 @@ def find_parts(
     chosen = read_yaml(base / SEPARATOR) if whole or not embedder else {}
     if embedder and isinstance(chosen.get("clustering"), dict):
         chosen["clustering"].pop("threshold", None)  # that was for the embedder that is not used
-    return Parts(model, voice, _merge(chosen, settings), "separation settings", device)
+    return Parts(model, voice, merge(chosen, settings), "separation settings", device)
 
 
 def _parts_of_pipeline(
@@ -89,7 +89,7 @@ def _parts_of_pipeline(
     else:  # the oracle asks for nobody's voice
         voice = load_model(Path(str(files("pixit") / BUNDLED)) / "embedder")
     _check_roles(model, pipeline.model, voice, embedder or pipeline.embedder or BUNDLED)
-    chosen = _merge(pipeline.settings_for(model.window_samples / model.sample_rate_hz), settings)
+    chosen = merge(pipeline.settings_for(model.window_samples / model.sample_rate_hz), settings)
     is_open = "threshold" not in settings.get("clustering", {})
     if embedder is not None and is_open and "threshold" in chosen["clustering"]:
         raise PixitError(
@@ -109,11 +109,12 @@ def _check_roles(model: Any, model_place: object, voice: Any, voice_place: objec
             raise PixitError(f"{place}: is a {kind}, expected a {role}; is it the other one?")
 
 
-def _merge(tree: Mapping[str, Any], differences: Mapping[str, Any]) -> dict[str, Any]:
+def merge(tree: Mapping[str, Any], differences: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tree of settings with differences put into it."""
     merged = dict(tree)
     for key, value in differences.items():
         known = merged.get(key)
         if isinstance(known, dict) and isinstance(value, Mapping):
-            value = _merge(known, value)
+            value = merge(known, value)
         merged[key] = value
     return merged

@@ -1,0 +1,382 @@
+"""Live separation: sound goes in block by block, and what has become final of tracks and turns comes out.
+
+Windows, networks, embeddings and stitching are those of a recording (`pixit.pipeline.separate`); what differs is who
+assigns the speakers: `pixit.pipeline.incremental`, at once and for good.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from pydantic import Field, model_validator
+
+from pixit.audio.intake import Intake, State
+from pixit.config import Settings, settings_from_mapping
+from pixit.files import ARRAY_ERRORS
+from pixit.pipeline.cluster import unit
+from pixit.pipeline.compute import Compute, Precision, batches, pick_device
+from pixit.pipeline.diarize import ActivitySettings, Floats
+from pixit.pipeline.incremental import IncrementalClustering, IncrementalSettings
+from pixit.pipeline.live import Heard, LiveStitcher, Update, join_updates
+from pixit.pipeline.local import EmbeddingSettings, Voices, embed_voices, hear_batch, weigh_frames
+from pixit.pipeline.parts import BUNDLED, find_parts, merge
+from pixit.pipeline.spool import in_steps, lay_windows
+from pixit.pipeline.stitch import StitchingSettings
+from pixit.types import Embedder, LocalModel, PixitError, separates
+from pixit.windows import Window
+
+STATE_FORMAT = 1
+NOT_LIVE = {"activity": ("decision", "unknown_voices"), "stitching": ("levels",)}
+"""Settings of a separator that need the whole recording: a stream does not take them over."""
+
+
+class StreamingSettings(Settings):
+    """Everything that determines a live separation, except the two networks."""
+
+    step_s: float = Field(0.5, gt=0, le=3600, description="seconds from one window to the next")
+    latency_s: float | None = Field(
+        None,
+        gt=0,
+        le=3600,
+        description="seconds after which a moment is given out, from the step to the window: the later, the more "
+        "windows have heard it; by default the window",
+    )
+    precision: Precision = Field(
+        "auto",
+        description="of the networks; auto is bfloat16 where the device multiplies in it, else float32",
+    )
+    activity: ActivitySettings = ActivitySettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    clustering: IncrementalSettings = IncrementalSettings()
+    stitching: StitchingSettings = StitchingSettings()
+
+    @model_validator(mode="after")
+    def _check_live(self) -> Self:
+        if self.activity.decision != "threshold":
+            raise ValueError("activity.decision: a stream decides by threshold")
+        if self.stitching.levels != "window":
+            raise ValueError("stitching.levels: a stream takes the levels of each window")
+        return self
+
+
+class StreamingSeparator:
+    """Separates a stream of sound while it goes on.
+
+    Its state is all in this object: one for each stream. `push` does all; a server of many streams may call `feed`,
+    `hear` and `take` instead, and hear the windows where it wants.
+
+    Parameters
+    ----------
+    model, embedder
+        The networks, as for `Separator`; the model has to separate.
+    settings
+        How. Where they leave the distance of new speakers open, it is the embedder's clustering threshold.
+    device
+        As for `Separator`.
+    sample_rate_hz, channel
+        Of the blocks that are pushed; None for the model's rate, and for the mean of all channels.
+    name
+        What the networks are called where results record it.
+
+    Raises
+    ------
+    PixitError
+        If the networks do not fit each other or do not separate, step and latency do not fit the model's window, or
+        a rate or channel is none.
+
+    Examples
+    --------
+    >>> stream = StreamingSeparator.from_pretrained(sample_rate_hz=48000)   # doctest: +SKIP
+    >>> for block in blocks:                                                # doctest: +SKIP
+    ...     update = stream.push(block)
+    ...     print(update.turns, update.speakers)
+    >>> stream.finish()                                                     # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: LocalModel,
+        embedder: Embedder,
+        settings: StreamingSettings | None = None,
+        device: str = "auto",
+        sample_rate_hz: int | None = None,
+        channel: int | None = None,
+        name: str = "",
+    ) -> None:
+        settings = settings or StreamingSettings()
+        if embedder.sample_rate_hz != model.sample_rate_hz:
+            raise PixitError(
+                f"the embedder takes {embedder.sample_rate_hz} Hz and the model {model.sample_rate_hz} Hz; "
+                "expected the same sample rate"
+            )
+        if not separates(model):
+            raise PixitError(f"{name or type(model).__name__}: diarizes only, a stream is separated")
+        if settings.clustering.delta_new is None:
+            clustering = settings.clustering.model_copy(update={"delta_new": embedder.clustering_threshold})
+            settings = settings.model_copy(update={"clustering": clustering})
+        self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
+        self.rate_hz: int = model.sample_rate_hz
+        """Sample rate of the tracks."""
+        self.sample_rate_hz = self.rate_hz if sample_rate_hz is None else sample_rate_hz
+        self.channel = channel
+        self.geometry = lay_windows(model, 0, settings.step_s)
+        self.latency_samples = self._latency()
+        self.device = pick_device(device)
+        self._compute = Compute.choose(self.device, None, settings.precision)
+        for network in (model, embedder):
+            if isinstance(network, torch.nn.Module):
+                network.to(self.device).eval()
+        self.reset()
+
+    def _latency(self) -> int:
+        window, step_s, latency_s = (
+            self.geometry.window_samples,
+            self.settings.step_s,
+            self.settings.latency_s,
+        )
+        if latency_s is None:
+            return window
+        if not step_s <= latency_s <= window / self.rate_hz:
+            raise PixitError(
+                f"a latency of {latency_s:g} s; expected the step, {step_s:g} s, to the window, "
+                f"{window / self.rate_hz:g} s"
+            )
+        return max(round(latency_s * self.rate_hz), self.geometry.step_samples)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        embedder: str | Path | None = None,
+        device: str = "auto",
+        settings: Mapping[str, Any] | None = None,
+        sample_rate_hz: int | None = None,
+        channel: int | None = None,
+        **hub: Any,
+    ) -> StreamingSeparator:
+        """Load networks as `Separator.from_pretrained` does, with the settings chosen for them that a stream knows.
+
+        `settings` are differences from those; the other parameters are as for `StreamingSeparator`, and `hub` and
+        errors as there.
+        """
+        parts = find_parts(name, embedder, device, {}, hub)
+        chosen = {
+            section: {
+                k: v for k, v in parts.settings.get(section, {}).items() if k not in NOT_LIVE.get(section, ())
+            }
+            for section in ("activity", "embedding", "stitching")
+        }
+        found = settings_from_mapping(StreamingSettings, merge(chosen, settings or {}), "streaming settings")
+        model: Any = parts.model
+        named = BUNDLED if name is None else str(name)
+        return cls(model, parts.embedder, found, parts.device, sample_rate_hz, channel, named)
+
+    def reset(self) -> None:
+        """Forget everything, speakers too: what is pushed next begins a stream."""
+        settings, geometry = self.settings, self.geometry
+        self._intake = Intake(self.sample_rate_hz, self.rate_hz, self.channel)
+        self._clustering = IncrementalClustering(settings.clustering)
+        # as if silence came first: a few words begin no speaker, not even the first one
+        size = self.embedder.embedding_size
+        self._clustering.assign(np.zeros((1, 1)), np.full((1, size), np.nan))
+        self._stitcher = LiveStitcher(geometry, self.latency_samples, settings.activity, settings.stitching)
+        self._recent = np.zeros(geometry.window_samples, np.float32)  # up to the end of the last window
+        self._waiting: list[Floats] = []  # after that
+        self._num_waiting = self._num_fed = self._num_taken = 0
+        self._length: int | None = None  # known at the end
+        self._is_over = False
+
+    # --- sound in, updates out ----------------------------------------------------------------------------
+
+    def push(self, samples: ArrayLike) -> Update:
+        """Take the next block, and return what has become final.
+
+        Parameters
+        ----------
+        samples
+            Float (1 is full scale) or int16, (n,) or (n, channels), any n.
+
+        Raises
+        ------
+        PixitError
+            If the block is anything else or holds NaN or infinite values, and then nothing has changed; if the stream
+            has ended; or if the model gives NaN.
+        """
+        return self.take(self.hear(self.feed(samples)))
+
+    def finish(self) -> Update:
+        """End the stream and return the rest; a PixitError if it has ended before."""
+        return self.take(self.hear(self.end()))
+
+    def feed(self, samples: ArrayLike) -> list[Window]:
+        """Take the next block, as `push`, and return the windows that became full: to be heard, and taken."""
+        self._check_open()
+        return self._cut(self._intake.push(samples))
+
+    def end(self) -> list[Window]:
+        """End the stream, and return its last windows; what is taken after them includes the rest."""
+        self._check_open()
+        windows = self._cut(self._intake.finish())
+        self._length = self._num_fed * self.geometry.step_samples + self._num_waiting
+        if missing := -self._num_waiting % self.geometry.step_samples:
+            (last,) = self._cut(np.zeros(missing, np.float32))
+            windows.append(replace(last, valid=last.valid - missing))
+        return windows
+
+    def _check_open(self) -> None:
+        if self._length is not None:
+            raise PixitError("the stream has ended; reset() begins another")
+
+    def _cut(self, block: Floats) -> list[Window]:
+        window, step = self.geometry.window_samples, self.geometry.step_samples
+        self._waiting.append(block)
+        self._num_waiting += len(block)
+        if self._num_waiting < step:
+            return []
+        known = np.concatenate([self._recent, *self._waiting])
+        windows: list[Window] = []
+        while self._num_waiting >= step:
+            first = (len(windows) + 1) * step
+            start = (self._num_fed + 1) * step - window
+            windows.append(Window(self._num_fed, start, known[first : first + window].copy(), window))
+            self._num_fed += 1
+            self._num_waiting -= step
+        self._recent = windows[-1].samples
+        self._waiting = [known[len(known) - self._num_waiting :].copy()]
+        return windows
+
+    def hear(self, windows: Iterable[Window]) -> list[Heard]:
+        """Run the networks on windows, of this stream or of others with the same networks and settings.
+
+        It changes nothing here, and may run in several threads at once. On a CPU each window is heard for itself, so
+        that what is heard does not depend on the others; on other devices several at a time.
+        """
+        settings, compute, heard = self.settings, self._compute, []
+        for batch in batches(windows, compute.batch_size):
+            activities, sources, active = hear_batch(
+                self.model, batch, self.geometry, settings.activity, compute, "window", in_steps
+            )
+            activities = activities * active[:, :, None]
+            assert sources is not None, "a stream is separated"
+            voices = []
+            for number, window in enumerate(batch):
+                speakers = np.flatnonzero(active[number]).tolist()
+                weights = weigh_frames(
+                    activities[number], settings.embedding, settings.activity, self.geometry.frame_s
+                )
+                of_mixture = settings.embedding.signal == "mixture"
+                signals = window.samples[None] if of_mixture else sources[number, speakers]
+                voices.append(Voices(number, speakers, signals, weights[speakers]))
+            _, found = embed_voices(self.embedder, compute, voices)
+            for number, (window, own) in enumerate(zip(batch, found, strict=True)):
+                vectors = np.full((len(active[number]), self.embedder.embedding_size), np.nan, np.float32)
+                vectors[voices[number].speakers] = unit(own)
+                heard.append(Heard(window, activities[number], sources[number], vectors))
+        return heard
+
+    def take(self, heard: Iterable[Heard]) -> Update:
+        """Decide about windows that were heard, in the order of `feed`, and return what has become final.
+
+        A window that there was no time to hear is skipped by a ``Heard(window)``. A ValueError if one is missing.
+        """
+        position = max(0, self._stitcher.position)
+        updates = []
+        for one in heard:
+            if one.window.index != self._num_taken:
+                raise ValueError(f"window {one.window.index} is taken, expected {self._num_taken}")
+            self._num_taken += 1
+            clusters = np.full(self.model.num_speakers, -1)
+            if one.activities is not None and one.vectors is not None:
+                clusters = self._clustering.assign(one.activities, one.vectors)
+            count = self._clustering.num_speakers
+            updates.append(self._stitcher.add(one, clusters, count, self._length))
+        if self._length is not None and self._num_taken == self._num_fed and not self._is_over:
+            self._is_over = True
+            updates.append(self._stitcher.finish(self._length))
+        if not updates:
+            speakers = self._stitcher.speakers
+            position = position if self._length is None else min(position, self._length)
+            return Update(
+                position, position, {name: np.zeros(0, np.float32) for name in speakers}, (), speakers
+            )
+        return join_updates(updates)
+
+    # --- a restart in the middle --------------------------------------------------------------------------
+
+    def state(self) -> bytes:
+        """Return everything that the rest of the stream depends on, but for the networks.
+
+        A PixitError while windows that were fed are not yet taken.
+        """
+        if self._num_taken < self._num_fed or self._is_over:
+            raise PixitError(
+                "a stream has a state between its blocks: take all windows first, before the end"
+            )
+        arrays: State = {
+            **{f"intake.{name}": array for name, array in self._intake.state().items()},
+            **{f"stitcher.{name}": array for name, array in self._stitcher.state().items()},
+            "clustering.sums": self._clustering.sums,
+            "recent": self._recent,
+            "waiting": np.concatenate([np.zeros(0, np.float32), *self._waiting]),
+        }
+        about = {
+            **self._description(),
+            "settings": self.settings.model_dump(mode="json"),
+            "stream": [self.sample_rate_hz, self.channel, self._num_fed],
+            "name": self.name,
+        }
+        file = io.BytesIO()
+        arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        np.savez(file, allow_pickle=False, **arrays)
+        return file.getvalue()
+
+    def _description(self) -> dict[str, Any]:
+        """Return what networks have to agree in to go on with a state."""
+        geometry = self.geometry
+        sizes = geometry.window_samples, geometry.num_frames, geometry.frame_grid.step_samples
+        return {
+            "format": STATE_FORMAT,
+            "networks": [*sizes, self.rate_hz, self.model.num_speakers, self.embedder.embedding_size],
+        }
+
+    @classmethod
+    def from_state(
+        cls, state: bytes, model: LocalModel, embedder: Embedder, device: str = "auto"
+    ) -> StreamingSeparator:
+        """Go on with a stream where `state` was taken: what comes out is the same, bit for bit.
+
+        A PixitError if it is no state, or one of other networks.
+        """
+        expected = "expected what StreamingSeparator.state() returned"
+        try:
+            with np.load(io.BytesIO(state), allow_pickle=False) as file:
+                arrays = dict(file)
+            about = json.loads(arrays.pop("about").tobytes())
+            sample_rate_hz, channel, num_fed = about["stream"]
+            settings = settings_from_mapping(StreamingSettings, about["settings"], "state of a stream")
+            stream = cls(model, embedder, settings, device, sample_rate_hz, channel, str(about["name"]))
+            if stream._description() != {name: about[name] for name in ("format", "networks")}:
+                raise PixitError("state of a stream: of other networks, or another version of pixit")
+            parts = {
+                part: {
+                    name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)
+                }
+                for part in ("intake.", "stitcher.")
+            }
+            stream._intake.restore(parts["intake."])
+            stream._stitcher.restore(parts["stitcher."])
+            stream._clustering.sums = arrays["clustering.sums"]
+            stream._recent, stream._waiting = arrays["recent"], [arrays["waiting"]]
+            stream._num_waiting = len(arrays["waiting"])
+            stream._num_fed = stream._num_taken = int(num_fed)
+        except (*ARRAY_ERRORS, AttributeError) as error:
+            raise PixitError(f"state of a stream: is damaged ({type(error).__name__}); {expected}") from None
+        return stream
