@@ -26,6 +26,8 @@ COMMANDS = {
     "train": "train",
     "train-speaker": "train_speaker",
     "simulate": "data",
+    "serve": "serve",
+    "client": "serve",
     "evaluate": "evaluate",
     "benchmark": "benchmark",
     "export": "results",
@@ -57,6 +59,12 @@ EXTRAS = {
     "transformers": "wavlm",
     "peft": "wavlm",
     "ray": "ray",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "websockets": "serve",
+    "prometheus_client": "serve",
+    "sqlalchemy": "serve",
+    "psycopg": "postgresql",
 }
 """Optional package -> extra of pixit-audio that brings it."""
 
