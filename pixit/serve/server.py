@@ -103,10 +103,8 @@ def serve(
     """
     check_address(host, token)
     listener = _listen(host, port)
-    with writable(settings.folder):
-        pass
     owner = f"{socket.gethostname()}:{settings.folder.resolve()}"
-    with listener, claim(settings.folder / "server") as is_ours:
+    with listener, writable(settings.folder), claim(settings.folder / "server") as is_ours:
         if not is_ours:
             raise PixitError(f"{settings.folder}: another server has it; choose another --folder")
         storage = (

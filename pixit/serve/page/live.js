@@ -79,7 +79,7 @@ export class Live {
     this.kept.push({ from: this.heard, block });
     this.heard += block.length;
     if (this.isReady && this.heard - this.received < this.ahead) this.send(this.kept.at(-1));
-    if (this.kept.length * block.length > KEPT_S * this.context.sampleRate) this.fail("the server is too slow for this microphone");
+    if (this.kept.length * block.length > KEPT_S * this.context.sampleRate) this.leave("the server is too slow for this microphone");
   }
 
   send({ from, block }) {
@@ -156,7 +156,7 @@ export class Live {
       if (rest.firstChild) rest.firstChild.style.transform = `scaleX(${Math.min(1, 4 * level)})`;
     });
     this.show();
-    if (update.final) this.finish();
+    if (update.final) this.leave(null);
     else this.sendKept();
   }
 
@@ -195,13 +195,14 @@ export class Live {
     if (this.isReady) this.sendKept();
   }
 
+  // The connection broke: it is tried again for a while, unless the server said why.
   lose(event) {
     this.isReady = false;
     if (this.isOver) return;
     const isForGood = event.code >= 4000 || event.code === 1009;
     this.brokenSince ??= Date.now();
     if (isForGood || Date.now() - this.brokenSince > KEPT_S * 1000) {
-      this.fail(this.fault?.message ?? "the server cannot be reached any more");
+      this.leave(this.fault?.message ?? "the server cannot be reached any more");
       return;
     }
     this.part("speaking").textContent = "The connection broke; trying again…";
@@ -209,15 +210,8 @@ export class Live {
     this.socket.onopen = ((open) => () => { this.brokenSince = undefined; open(); })(this.socket.onopen);
   }
 
-  fail(reason) {
-    this.end_(reason);
-  }
-
-  finish() {
-    this.end_(null);
-  }
-
-  end_(reason) {
+  // The end, with a reason if it is not the one that was wished for: what there is can be heard and saved.
+  leave(reason) {
     if (this.isOver) return;
     this.isOver = true;
     this.media.getTracks().forEach((track) => track.stop());

@@ -75,7 +75,8 @@ async function listen() {
     button.textContent = "Start the microphone";
   });
   try {
-    await live.start(Number(part("latency").value));
+    const { value, max } = part("latency");
+    await live.start(value === max ? undefined : Number(value));  // the longest is the server's own
     button.setAttribute("aria-pressed", "true");
     button.textContent = "Stop";
   } catch (error) {
