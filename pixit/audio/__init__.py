@@ -7,6 +7,7 @@ the ffmpeg inside PyAV. `recording` makes of it what the rest of the library rea
 from pixit.audio.decode import AudioInfo, Samples, check_local, read_info
 from pixit.audio.recording import BLOCK_SAMPLES, Audio, AudioFile, MemoryAudio, open_audio
 from pixit.audio.signals import Channel, resample_blocks
+from pixit.audio.sources import Source, open_source
 from pixit.audio.tracks import OPUS_RATES_HZ, Track, TrackWriter, encode_clip
 
 __all__ = [
@@ -18,11 +19,13 @@ __all__ = [
     "Channel",
     "MemoryAudio",
     "Samples",
+    "Source",
     "Track",
     "TrackWriter",
     "check_local",
     "encode_clip",
     "open_audio",
+    "open_source",
     "read_info",
     "resample_blocks",
 ]

@@ -196,6 +196,16 @@ class StreamingSeparator:
 
     # --- sound in, updates out ----------------------------------------------------------------------------
 
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Who was heard by now, in the order of their first words."""
+        return self._stitcher.speakers
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of what is pushed; 0 before the first block."""
+        return self._intake.num_channels
+
     def push(self, samples: ArrayLike) -> Update:
         """Take the next block, and return what has become final.
 
