@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from pixit.cli.console import PATH, SettingsCommand, device_option, examples, quiet_option, say
-
-if TYPE_CHECKING:
-    from pixit.serve.following import Event
+from pixit.cli.console import PATH, SettingsCommand, device_option, examples, quiet_option, warn
+from pixit.types import printable
 
 token_option = click.option(
     "--token",
@@ -118,43 +116,43 @@ def serve(
         "pixit client meeting.wav --server https://pixit.example.org --jsonl",
     ),
 )
-@click.argument("source", metavar="FILE|microphone[:ID]")
+@click.argument("source", metavar="SOURCE")
 @click.option("--server", default="http://127.0.0.1:8000", show_default=True, help="address of the server")
 @token_option
-@click.option("-o", "--output", type=PATH, help="folder for tracks and RTTM, which grow as the sound goes on")
-@click.option("--jsonl", is_flag=True, help="print every turn as a line of JSON, as it opens and closes")
-@click.option("--realtime", is_flag=True, help="send a file as slowly as it would be spoken")
+@click.option("-o", "--output", type=PATH, help="folder of the result, which grows in OUTPUT/NAME")
+@click.option("--overwrite", is_flag=True, help="replace an older result of that name")
+@click.option("--jsonl", is_flag=True, help="print a line of JSON for all that happens")
+@click.option("--realtime", is_flag=True, help="send a file as slowly as it was spoken")
 @quiet_option
 def client(
     source: str,
     server: str,
     token: str | None,
     output: Path | None,
+    overwrite: bool,
     jsonl: bool,
     realtime: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Send SOURCE to a pixit server, and print turns as they come.
+    """Send SOURCE, a file or microphone[:ID], to a pixit server, and print turns as they come.
 
-    A connection that breaks is taken up again where it broke, for as long as the server keeps the stream.
-    With -o, OUTPUT gets NAME.rttm and a track for each speaker.
+    It prints and writes what pixit stream does, but the work is the server's. A connection that breaks is taken
+    up again where it broke, for as long as the server keeps the stream.
     """
+    from pixit.cli.stream import show
     from pixit.config import settings_from_mapping
     from pixit.serve.client import ClientSettings
-    from pixit.serve.following import follow
+    from pixit.serve.following import Following
 
     given = {name: value for name, value in options.items() if value is not None}
     settings = settings_from_mapping(ClientSettings, given, "pixit client")
-    for event in follow(source, server, settings, token, output, realtime):
-        show(event, jsonl, quiet)
 
+    def tell(line: str) -> None:
+        warn([line])
 
-def show(event: Event, jsonl: bool, quiet: bool) -> None:
-    """Print what happened."""
-    if event.note is not None:
-        click.echo(f"pixit: {event.note}", err=True)
-    elif jsonl:
-        say(event.json)
-    elif event.line is not None:
-        say(event.line, quiet)
+    run = Following(source, server, settings, token, output, overwrite, realtime, tell)
+    show(run, jsonl, quiet)
+    if not quiet and not jsonl:
+        place = "" if run.folder is None else f" → {run.folder}"
+        click.echo(printable(f"{run.duration_s:.1f} s, speakers: {', '.join(run.speakers)}{place}"), err=True)

@@ -22,10 +22,11 @@ from pixit.serve.protocol import FORMATS, PATH, VERSION, Format, decode_tracks, 
 from pixit.types import PixitError, one_line
 
 Samples = NDArray[np.float32]
-RETRY_S = 1.0
+RETRY_S = (0.1, 2.0)
+"""First and longest pause before the next try; each is twice the one before it."""
 SHORTEST_S = 0.1
 """Sound is sent in messages of at least this length, where there is so much."""
-BROKEN = ("idle", "taken_over", "stopping", "internal")
+BROKEN = ("idle", "internal")
 """Errors after which a client may come back."""
 
 
@@ -151,7 +152,7 @@ class StreamClient:
             broken_s = now_s
         if now_s - broken_s > self._settings.patience_s:
             raise PixitError(f"{self.address}: is out of reach for {now_s - broken_s:.0f} s; giving up")
-        await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(min(RETRY_S[1], max(RETRY_S[0], now_s - broken_s)))
         return broken_s
 
     async def _fill(self, blocks: AsyncIterator[Samples]) -> None:
@@ -195,8 +196,9 @@ class StreamClient:
         raise PixitError(text)
 
     async def _advance(self, received: int) -> None:
-        """Let go of sound that the server has taken."""
+        """Let go of sound that the server has taken; an update that comes again may tell of less."""
         async with self._changed:
+            received = max(received, self._received)
             passed = received - self._received
             while passed > 0 and self._kept:
                 first = self._kept.popleft()

@@ -37,7 +37,6 @@ CLOSE_CODES = {
     "too_long": 4413,
     "busy": 4429,
     "internal": 1011,
-    "stopping": 1012,
 }
 """Code of an error -> code with which the socket is closed."""
 FINISHED = 1000

@@ -257,6 +257,9 @@ class Sessions:
             except ConnectionError:
                 self._leave(session)
                 raise
+            except BaseException:
+                self.end(session)
+                raise
             else:
                 self.end(session)
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +26,7 @@ import torch
 from pixit.checkpoints import save_model
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
-from pixit.pipeline.dispatch import Event, Ready, Task, perform
+from pixit.pipeline.dispatch import Event, Lost, Ready, Task, perform
 from pixit.pipeline.separate import Separator
 
 RATE_HZ = 16000
@@ -79,8 +86,6 @@ class Hand:
         return events
 
     def end(self, worker: int) -> None:
-        from pixit.pipeline.dispatch import Lost
-
         self.ended.append(worker)
         self.given.clear()
         self.events.append(Lost(worker, "its worker was ended"))
@@ -129,13 +134,35 @@ class Running:
         return job
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Address of an empty database of PostgreSQL, Debian's package; skips where there is none."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("no PostgreSQL on this machine; install Debian's package postgresql")
+    own = {"user": "postgres"} if os.getuid() == 0 else {}  # it refuses to be run by root
+    quiet: dict[str, Any] = {"check": True, "capture_output": True, "cwd": "/", **own}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        if own:
+            shutil.chown(place, "postgres")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        data = f"{place}/data"
+        subprocess.run([programs[-1] / "initdb", "-D", data, "-U", "pixit", "-A", "trust"], **quiet)
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {place} -c fsync=off"
+        command = [programs[-1] / "pg_ctl", "-D", data, "-w"]
+        subprocess.run([*command, "-o", options, "-l", f"{place}/log", "start"], **quiet)
+        try:
+            yield f"postgresql://pixit@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([*command, "-m", "immediate", "stop"], **quiet)
+
+
 @pytest.fixture
 def start(tiny_separator: Path, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start servers; they end with the test."""
-    import asyncio
-    import contextlib
-    import socket
-
     from pixit.pipeline.streaming import StreamingSeparator
     from pixit.serve.app import make_app
     from pixit.serve.limits import ServeSettings

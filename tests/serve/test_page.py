@@ -199,7 +199,9 @@ def test_the_microphone_goes_on_after_a_break(start: Start, visit: Any, spoken: 
     links = page.locator("#live-downloads a")
     wait_until(page, links.count)
     tracks = [link for link in links.all() if ".wav" in link.inner_text()]
-    heard = sum(soundfile.read(io.BytesIO(downloaded(page, link)))[0] for link in tracks)  # which is the mixture
+    heard = sum(
+        soundfile.read(io.BytesIO(downloaded(page, link)))[0] for link in tracks
+    )  # which is the mixture
     assert len(heard) >= 5 * 16000
     said = soxr.resample(soundfile.read(spoken)[0], RATE_HZ, 16000)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 
@@ -17,9 +16,7 @@ from pixit.types import PixitError
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'jobs.sqlite'}"
-    found = os.environ.get("PIXIT_TEST_POSTGRESQL")
-    if found is None:
-        pytest.skip("no PostgreSQL; PIXIT_TEST_POSTGRESQL may name an empty database")
+    found: str = request.getfixturevalue("postgresql")
     return found
 
 

@@ -119,7 +119,8 @@ export class Live {
   }
 
   trim(received) {
-    this.received = received;
+    this.received = Math.max(this.received, received);  // an update that comes again may tell of less
+    received = this.received;
     while (this.kept.length && this.kept[0].from + this.kept[0].block.length <= received) this.kept.shift();
   }
 
