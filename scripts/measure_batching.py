@@ -2,7 +2,7 @@
 
     python scripts/measure_batching.py
 
-The windows are of the example recording, the networks the bundled ones. "1 thread × 2" are two windows (or batches) at
+The windows are of the example recording, the networks the bundled ones. "1 thread × 2" are two batches at
 a time with one thread each, as `pixit serve` hears them.
 """
 

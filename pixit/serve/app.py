@@ -32,7 +32,7 @@ from pixit.serve.recordings import Recordings
 from pixit.serve.results import Results
 from pixit.serve.scheduler import Scheduler
 from pixit.serve.sessions import Open, Sessions
-from pixit.serve.storage import Storage
+from pixit.serve.storage import Storage, StorageError
 from pixit.serve.streams import Socket, StreamService
 
 HOUSEKEEPING_S = 5.0
@@ -123,6 +123,7 @@ def make_app(
         middleware.append(Middleware(CORSMiddleware, **allowed, allow_headers=["Authorization"]))
     handlers: dict[Any, Callable[..., Awaitable[Response]]] = {
         Refusal: _answer_refusal,
+        StorageError: _answer_storage_error,
         HTTPException: _answer_http_error,
     }
     return Starlette(routes=answers, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
@@ -136,6 +137,10 @@ async def _keep_house(sessions: Sessions) -> None:
 
 async def _answer_refusal(_: Request, error: Refusal) -> Response:
     return error_response(error)
+
+
+async def _answer_storage_error(_: Request, __: StorageError) -> Response:
+    return error_response(Refusal(503, "busy", "the database does not answer; try again later"))
 
 
 async def _answer_http_error(_: Request, error: HTTPException) -> Response:

@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,15 +26,15 @@ from pixit.pipeline.dispatch import Dispatcher, Task, Workers
 from pixit.results import Diarization, Separation
 from pixit.serve.limits import ServeSettings
 from pixit.serve.logs import Log
-from pixit.serve.storage import RUNNING, Storage, StoredJob
-from pixit.types import PixitError
+from pixit.serve.storage import RUNNING, Storage, StorageError, StoredJob
+from pixit.types import PixitError, one_line
 
 RECORDING = "recording"
 HOUSEKEEPING_S = 5.0
 REPORT_S = 0.5
 """How often progress is noted."""
-PAUSE_S = 10.0
-"""How long no job is begun after workers could not begin."""
+PAUSE_S = 5.0
+"""How long nothing is tried after workers could not begin, or the database did not answer."""
 MOST_SPEAKERS = 100
 
 
@@ -66,7 +67,8 @@ class Jobs:
     settings, storage, log
         What is allowed; where the jobs are; what happened.
     make_workers
-        Makes those who separate, as `pixit.pipeline.dispatch.Workers`; again where none of them could begin.
+        Makes those who separate, as `pixit.pipeline.dispatch.Workers`; again where none of them could begin. Whatever
+        it raises at first is raised here.
     """
 
     def __init__(
@@ -79,7 +81,8 @@ class Jobs:
         self._told: dict[str, float] = {}
         self._at_work: set[str] = set()
         self._wake, self._ends = threading.Event(), threading.Event()
-        self._kept_s = self._paused_until_s = 0.0
+        self._kept_s = 0.0
+        self._dispatcher: Dispatcher | None = self._make_dispatcher()
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
@@ -129,23 +132,28 @@ class Jobs:
         self._wake.set()
         return is_deleted
 
+    def _make_dispatcher(self) -> Dispatcher:
+        return Dispatcher(self._make_workers(), self._progressed, lambda _: None)
+
     def _work(self) -> None:
-        dispatcher: Dispatcher | None = None
         while not self._ends.is_set():
-            dispatcher = dispatcher or Dispatcher(self._make_workers(), self._progressed, lambda _: None)
             try:
-                self._take(dispatcher)
-                self._listen(dispatcher, 0.5)
-                self._keep_house(dispatcher)
+                if self._dispatcher is None:
+                    self._dispatcher = self._make_dispatcher()
+                self._take(self._dispatcher)
+                self._listen(self._dispatcher, 0.5)
+                self._keep_house(self._dispatcher)
+            except (StorageError, OSError) as error:  # that may pass: what is at work goes on
+                self._log("jobs_wait", level="error", reason=one_line(error))
+                self._ends.wait(PAUSE_S)
             except PixitError as error:  # no worker can begin
                 self._log("workers_failed", level="error", reason=str(error))
-                self._put_all_back(dispatcher)
-                dispatcher, self._paused_until_s = None, time.monotonic() + PAUSE_S
-        if dispatcher is not None:
-            self._park(dispatcher)
+                self._put_all_back()
+                self._ends.wait(PAUSE_S)
+        self._park()
 
     def _take(self, dispatcher: Dispatcher) -> None:
-        while len(self._at_work) < dispatcher.workers.count and time.monotonic() >= self._paused_until_s:
+        while len(self._at_work) < dispatcher.workers.count:
             job = self.storage.claim()
             if job is None:
                 return
@@ -213,7 +221,7 @@ class Jobs:
             return
         self._kept_s = time.monotonic()
         self.storage.beat()
-        self.storage.recover()
+        self.storage.recover(self._at_work)
         self.storage.expire(self.settings.keep_s)
         for job_id in list(self._at_work):
             job = self.storage.get(job_id)
@@ -229,22 +237,25 @@ class Jobs:
         shutil.rmtree(folder, ignore_errors=True)  # a worker that is just ending may still write into it
         return not folder.exists()
 
-    def _put_all_back(self, dispatcher: Dispatcher) -> None:
-        dispatcher.close()
+    def _put_all_back(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+        self._dispatcher = None
         for job_id in self._at_work:
-            self.storage.put_back(job_id)
+            with suppress(StorageError):  # then they are recovered later
+                self.storage.put_back(job_id)
             remove_leftovers(self.folder_of(job_id) / "result")
         self._at_work.clear()
 
-    def _park(self, dispatcher: Dispatcher) -> None:
+    def _park(self) -> None:
         end_s = time.monotonic() + self.settings.grace_s
         try:
-            while self._at_work and (left_s := end_s - time.monotonic()) > 0:
-                self._listen(dispatcher, min(left_s, 0.5))
-        except PixitError as error:
-            self._log("workers_failed", level="error", reason=str(error))
+            while self._dispatcher and self._at_work and (left_s := end_s - time.monotonic()) > 0:
+                self._listen(self._dispatcher, min(left_s, 0.5))
+        except (PixitError, OSError) as error:
+            self._log("workers_failed", level="error", reason=one_line(error))
         self._log("jobs_parked", count=len(self._at_work))
-        self._put_all_back(dispatcher)
+        self._put_all_back()
 
 
 def summarise(result: Diarization, elapsed_s: float | None) -> dict[str, Any]:

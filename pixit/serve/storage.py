@@ -91,6 +91,10 @@ class StoredJob:
     summary: dict[str, Any] | None
 
 
+class StorageError(PixitError):
+    """The database does not answer; it may do so later."""
+
+
 class Storage:
     """The table of the jobs.
 
@@ -133,8 +137,12 @@ class Storage:
 
     @contextmanager
     def _change(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
-            yield connection
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            reason = one_line(getattr(error, "orig", None) or error, 120)
+            raise StorageError(f"the database does not answer ({reason})") from None
 
     def add(self, job_id: str, options: Mapping[str, Any]) -> None:
         """Add a job whose recording is still on its way."""
@@ -152,20 +160,20 @@ class Storage:
     def get(self, job_id: str) -> StoredJob | None:
         """Return a job that clients may know of; None if there is none."""
         shown = and_(_jobs.c.id == job_id, _jobs.c.state.not_in([UPLOADING, DELETED]))
-        with self._engine.connect() as connection:
+        with self._change() as connection:
             row = connection.execute(select(_jobs).where(shown)).one_or_none()
         return None if row is None else _job_of(row)
 
     def count(self) -> dict[str, int]:
         """Return the number of jobs in each state."""
-        with self._engine.connect() as connection:
+        with self._change() as connection:
             rows = connection.execute(select(_jobs.c.state, func.count()).group_by(_jobs.c.state)).all()
         return dict.fromkeys((QUEUED, RUNNING, DONE, FAILED), 0) | {row[0]: row[1] for row in rows}
 
     def place(self, job: StoredJob) -> int:
         """Return how many jobs go before a waiting one."""
         earlier = and_(_jobs.c.state == QUEUED, _jobs.c.created_s < job.created_s)
-        with self._engine.connect() as connection:
+        with self._change() as connection:
             return int(connection.execute(select(func.count()).where(earlier)).scalar_one())
 
     def claim(self) -> StoredJob | None:
@@ -213,13 +221,15 @@ class Storage:
             mine = and_(_jobs.c.state.in_([RUNNING, UPLOADING]), _jobs.c.owner == self.owner)
             connection.execute(update(_jobs).where(mine).values(heard_s=time.time()))
 
-    def recover(self, is_start: bool = False) -> None:
-        """Queue again what dead servers had begun; at its start, a server counts itself among them.
+    def recover(self, at_work: Collection[str] = (), is_start: bool = False) -> None:
+        """Queue again what dead servers had begun, and what this one has begun and is not `at_work` with.
 
-        A job with which servers died too often has failed; of half an upload nothing stays.
+        A job with which servers died too often has failed. Of half an upload nothing stays; at its start, a server
+        counts its own among them.
         """
-        dead: Any = _jobs.c.heard_s < time.time() - LEASE_S
-        dead = or_(dead, _jobs.c.owner == self.owner) if is_start else and_(dead, _jobs.c.owner != self.owner)
+        silent = and_(_jobs.c.heard_s < time.time() - LEASE_S, _jobs.c.owner != self.owner)
+        mine = _jobs.c.owner == self.owner
+        dead = or_(silent, and_(mine, _jobs.c.id.not_in(list(at_work))))
         begun = and_(_jobs.c.state == RUNNING, dead)
         message = f"the server died {ATTEMPTS} times while it was at it"
         failed = {"state": FAILED, "error": message, "owner": None, "finished_s": time.time()}
@@ -227,7 +237,7 @@ class Storage:
             hopeless = and_(begun, _jobs.c.attempts >= ATTEMPTS)
             connection.execute(update(_jobs).where(hopeless).values(failed))
             connection.execute(update(_jobs).where(begun).values(state=QUEUED, owner=None, step=None))
-            half = and_(_jobs.c.state == UPLOADING, dead)
+            half = and_(_jobs.c.state == UPLOADING, or_(silent, mine) if is_start else silent)
             connection.execute(update(_jobs).where(half).values(state=DELETED, owner=None))
 
     def expire(self, keep_s: float) -> None:
@@ -247,7 +257,7 @@ class Storage:
         free = or_(
             _jobs.c.owner.is_(None), _jobs.c.owner == self.owner, _jobs.c.heard_s < time.time() - LEASE_S
         )
-        with self._engine.connect() as connection:
+        with self._change() as connection:
             rows = connection.execute(select(_jobs.c.id).where(_jobs.c.state == DELETED, free)).all()
         return [row[0] for row in rows]
 

@@ -114,6 +114,7 @@ class Running:
     port: int
     hand: Any
     app: Any
+    folder: Path
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Send one request, and return the answer."""
@@ -188,7 +189,7 @@ def start(tiny_separator: Path, tmp_path: Path) -> Iterator[Callable[..., Runnin
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
         thread.start()
         running.append((server, thread))
-        found = Running(listener.getsockname()[1], hand, app)
+        found = Running(listener.getsockname()[1], hand, app, settings.folder)
         end_s = time.monotonic() + 20
         while time.monotonic() < end_s:
             with contextlib.suppress(OSError):

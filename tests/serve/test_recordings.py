@@ -20,9 +20,16 @@ import pytest
 import soundfile
 from starlette.routing import Route
 
+from pixit.audio import open_audio
 from pixit.formats.rttm import read_rttm
 from pixit.pipeline.separate import Separator
 from pixit.serve.app import read_openapi
+from pixit.serve.jobs import JobOptions, Jobs
+from pixit.serve.limits import ServeSettings
+from pixit.serve.logs import Log
+from pixit.serve.storage import Storage
+from pixit.serve.workers import load_separator, make_workers_on
+from pixit.types import PixitError
 
 Start = Callable[..., Any]
 
@@ -157,6 +164,61 @@ def test_after_a_restart_queued_jobs_go_on_and_the_one_that_was_begun_begins_aga
     assert running.hand.begun == jobs
 
 
+def test_a_database_that_is_away_for_a_while_costs_time_only(
+    start: Start, noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixit.serve.jobs.PAUSE_S", 0.1)
+    running = start(is_open=False)
+    job = running.ask("POST", "/v1/recordings", noise.read_bytes()).json["id"]
+    running.wait(job, "running")
+    storage = Storage.in_folder(running.folder, "test")
+    with storage._change() as connection:
+        connection.exec_driver_sql("ALTER TABLE pixit_jobs RENAME TO elsewhere")
+    away = running.ask("GET", f"/v1/jobs/{job}")
+    assert (away.status, away.json["error"]["code"]) == (503, "busy")
+    running.hand.gate.set()
+    time.sleep(1)
+    assert running.ask("GET", "/healthz").status == 200
+    with storage._change() as connection:
+        connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO pixit_jobs")
+    running.wait(job, "done")
+
+
+@pytest.mark.slow
+def test_jobs_are_done_on_a_ray_cluster(
+    tiny_separator: Path, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is done, one is stopped while it is at work, and one after that is done."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.random.default_rng(0).uniform(-0.1, 0.1, 16000 * 600), 16000)
+    settings = ServeSettings(folder=tmp_path, grace_s=0)
+    storage = Storage.in_folder(tmp_path, "test")
+    make_workers = make_workers_on("auto", (str(tiny_separator), None, "cpu", {}), settings)
+    jobs = Jobs(settings, storage, make_workers, Log(None))
+    jobs.start()
+    try:
+        for path in (noise, long, noise):
+            job_id = jobs.begin(JobOptions())
+            shutil.copy(path, jobs.recording_of(job_id))
+            jobs.queue(job_id)
+            end_s = time.monotonic() + 120
+            while (job := storage.get(job_id)) is None or job.state != "done":
+                assert time.monotonic() < end_s
+                if path == long and job is not None and job.step is not None:
+                    assert jobs.delete(job_id)
+                    break
+                time.sleep(0.1)
+        while len(list((tmp_path / "jobs").iterdir())) > 2:
+            assert time.monotonic() < end_s
+            time.sleep(0.1)
+        assert job is not None
+        assert (jobs.result_of(job.id) / "SPEAKER_00.flac").exists()
+    finally:
+        jobs.stop()
+
+
 @pytest.mark.parametrize(
     ("query", "told"),
     [
@@ -209,10 +271,6 @@ def test_too_much_is_refused_and_nothing_stays(start: Start, noise: Path, tmp_pa
 
 
 def test_a_recording_that_is_too_long_fails(tiny_separator: Path, noise: Path) -> None:
-    from pixit.audio import open_audio
-    from pixit.serve.workers import load_separator
-    from pixit.types import PixitError
-
     separator = load_separator(str(tiny_separator), None, {}, 2.5, device="cpu")
     for call in (separator, separator.diarize):
         with pytest.raises(PixitError, match="lasts 3 s; expected at most 2 s"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pixit.serve import storage as module
-from pixit.serve.storage import ATTEMPTS, DONE, FAILED, QUEUED, RUNNING, Storage
+from pixit.serve.storage import ATTEMPTS, DONE, FAILED, QUEUED, RUNNING, Storage, StorageError
 from pixit.types import PixitError
 
 
@@ -108,8 +108,12 @@ def test_a_job_of_another_server_is_taken_over_only_when_that_is_silent(
     other.recover(is_start=True)
     other.recover()
     assert other.claim() is None
-    storage.recover()  # its own are at work
+    storage.recover(at_work=["a"])
     assert other.claim() is None
+    storage.recover()  # it is not at work with it any more
+    job = storage.claim()
+    assert job is not None
+    assert (job.id, job.attempts) == ("a", 2)
     monkeypatch.setattr(module, "LEASE_S", -1.0)
     storage.beat()
     other.recover()
@@ -157,3 +161,17 @@ def test_a_database_that_cannot_be_opened_is_one_line(address: str) -> None:
     with pytest.raises(PixitError, match="--storage") as caught:
         Storage(address, "one")
     assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_goes_away_is_told_as_such_and_comes_back(tmp_path: Path) -> None:
+    storage = Storage(f"sqlite:///{tmp_path / 'jobs.sqlite'}", "one")
+    add(storage, "a")
+    with storage._change() as connection:
+        connection.exec_driver_sql("ALTER TABLE pixit_jobs RENAME TO elsewhere")
+    with pytest.raises(StorageError, match="does not answer"):
+        storage.claim()
+    with pytest.raises(StorageError, match="does not answer"):
+        storage.get("a")
+    with storage._change() as connection:
+        connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO pixit_jobs")
+    assert storage.claim() is not None
