@@ -77,7 +77,7 @@ class Jobs:
         self.settings, self.storage = settings, storage
         self._make_workers, self._log = make_workers, log
         self._folder = settings.folder.resolve() / "jobs"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._told: dict[str, float] = {}
         self._at_work: set[str] = set()
         self._wake, self._ends = threading.Event(), threading.Event()
@@ -117,7 +117,8 @@ class Jobs:
         """Make a job whose recording is on its way, and return its name."""
         job_id = secrets.token_hex(16)
         self.storage.add(job_id, options.model_dump(mode="json", exclude_defaults=True))
-        (self.folder_of(job_id) / "result").mkdir(mode=0o700, parents=True)
+        self.folder_of(job_id).mkdir(mode=0o700)
+        (self.folder_of(job_id) / "result").mkdir()
         return job_id
 
     def queue(self, job_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -93,6 +94,9 @@ def test_nothing_tells_where_a_recording_lies_or_what_it_was_called(
     assert "secret" not in log.getvalue()
     assert all("event" in json.loads(line) for line in log.getvalue().splitlines())
     assert json.loads(told[1])["error"].startswith("recording: ")
+    if os.name == "posix":
+        places = [tmp_path / "served" / "jobs", tmp_path / "served" / "jobs" / good]
+        assert [place.stat().st_mode & 0o077 for place in places] == [0, 0]
 
 
 def test_progress_is_told_and_a_place_in_the_queue(start: Start, noise: Path) -> None:
@@ -341,7 +345,7 @@ def test_kill_9_in_the_middle_of_a_job(tiny_separator: Path, tmp_path: Path) -> 
     rng, long = np.random.default_rng(0), tmp_path / "long.wav"
     soundfile.write(long, rng.uniform(-0.1, 0.1, 16000 * 20), 16000)
 
-    def begin() -> tuple[subprocess.Popen[str], int]:
+    def begin() -> tuple[subprocess.Popen[bytes], int]:
         command = [
             sys.executable,
             "-m",
@@ -353,12 +357,15 @@ def test_kill_9_in_the_middle_of_a_job(tiny_separator: Path, tmp_path: Path) -> 
             str(tmp_path / "served"),
         ]
         command += ["--model", str(tiny_separator), "--device", "cpu"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        for line in process.stderr:
-            if json.loads(line)["event"] == "listening":
-                return process, json.loads(line)["port"]
-        raise AssertionError("it does not begin")
+        log = tmp_path / f"log-{time.monotonic_ns()}"
+        with log.open("w") as file:
+            process = subprocess.Popen(command, stderr=file)
+        while process.poll() is None:
+            lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
+            if ports := [line["port"] for line in lines if line["event"] == "listening"]:
+                return process, ports[0]
+            time.sleep(0.1)
+        raise AssertionError(log.read_text())
 
     def ask(port: int, *arguments: str) -> Any:
         address = f"http://127.0.0.1:{port}"
