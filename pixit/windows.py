@@ -29,7 +29,8 @@ class Window:
     valid: int
 
 
-def _check_step(window_samples: int, step_samples: int) -> None:
+def check_step(window_samples: int, step_samples: int) -> None:
+    """Raise a PixitError if windows with such a step would leave samples out, or be none."""
     if not 1 <= step_samples <= window_samples:
         raise PixitError(
             f"window step of {step_samples} does not fit a window of {window_samples}; "
@@ -39,7 +40,7 @@ def _check_step(window_samples: int, step_samples: int) -> None:
 
 def num_windows(num_samples: int, window_samples: int, step_samples: int) -> int:
     """Return how many windows `cut_windows` gives: the last is the first to reach the recording's end."""
-    _check_step(window_samples, step_samples)
+    check_step(window_samples, step_samples)
     if num_samples <= 0:
         return 0
     return 1 + -(-max(0, num_samples - window_samples) // step_samples)
@@ -67,7 +68,7 @@ def cut_windows(
     recording shorter than a window gives one, padded with zeros, an empty one none. Memory holds two windows and
     one block. A PixitError if the step is not between 1 and the window, or not a multiple of the grid.
     """
-    _check_step(window_samples, step_samples)
+    check_step(window_samples, step_samples)
     if step_samples % grid_samples:
         raise PixitError(f"window step of {step_samples} is not a multiple of {grid_samples}, the frame step")
     index = begin = end = 0
@@ -140,7 +141,7 @@ class OverlapAdd:
     def __init__(
         self, window_samples: int, step_samples: int, num_channels: int, taper: str | ArrayLike = "hann"
     ) -> None:
-        _check_step(window_samples, step_samples)
+        check_step(window_samples, step_samples)
         weights = make_taper(taper, window_samples) if isinstance(taper, str) else np.asarray(taper, float)
         if weights.shape != (window_samples,) or not (weights > 0).all():
             raise ValueError(f"expected a positive taper of shape ({window_samples},), found {weights.shape}")
@@ -182,86 +183,6 @@ class OverlapAdd:
         taken, self._sums = np.split(self._sums, [num_samples], axis=1)
         self._position += num_samples
         return (taken[:-1] / taken[-1]).astype(np.float32)
-
-
-class LiveOverlapAdd:
-    """Overlap-add of windows that come for ever, one step after the other; what is older than a latency is given out.
-
-    As `OverlapAdd`: normalised by the tapers of the windows that were added. Windows may be skipped; where all
-    that cover a sample were, it is zero. Channels come as they are needed, silent until then. Window 0 ends a step
-    after 0, and what it is given of before that counts as well. With the latency of a window, nothing is lost to
-    it: the stretches are those of `OverlapAdd`.
-
-    Parameters
-    ----------
-    window_samples, step_samples, latency_samples
-        In samples or in frames; the latency is at least the step, and at most the window.
-    num_channels
-        At the start.
-    taper
-        A name as in `make_taper`.
-
-    Raises
-    ------
-    PixitError
-        If the step does not fit the window, or the taper's name is unknown.
-    ValueError
-        If the latency fits neither, or a window has the wrong length.
-    """
-
-    def __init__(
-        self,
-        window_samples: int,
-        step_samples: int,
-        latency_samples: int,
-        num_channels: int = 0,
-        taper: str = "hann",
-    ) -> None:
-        _check_step(window_samples, step_samples)
-        if not step_samples <= latency_samples <= window_samples:
-            raise ValueError(f"a latency of {latency_samples} is none between the step and the window")
-        self._taper = make_taper(taper, window_samples)[-latency_samples:]
-        self._step = step_samples
-        self.sums = np.zeros((num_channels, latency_samples))
-        """What waits, (channel, L): from the first sample that was not yet given out."""
-        self.weights = np.zeros(latency_samples)
-        """The sum of the tapers there."""
-
-    def add(
-        self, num_channels: int, rows: ArrayLike = (), values: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Add the next window: `values` (n, T) go to the channels `rows`; None skips it.
-
-        Return a stretch of a step, (`num_channels`, step), that no later window changes, and which of its samples a
-        window covered, (step,).
-        """
-        missing = num_channels - len(self.sums)
-        self.sums = np.pad(self.sums, ((0, missing), (0, 0)))
-        if values is not None:
-            if values.shape[1] < len(self._taper):
-                raise ValueError(f"a window of {values.shape[1]} is shorter than the latency")
-            self.sums[np.asarray(rows, int)] += values[:, -len(self._taper) :] * self._taper
-            self.weights += self._taper
-        given = self._normalised(slice(0, self._step))
-        for waiting in (self.sums, self.weights):
-            waiting[..., : -self._step] = waiting[..., self._step :]
-            waiting[..., -self._step :] = 0
-        return given
-
-    def ahead(self) -> NDArray[np.float32]:
-        """Return what waits as it is by now, (channel, latency - step)."""
-        return self._normalised(slice(0, len(self._taper) - self._step))[0]
-
-    def _normalised(self, stretch: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        weights = self.weights[stretch]
-        covered = weights > 0
-        return (self.sums[:, stretch] / np.where(covered, weights, 1)).astype(np.float32), covered
-
-    def rest(self, num_samples: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return the last `num_samples` (channel, n) of a stream that has ended, and which a window covered."""
-        if not 0 <= num_samples <= len(self._taper):
-            raise ValueError(f"no {num_samples} samples wait")
-        return self._normalised(slice(0, num_samples))
 
 
 def seconds_to_samples(seconds: float, sample_rate_hz: int) -> int:

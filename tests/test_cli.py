@@ -176,7 +176,10 @@ def test_typing_errors_get_the_nearest_name(fake: FakeSeparator) -> None:
 
 
 COMMANDS = [
-    *([name] for name in ("separate", "diarize", "transcribe", "train", "simulate", "export", "report")),
+    *(
+        [name]
+        for name in ("separate", "diarize", "transcribe", "stream", "train", "simulate", "export", "report")
+    ),
     *(["evaluate", name] for name in ("diarization", "separation", "transcript", "cpwer")),
     ["data", "check"],
 ]

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pixit.audio.recording import RATES_HZ, open_audio
+from pixit.audio.recording import RATES_HZ, AudioFile
 from pixit.types import PixitError, one_line
 
 Blocks = NDArray[np.float32] | NDArray[np.int16]
@@ -84,11 +84,11 @@ class Source(ABC):
 class FileSource(Source):
     """A recording, as fast as it is asked for, or `paced` as it was spoken: then it is live.
 
-    Mono: one `channel`, or the mean of all. A PixitError as of `open_audio`, and while it is read of `Audio.blocks`.
+    Mono: one `channel`, or the mean of all. A PixitError as of `read_info`, and while it is read of `Audio.blocks`.
     """
 
     def __init__(self, path: str | Path, channel: int | None = None, paced: bool = False) -> None:
-        self.audio = open_audio(path, channel="mean" if channel is None else channel, partial=True)
+        self.audio = AudioFile(path, channel="mean" if channel is None else channel, partial=True)
         super().__init__(self.audio.uri, self.audio.source_rate_hz)
         self.is_live = paced
 
@@ -145,8 +145,9 @@ class Pcm:
         data = self._rest + data
         whole = len(data) - len(data) % self.frame_bytes
         self._rest = data[whole:]
-        samples: Blocks = np.frombuffer(data[:whole], self._type).reshape(-1, self._channels)
-        return samples.astype(samples.dtype.newbyteorder("="))
+        samples = np.frombuffer(data[:whole], self._type).reshape(-1, self._channels)
+        native: Blocks = samples.astype(self._type.newbyteorder("="))
+        return native
 
     @property
     def note(self) -> str | None:
@@ -189,7 +190,7 @@ class MicrophoneSource(Source):
 
         def keep(block: Blocks, num_samples: int, _: Any, status: Any) -> None:
             try:
-                if lost[0]:  # time goes on: what was lost is silence
+                while lost[0]:  # time goes on: what was lost is silence
                     waiting.put_nowait(np.zeros((min(lost[0], size), self._channels), np.float32))
                     lost[0] -= min(lost[0], size)
                 waiting.put_nowait(block.copy())

@@ -22,8 +22,8 @@ from pixit.types import PixitError, printable
 COMMANDS = {
     "separate": "separate",
     "diarize": "separate",
-    "stream": "stream",
     "transcribe": "transcribe",
+    "stream": "stream",
     "train": "train",
     "train-speaker": "train_speaker",
     "simulate": "data",

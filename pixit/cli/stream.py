@@ -110,13 +110,13 @@ def stream(
     taken = None if isinstance(opened, FileSource) else channel
     rate_hz = opened.sample_rate_hz
     separator = StreamingSeparator.from_pretrained(model, embedder, device, changes, rate_hz, taken)
-    named = name or opened.name
-    recorder = None if output is None else StreamRecorder(output, named, separator.rate_hz, overwrite)
+    opened.name = name or opened.name
+    recorder = None if output is None else StreamRecorder(output, opened.name, separator.rate_hz, overwrite)
     run = LiveRun(separator, opened, recorder)
     show(run, jsonl, quiet)
     if opened.note:
-        warn([f"{named}: {opened.note}"])
-    finish(run, named, jsonl, quiet)
+        warn([f"{opened.name}: {opened.note}"])
+    finish(run, opened.name, jsonl, quiet)
 
 
 def show(run: LiveRun, jsonl: bool, quiet: bool) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 
 from pixit.audio.intake import State
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, Ints, by_speaker, find_runs, speaker_name
+from pixit.pipeline.live_windows import LiveOverlapAdd
 from pixit.pipeline.spool import Geometry
 from pixit.pipeline.stitch import StitchingSettings, finish_stretch, share_residual
 from pixit.pipeline.turns import TurnChange, TurnFollower
-from pixit.windows import LiveOverlapAdd, Window
+from pixit.windows import Window
 
 
 @dataclass(frozen=True)

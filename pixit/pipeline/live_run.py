@@ -8,12 +8,8 @@ nothing is lost; beyond that, what no window covers is a gap: silent, and marked
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +21,7 @@ from numpy.typing import NDArray
 from pixit.audio.sources import FileSource, Source
 from pixit.files import file_name
 from pixit.formats.rttm import rttm_line
+from pixit.pipeline.backlog import Backlog, stopping
 from pixit.pipeline.live import Heard, Update
 from pixit.pipeline.recorder import StreamRecorder
 from pixit.pipeline.streaming import StreamingSeparator
@@ -32,8 +29,6 @@ from pixit.report.timeline import clock
 from pixit.types import PixitError, Turn
 from pixit.windows import Window
 
-WAITING_S = 10.0
-"""Seconds of live sound that wait at most; what comes while they do is lost, and silent."""
 TELL_EVERY_S = 10.0
 """Seconds of sound between two notes that the machine is too slow, or no longer."""
 MOST_GAPS = 1000
@@ -92,86 +87,6 @@ class Moment:
         levels = {name: round(level, 1) for name, level in self.levels_db.items()}
         place = {"time": round(self.final_s, 3), "heard": round(self.heard_s, 3)}
         return (*found, {"event": "final", **place, "talking": self.talking, "levels_db": levels})
-
-
-class Backlog:
-    """Reads a source in a thread of its own, and keeps what waits; of live sound so much, the rest is lost."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self._most = WAITING_S * source.sample_rate_hz
-        self._parts: deque[NDArray[Any] | int] = deque()  # blocks, and numbers of samples that were lost
-        self._num_waiting = 0
-        self._is_over = False
-        self._error: BaseException | None = None
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._read, daemon=True, name="pixit-source")
-
-    def __enter__(self) -> Backlog:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.source.stop()
-
-    def _read(self) -> None:
-        try:
-            for block in self.source:
-                self._put(block)
-        except BaseException as error:  # told by who takes
-            self._error = error
-        with self._changed:
-            self._is_over = True
-            self._changed.notify_all()
-
-    def _put(self, block: NDArray[Any]) -> None:
-        with self._changed:
-            while not self.source.is_live and self._num_waiting and not self.source.is_stopped:
-                self._changed.wait(0.1)
-            if self._num_waiting + len(block) > self._most and self._parts and self.source.is_live:
-                last = self._parts.pop() if isinstance(self._parts[-1], int) else 0
-                self._parts.append(last + len(block))
-            else:
-                self._parts.append(block)
-                self._num_waiting += len(block)
-            self._changed.notify_all()
-
-    def take(self) -> list[NDArray[Any] | int] | None:
-        """Wait, and return all that waits; None at the end. Raises what the source raised."""
-        with self._changed:
-            while not (self._parts or self._is_over or self.source.is_stopped):
-                self._changed.wait(0.1)  # not for ever, so that signals are seen
-            parts = list(self._parts)
-            self._parts.clear()
-            self._num_waiting = 0
-            self._changed.notify_all()
-            if parts or not (self._is_over or self.source.is_stopped):
-                return parts
-            if self._error is not None:
-                raise self._error
-            return None
-
-
-@contextmanager
-def stopping(source: Source) -> Iterator[None]:
-    """End a source on the first SIGINT or SIGTERM (in the main thread): what came is finished, as at its own end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: dict[int, Any] = {}
-
-    def stop(*_: object) -> None:
-        source.stop()
-        for number, handler in before.items():  # the second one ends the program
-            signal.signal(number, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass
@@ -308,9 +223,8 @@ class LiveRun:
             for name, track in update.tracks.items()
         }
         heard_s, final_s = self._num_heard / self.source.sample_rate_hz, update.end_samples / rate_hz
-        name = self.source.name if self.recorder is None else self.recorder.name
         who = tuple(self._talking), dict(self._talk_s), levels
-        return Moment(name, update, heard_s, final_s, *who, tuple(notes))
+        return Moment(self.source.name, update, heard_s, final_s, *who, tuple(notes))
 
     @property
     def duration_s(self) -> float:
@@ -330,17 +244,17 @@ class LiveRun:
     def _describe(self, elapsed_s: float) -> dict[str, Any]:
         """Return how a result was made, as `Separator` tells it."""
         separator, source = self.separator, self.source
-        is_file = isinstance(source, FileSource)
+        recording = source.audio if isinstance(source, FileSource) else None
         warnings = [source.note] if source.note else []
         if self.gaps:
             total_s = sum(end - start for start, end in self.gaps)
             warnings.append(f"the machine was too slow: {total_s:.1f} s in {len(self.gaps)} gaps are silent")
         return {
             "pixit": version("pixit-audio"),
-            "source": str(source.audio.info.path) if is_file else source.name,
+            "source": source.name if recording is None else str(recording.info.path),
             "source_sample_rate": source.sample_rate_hz,
-            "source_channels": source.audio.num_channels if is_file else separator.num_channels,
-            "channel": source.audio.channel if is_file else separator.channel,
+            "source_channels": separator.num_channels if recording is None else recording.num_channels,
+            "channel": separator.channel if recording is None else recording.channel,
             "loss": source.note,
             "warnings": warnings,
             "model": separator.name,

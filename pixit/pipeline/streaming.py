@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,9 +22,10 @@ from pixit.config import Settings, settings_from_mapping
 from pixit.files import ARRAY_ERRORS
 from pixit.pipeline.cluster import unit
 from pixit.pipeline.compute import Compute, Precision, batches, pick_device
-from pixit.pipeline.diarize import ActivitySettings, Floats
+from pixit.pipeline.diarize import ActivitySettings
 from pixit.pipeline.incremental import IncrementalClustering, IncrementalSettings
 from pixit.pipeline.live import Heard, LiveStitcher, Update, join_updates
+from pixit.pipeline.live_windows import LiveWindows
 from pixit.pipeline.local import EmbeddingSettings, Voices, embed_voices, hear_batch, weigh_frames
 from pixit.pipeline.parts import BUNDLED, find_parts, merge
 from pixit.pipeline.spool import in_steps, lay_windows
@@ -188,10 +188,8 @@ class StreamingSeparator:
         size = self.embedder.embedding_size
         self._clustering.assign(np.zeros((1, 1)), np.full((1, size), np.nan))
         self._stitcher = LiveStitcher(geometry, self.latency_samples, settings.activity, settings.stitching)
-        self._recent = np.zeros(geometry.window_samples, np.float32)  # up to the end of the last window
-        self._waiting: list[Floats] = []  # after that
-        self._num_waiting = self._num_fed = self._num_taken = 0
-        self._length: int | None = None  # known at the end
+        self._windows = LiveWindows(geometry.window_samples, geometry.step_samples)
+        self._num_taken = 0
         self._is_over = False
 
     # --- sound in, updates out ----------------------------------------------------------------------------
@@ -229,39 +227,16 @@ class StreamingSeparator:
     def feed(self, samples: ArrayLike) -> list[Window]:
         """Take the next block, as `push`, and return the windows that became full: to be heard, and taken."""
         self._check_open()
-        return self._cut(self._intake.push(samples))
+        return self._windows.push(self._intake.push(samples))
 
     def end(self) -> list[Window]:
         """End the stream, and return its last windows; what is taken after them includes the rest."""
         self._check_open()
-        windows = self._cut(self._intake.finish())
-        self._length = self._num_fed * self.geometry.step_samples + self._num_waiting
-        if missing := -self._num_waiting % self.geometry.step_samples:
-            (last,) = self._cut(np.zeros(missing, np.float32))
-            windows.append(replace(last, valid=last.valid - missing))
-        return windows
+        return self._windows.push(self._intake.finish()) + self._windows.end()
 
     def _check_open(self) -> None:
-        if self._length is not None:
+        if self._windows.length is not None:
             raise PixitError("the stream has ended; reset() begins another")
-
-    def _cut(self, block: Floats) -> list[Window]:
-        window, step = self.geometry.window_samples, self.geometry.step_samples
-        self._waiting.append(block)
-        self._num_waiting += len(block)
-        if self._num_waiting < step:
-            return []
-        known = np.concatenate([self._recent, *self._waiting])
-        windows: list[Window] = []
-        while self._num_waiting >= step:
-            first = (len(windows) + 1) * step
-            start = (self._num_fed + 1) * step - window
-            windows.append(Window(self._num_fed, start, known[first : first + window].copy(), window))
-            self._num_fed += 1
-            self._num_waiting -= step
-        self._recent = windows[-1].samples
-        self._waiting = [known[len(known) - self._num_waiting :].copy()]
-        return windows
 
     def hear(self, windows: Iterable[Window]) -> list[Heard]:
         """Run the networks on windows, of this stream or of others with the same networks and settings.
@@ -297,7 +272,7 @@ class StreamingSeparator:
 
         A window that there was no time to hear is skipped by a ``Heard(window)``. A ValueError if one is missing.
         """
-        position = max(0, self._stitcher.position)
+        position, length = max(0, self._stitcher.position), self._windows.length
         updates = []
         for one in heard:
             if one.window.index != self._num_taken:
@@ -307,13 +282,13 @@ class StreamingSeparator:
             if one.activities is not None and one.vectors is not None:
                 clusters = self._clustering.assign(one.activities, one.vectors)
             count = self._clustering.num_speakers
-            updates.append(self._stitcher.add(one, clusters, count, self._length))
-        if self._length is not None and self._num_taken == self._num_fed and not self._is_over:
+            updates.append(self._stitcher.add(one, clusters, count, length))
+        if length is not None and self._num_taken == self._windows.num_windows and not self._is_over:
             self._is_over = True
-            updates.append(self._stitcher.finish(self._length))
+            updates.append(self._stitcher.finish(length))
         if not updates:
             speakers = self._stitcher.speakers
-            position = position if self._length is None else min(position, self._length)
+            position = position if length is None else min(position, length)
             return Update(
                 position, position, {name: np.zeros(0, np.float32) for name in speakers}, (), speakers
             )
@@ -326,21 +301,20 @@ class StreamingSeparator:
 
         A PixitError while windows that were fed are not yet taken.
         """
-        if self._num_taken < self._num_fed or self._is_over:
+        if self._num_taken < self._windows.num_windows or self._is_over:
             raise PixitError(
                 "a stream has a state between its blocks: take all windows first, before the end"
             )
         arrays: State = {
             **{f"intake.{name}": array for name, array in self._intake.state().items()},
             **{f"stitcher.{name}": array for name, array in self._stitcher.state().items()},
+            **{f"windows.{name}": array for name, array in self._windows.state().items()},
             "clustering.sums": self._clustering.sums,
-            "recent": self._recent,
-            "waiting": np.concatenate([np.zeros(0, np.float32), *self._waiting]),
         }
         about = {
             **self._description(),
             "settings": self.settings.model_dump(mode="json"),
-            "stream": [self.sample_rate_hz, self.channel, self._num_fed],
+            "stream": [self.sample_rate_hz, self.channel],
             "name": self.name,
         }
         file = io.BytesIO()
@@ -370,23 +344,19 @@ class StreamingSeparator:
             with np.load(io.BytesIO(state), allow_pickle=False) as file:
                 arrays = dict(file)
             about = json.loads(arrays.pop("about").tobytes())
-            sample_rate_hz, channel, num_fed = about["stream"]
+            sample_rate_hz, channel = about["stream"]
             settings = settings_from_mapping(StreamingSettings, about["settings"], "state of a stream")
             stream = cls(model, embedder, settings, device, sample_rate_hz, channel, str(about["name"]))
             if stream._description() != {name: about[name] for name in ("format", "networks")}:
                 raise PixitError("state of a stream: of other networks, or another version of pixit")
-            parts = {
-                part: {
-                    name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)
-                }
-                for part in ("intake.", "stitcher.")
-            }
-            stream._intake.restore(parts["intake."])
-            stream._stitcher.restore(parts["stitcher."])
+            for part, one in {
+                "intake.": stream._intake,
+                "windows.": stream._windows,
+                "stitcher.": stream._stitcher,
+            }.items():
+                one.restore({n.removeprefix(part): a for n, a in arrays.items() if n.startswith(part)})
             stream._clustering.sums = arrays["clustering.sums"]
-            stream._recent, stream._waiting = arrays["recent"], [arrays["waiting"]]
-            stream._num_waiting = len(arrays["waiting"])
-            stream._num_fed = stream._num_taken = int(num_fed)
+            stream._num_taken = stream._windows.num_windows
         except (*ARRAY_ERRORS, AttributeError) as error:
             raise PixitError(f"state of a stream: is damaged ({type(error).__name__}); {expected}") from None
         return stream

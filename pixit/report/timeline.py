@@ -117,7 +117,7 @@ def _draw_lane(axes: Axes, number: int, lane: Lane, loudest: float, duration_s: 
 def _draw_time_axis(axes: Axes, duration_s: float) -> None:
     from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-    axes.set_xlim(0, duration_s)
+    axes.set_xlim(0, duration_s or 1)
     step_s = next((step for step in TICKS_S if duration_s / step <= 12), duration_s / 12)
     axes.xaxis.set_major_locator(MultipleLocator(step_s))
     if duration_s <= 120:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,33 +26,13 @@ from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
 from pixit.types import FrameGrid, LocalOutput, PixitError
 
 Blocks = Iterator[NDArray[Any]]
-RATE_HZ, WINDOW_S = 1000, 2.0
+RATE_HZ = 1000
 
 
-class Halves(torch.nn.Module):
-    """Hears two people: one in the upper and one in the lower half of the samples' range."""
-
-    sample_rate_hz, num_speakers, window_samples = RATE_HZ, 3, round(WINDOW_S * RATE_HZ)
-    frame_grid = FrameGrid(20, 20)
-
-    def num_frames(self, num_samples: int) -> int:
-        return num_samples // 20
-
-    def forward(self, waveforms: Tensor) -> LocalOutput:
-        sources = torch.cat([waveforms.clamp_min(0), waveforms.clamp_max(0), 0 * waveforms], dim=1)
-        levels = sources.abs().unfold(2, 20, 20).mean(-1)
-        return LocalOutput(400 * levels - 4, sources)
-
-
-class Sign:
-    """Embeds the sign."""
-
-    sample_rate_hz, embedding_size, clustering_threshold = RATE_HZ, 4, 0.6
-
-    def __call__(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
-        vectors = torch.zeros(len(waveforms), 4)
-        vectors[:, 0], vectors[:, 1] = waveforms.clamp_min(0).sum(1), waveforms.clamp_max(0).sum(1).abs()
-        return vectors
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "stream_for_hours.py"
+FAKES = runpy.run_path(str(SCRIPT))
+Halves, Sign = FAKES["Halves"], FAKES["Sign"]
+"""Two people, in the upper and the lower half of the samples' range, at 1 kHz, in windows of 2 s; their voices."""
 
 
 def make(**options: Any) -> StreamingSeparator:
@@ -479,8 +460,6 @@ def test_the_public_name_loads_the_bundled_networks() -> None:
 
 
 # --- for ever -------------------------------------------------------------------------------------------
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "stream_for_hours.py"
 
 
 def test_memory_and_time_do_not_grow() -> None:
