@@ -119,8 +119,9 @@ def make_app(
     ]
     middleware = [Middleware(partial(Guard, settings=settings, token=token, metrics=metrics, log=log))]
     if settings.cors:
-        allowed = {"allow_origins": settings.cors, "allow_methods": ["GET", "POST", "DELETE"]}
-        middleware.append(Middleware(CORSMiddleware, **allowed, allow_headers=["Authorization"]))
+        methods, headers = ["GET", "POST", "DELETE"], ["Authorization"]
+        cors = partial(CORSMiddleware, allow_methods=methods, allow_headers=headers)
+        middleware.append(Middleware(partial(cors, allow_origins=settings.cors)))
     handlers: dict[Any, Callable[..., Awaitable[Response]]] = {
         Refusal: _answer_refusal,
         StorageError: _answer_storage_error,

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -92,7 +92,7 @@ class StreamClient:
         self._changed = asyncio.Condition()
         self._failure: BaseException | None = None
 
-    async def run(self, blocks: AsyncIterator[Samples]) -> AsyncIterator[Received]:
+    async def run(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[Received, None]:
         """Send mono blocks (n,), full scale 1, and yield each update once, until the last.
 
         An update counts as arrived when the next one is asked for.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from math import log10
@@ -143,19 +142,17 @@ async def _mono(source: Source) -> AsyncIterator[Samples]:
         yield samples.mean(axis=1)
 
 
-def _step_through(loop: asyncio.AbstractEventLoop, updates: AsyncIterator[Received]) -> Iterator[Received]:
+def _step_through(
+    loop: asyncio.AbstractEventLoop, updates: AsyncGenerator[Received, None]
+) -> Iterator[Received]:
     """Iterate in a loop that runs only while it is waited for."""
 
-    async def close() -> None:
-        async with aclosing(updates):  # type: ignore[type-var]
-            pass
+    async def take() -> Received | None:
+        return await anext(updates, None)
 
     try:
-        while True:
-            try:
-                yield loop.run_until_complete(anext(updates))  # type: ignore[arg-type]
-            except StopAsyncIteration:
-                return
+        while (received := loop.run_until_complete(take())) is not None:
+            yield received
     finally:
-        loop.run_until_complete(close())
+        loop.run_until_complete(updates.aclose())
         loop.run_until_complete(loop.shutdown_default_executor())

@@ -22,26 +22,26 @@ class Metrics:
         self, count_jobs: Callable[[], dict[str, int]], count_streams: Callable[[], dict[str, int]]
     ) -> None:
         self._registry = CollectorRegistry()
-        registry = {"registry": self._registry}
+        own = self._registry
         self.requests = Counter(
-            "pixit_requests", "Requests by route and status", ["route", "status"], **registry
+            "pixit_requests", "Requests by route and status", ["route", "status"], registry=own
         )
         self.audio_s = Counter(
-            "pixit_stream_audio_seconds", "Seconds of sound taken from streams", **registry
+            "pixit_stream_audio_seconds", "Seconds of sound taken from streams", registry=own
         )
-        self.windows = Counter("pixit_windows", "Windows that were heard", **registry)
+        self.windows = Counter("pixit_windows", "Windows that were heard", registry=own)
         self.wait_s = Histogram(
-            "pixit_window_wait_seconds", "From a full window to its turn", buckets=STEP_BUCKETS_S, **registry
+            "pixit_window_wait_seconds", "From a full window to its turn", buckets=STEP_BUCKETS_S, registry=own
         )
         self.hear_s = Histogram(
             "pixit_window_hear_seconds",
             "Model and embedder for one batch",
             buckets=STEP_BUCKETS_S,
-            **registry,
+            registry=own,
         )
-        self.errors = Counter("pixit_stream_errors", "Streams that ended with an error", ["code"], **registry)
-        self._jobs = Gauge("pixit_jobs", "Jobs by state", ["state"], **registry)
-        self._streams = Gauge("pixit_streams", "Streams by state", ["state"], **registry)
+        self.errors = Counter("pixit_stream_errors", "Streams that ended with an error", ["code"], registry=own)
+        self._jobs = Gauge("pixit_jobs", "Jobs by state", ["state"], registry=own)
+        self._streams = Gauge("pixit_streams", "Streams by state", ["state"], registry=own)
         self._count_jobs, self._count_streams = count_jobs, count_streams
 
     def render(self) -> bytes:

@@ -16,7 +16,7 @@ from pixit.types import one_line
 
 VERSION = 1
 PATH = "/v1/stream"
-FORMATS = {"int16": np.dtype("<i2"), "float32": np.dtype("<f4")}
+FORMATS: dict[str, np.dtype[Any]] = {"int16": np.dtype("<i2"), "float32": np.dtype("<f4")}
 Format = Literal["int16", "float32"]
 HEADER = struct.Struct("<I")
 """What a binary message of the server begins with: the number of its update."""

@@ -176,8 +176,8 @@ def open_streams_of(loaded: StreamingSeparator) -> Open:
         if hello.max_speakers is not None:
             tree.setdefault("clustering", {})["max_speakers"] = hello.max_speakers
         settings = settings_from_mapping(StreamingSettings, tree, "hello")
-        more = {"sample_rate_hz": hello.sample_rate, "channel": hello.channel}
-        return StreamingSeparator(loaded.model, loaded.embedder, settings, str(loaded.device), **more)
+        place = str(loaded.device), hello.sample_rate, hello.channel
+        return StreamingSeparator(loaded.model, loaded.embedder, settings, *place)
 
     return open_stream
 

@@ -44,6 +44,7 @@ def load_separator(
     if niceness and hasattr(os, "nice"):
         os.nice(niceness)
     separator = BoundedSeparator.from_pretrained(model, embedder, device, settings)
+    assert isinstance(separator, BoundedSeparator)
     separator.most_s = most_s
     return separator
 
