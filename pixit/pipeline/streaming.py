@@ -349,14 +349,15 @@ class StreamingSeparator:
             stream = cls(model, embedder, settings, device, sample_rate_hz, channel, str(about["name"]))
             if stream._description() != {name: about[name] for name in ("format", "networks")}:
                 raise PixitError("state of a stream: of other networks, or another version of pixit")
-            for part, one in {
-                "intake.": stream._intake,
-                "windows.": stream._windows,
-                "stitcher.": stream._stitcher,
-            }.items():
-                one.restore({n.removeprefix(part): a for n, a in arrays.items() if n.startswith(part)})
+            stream._intake.restore(_below(arrays, "intake."))
+            stream._windows.restore(_below(arrays, "windows."))
+            stream._stitcher.restore(_below(arrays, "stitcher."))
             stream._clustering.sums = arrays["clustering.sums"]
             stream._num_taken = stream._windows.num_windows
         except (*ARRAY_ERRORS, AttributeError) as error:
             raise PixitError(f"state of a stream: is damaged ({type(error).__name__}); {expected}") from None
         return stream
+
+
+def _below(arrays: State, prefix: str) -> State:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
