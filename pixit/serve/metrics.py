@@ -31,7 +31,10 @@ class Metrics:
         )
         self.windows = Counter("pixit_windows", "Windows that were heard", registry=own)
         self.wait_s = Histogram(
-            "pixit_window_wait_seconds", "From a full window to its turn", buckets=STEP_BUCKETS_S, registry=own
+            "pixit_window_wait_seconds",
+            "From a full window to its turn",
+            buckets=STEP_BUCKETS_S,
+            registry=own,
         )
         self.hear_s = Histogram(
             "pixit_window_hear_seconds",
@@ -39,7 +42,9 @@ class Metrics:
             buckets=STEP_BUCKETS_S,
             registry=own,
         )
-        self.errors = Counter("pixit_stream_errors", "Streams that ended with an error", ["code"], registry=own)
+        self.errors = Counter(
+            "pixit_stream_errors", "Streams that ended with an error", ["code"], registry=own
+        )
         self._jobs = Gauge("pixit_jobs", "Jobs by state", ["state"], registry=own)
         self._streams = Gauge("pixit_streams", "Streams by state", ["state"], registry=own)
         self._count_jobs, self._count_streams = count_jobs, count_streams

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import h11
 import torch
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from pixit.config import settings_from_mapping
@@ -29,9 +31,37 @@ from pixit.types import PixitError
 
 GPU_BATCH = 16
 SHORTEST_TOKEN = 16
+REQUEST_S = 15.0
+"""How long a client may take for the head of a request."""
 
 
-class Protocol(WebSocketsSansIOProtocol):
+class HttpProtocol(H11Protocol):
+    """uvicorn's, but that a client who does not say what it wants cannot keep its connection."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._set_deadline()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deadline is None:
+            self._set_deadline()
+        super().data_received(data)
+        if self._deadline is not None and self.conn.their_state is not h11.IDLE:  # a request has begun
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _set_deadline(self) -> None:
+        self._deadline = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's, but that a client who does not read cannot keep its connection."""
 
     async def run_asgi(self) -> None:
@@ -143,8 +173,8 @@ def configure(app: Any, settings: ServeSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
-        ws=Protocol,
+        http=HttpProtocol,
+        ws=SocketProtocol,
         ws_max_size=settings.max_message_bytes,
         ws_ping_interval=None,  # a client that is slowed down does not hear pings; who says nothing is idle
         ws_per_message_deflate=False,  # a small message could be a large one

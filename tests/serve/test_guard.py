@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +180,39 @@ def test_the_log_holds_no_secrets(start: Start, noise: Path) -> None:
     assert {line["event"] for line in lines} >= {"server_begins", "request", "job_begins", "job_ends"}
     for secret in (TOKEN, job, key_of(job, TOKEN), "secret", noise.name):
         assert str(secret) not in log.getvalue()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ", b"\x16\x03\x01"])
+@pytest.mark.parametrize("is_second", [False, True])
+def test_who_does_not_say_what_they_want_is_let_go(
+    start: Start, said: bytes, is_second: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixit.serve.server.REQUEST_S", 0.5)
+    running = start()
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as mute:
+        if is_second:
+            mute.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert mute.recv(4096).startswith(b"HTTP/1.1 200")
+            said = said or b"G"
+        began_s = time.monotonic()
+        mute.sendall(said)
+        with contextlib.suppress(ConnectionResetError):
+            while mute.recv(4096):
+                pass
+        assert time.monotonic() - began_s < 5
+
+
+def test_who_sends_a_recording_slowly_is_not(
+    start: Start, noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixit.serve.server.REQUEST_S", 0.2)
+    running, data = start(), noise.read_bytes()
+
+    def slowly() -> Iterator[bytes]:
+        for part in range(0, len(data), 1 + len(data) // 4):
+            time.sleep(0.15)
+            yield data[part : part + 1 + len(data) // 4]
+
+    answer = running.ask("POST", "/v1/recordings", slowly())
+    assert answer.status == 202
+    running.wait(answer.json["id"], "done")
