@@ -127,8 +127,11 @@ def test_a_recording_is_sent_shown_and_fetched(start: Start, visit: Any, noise: 
             return audio.duration;
         }"""
     ) == pytest.approx(3.0, abs=0.01)
+    page.set_viewport_size({"width": 390, "height": 800})
     page.reload()  # the tab remembers its jobs
     wait_until(page, lambda: card.locator("audio").count())
+    assert card.locator("audio").first.bounding_box()["width"] > 250
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     card.get_by_text("Delete").click()
     wait_until(page, lambda: card.count() == 0)
     assert running.ask("GET", f"/v1/jobs/{running.hand.begun[0]}").status == 404
@@ -192,6 +195,8 @@ def test_the_microphone_goes_on_after_a_break(start: Start, visit: Any, spoken: 
     )
     page.click("#listen")
     wait_until(page, lambda: page.locator("#clock").inner_text() == "0:02")
+    page.evaluate("sockets[0].onmessage = null")  # what the server says now gets lost
+    page.wait_for_timeout(1500)
     page.evaluate("sockets[0].close()")
     wait_until(page, lambda: page.evaluate("sockets.length") == 2)
     wait_until(page, lambda: page.locator("#clock").inner_text() == "0:05")

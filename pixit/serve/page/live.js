@@ -83,8 +83,8 @@ export class Live {
   }
 
   send({ from, block }) {
-    if (from < this.sent) return;
-    this.socket.send(block);
+    if (from + block.length <= this.sent || this.socket.readyState !== WebSocket.OPEN) return;
+    this.socket.send(block.subarray(Math.max(0, this.sent - from)));  // of which the server may have a part
     this.sent = from + block.length;
   }
 
@@ -109,18 +109,11 @@ export class Live {
     this.sent = message.received;
     this.isReady = true;
     this.isAsked = false;
-    // the server may have taken the first part of a block only
-    const first = this.kept[0];
-    if (first && first.from < this.received) {
-      first.block = first.block.slice(this.received - first.from);
-      first.from = this.received;
-    }
     this.sendKept();
   }
 
   trim(received) {
-    this.received = Math.max(this.received, received);  // an update that comes again may tell of less
-    received = this.received;
+    this.received = received;
     while (this.kept.length && this.kept[0].from + this.kept[0].block.length <= received) this.kept.shift();
   }
 

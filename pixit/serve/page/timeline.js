@@ -65,7 +65,7 @@ export function speakerRow(list, name, index) {
 export function player(place, address, name) {
   const audio = document.createElement("audio");
   audio.controls = true;
-  audio.preload = "none";
+  audio.preload = "metadata";
   audio.src = address;
   audio.setAttribute("aria-label", `Track of ${name}`);
   place.replaceChildren(audio);
