@@ -435,7 +435,9 @@ def test_who_does_not_read_is_not_heard_and_loses_the_connection(start: Start) -
 
         def is_connected() -> bool:
             ends = psutil.Process().net_connections("tcp")
-            return any(end.laddr.port == running.port and end.raddr and end.raddr.port == mine for end in ends)
+            return any(
+                end.laddr.port == running.port and end.raddr and end.raddr.port == mine for end in ends
+            )
 
         end_s = time.monotonic() + 10
         while running.ask("GET", "/healthz").json["streams"]["attached"] or is_connected():
