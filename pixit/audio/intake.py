@@ -174,7 +174,8 @@ class Intake:
         if self.channel is not None and self.channel >= channels:
             raise PixitError(f"a block of {channels} channels has none of number {self.channel}, from 0")
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told as such
-            floats: Samples = block.astype(np.float32)
+            # in one order, as the mean of many channels depends on it
+            floats: Samples = block.astype(np.float32, order="C")
         return floats / np.float32(32768) if array.dtype == np.int16 else floats
 
     def finish(self) -> Samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -113,6 +114,15 @@ def warn(notes: Iterable[str]) -> None:
     """Print what the user should know, each as one line."""
     for note in notes:
         click.echo(printable(f"pixit: warning: {' '.join(note.split())}"), err=True)
+
+
+@contextmanager
+def telling_warnings() -> Iterator[None]:
+    """Print what the library warns the user of, each as one line."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    warn(str(warning.message) for warning in caught)
 
 
 def show_table(table: Table, format: str, outputs: Iterable[Path], quiet: bool = False) -> None:

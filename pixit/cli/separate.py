@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from pixit.cli.console import (
     progress,
     quiet_option,
     set_option,
+    telling_warnings,
     warn,
 )
 
@@ -178,10 +178,8 @@ def begin(
         load = partial(Separator.from_pretrained, model, embedder, settings=settings)
         workers = Processes(load, device, count)
     else:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
+        with telling_warnings():
             separator = Separator.from_pretrained(model, embedder, device, settings=settings)
-        warn(str(warning.message) for warning in caught)
         return separate_each(separator, files, job, bars, bars.say)
     return share_out(workers, files, job, bars, bars.say)
 

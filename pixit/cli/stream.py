@@ -19,6 +19,7 @@ from pixit.cli.console import (
     examples,
     quiet_option,
     set_option,
+    telling_warnings,
     warn,
 )
 from pixit.types import printable
@@ -110,7 +111,8 @@ def stream(
     opened = open_source(source, rate, dtype, channels, channel, realtime)
     taken = None if isinstance(opened, FileSource) else channel
     rate_hz = opened.sample_rate_hz
-    separator = StreamingSeparator.from_pretrained(model, embedder, device, changes, rate_hz, taken)
+    with telling_warnings():
+        separator = StreamingSeparator.from_pretrained(model, embedder, device, changes, rate_hz, taken)
     opened.name = name or opened.name
     recorder = None if output is None else StreamRecorder(output, opened.name, separator.rate_hz, overwrite)
     run = LiveRun(separator, opened, recorder)

@@ -121,8 +121,8 @@ class LiveOverlapAdd:
         Return a stretch of a step, (`num_channels`, step), that no later window changes, and which of its samples a
         window covered, (step,).
         """
-        missing = num_channels - len(self.sums)
-        self.sums = np.pad(self.sums, ((0, missing), (0, 0)))
+        if missing := num_channels - len(self.sums):
+            self.sums = np.pad(self.sums, ((0, missing), (0, 0)))
         if values is not None:
             if values.shape[1] < len(self._taper):
                 raise ValueError(f"a window of {values.shape[1]} is shorter than the latency")

@@ -34,6 +34,8 @@ from pixit.types import Embedder, LocalModel, PixitError, separates
 from pixit.windows import Window
 
 STATE_FORMAT = 1
+GROWS = ("intake.raw", "windows.waiting", "stitcher.clusters")
+"""Lists of a state that are as long as it happens; the others' lengths follow from the networks and the speakers."""
 NOT_LIVE = {"activity": ("decision", "unknown_voices"), "stitching": ("levels",)}
 """Settings of a separator that need the whole recording: a stream does not take them over."""
 
@@ -305,12 +307,7 @@ class StreamingSeparator:
             raise PixitError(
                 "a stream has a state between its blocks: take all windows first, before the end"
             )
-        arrays: State = {
-            **{f"intake.{name}": array for name, array in self._intake.state().items()},
-            **{f"stitcher.{name}": array for name, array in self._stitcher.state().items()},
-            **{f"windows.{name}": array for name, array in self._windows.state().items()},
-            "clustering.sums": self._clustering.sums,
-        }
+        arrays = self._arrays()
         about = {
             **self._description(),
             "settings": self.settings.model_dump(mode="json"),
@@ -321,6 +318,14 @@ class StreamingSeparator:
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         np.savez(file, allow_pickle=False, **arrays)
         return file.getvalue()
+
+    def _arrays(self) -> State:
+        return {
+            **{f"intake.{name}": array for name, array in self._intake.state().items()},
+            **{f"stitcher.{name}": array for name, array in self._stitcher.state().items()},
+            **{f"windows.{name}": array for name, array in self._windows.state().items()},
+            "clustering.sums": self._clustering.sums,
+        }
 
     def _description(self) -> dict[str, Any]:
         """Return what networks have to agree in to go on with a state."""
@@ -349,14 +354,29 @@ class StreamingSeparator:
             stream = cls(model, embedder, settings, device, sample_rate_hz, channel, str(about["name"]))
             if stream._description() != {name: about[name] for name in ("format", "networks")}:
                 raise PixitError("state of a stream: of other networks, or another version of pixit")
+            _check_state(arrays, stream._arrays())
             stream._intake.restore(_below(arrays, "intake."))
             stream._windows.restore(_below(arrays, "windows."))
             stream._stitcher.restore(_below(arrays, "stitcher."))
             stream._clustering.sums = arrays["clustering.sums"]
             stream._num_taken = stream._windows.num_windows
-        except (*ARRAY_ERRORS, AttributeError) as error:
+        except (*ARRAY_ERRORS, AttributeError, RuntimeError) as error:  # it may seem encrypted
             raise PixitError(f"state of a stream: is damaged ({type(error).__name__}); {expected}") from None
         return stream
+
+
+def _check_state(arrays: State, fresh: State) -> None:
+    """Raise a ValueError unless arrays are of the kinds and sizes of those of a stream that has just begun."""
+    if arrays.keys() != fresh.keys():
+        raise ValueError("arrays are missing")
+    for name, array in fresh.items():
+        found = arrays[name]
+        grows = name in GROWS or array.ndim == 2  # rows are of speakers, which come
+        fits = found.shape[1:] == array.shape[1:] if grows else found.shape == array.shape
+        if found.dtype != array.dtype or found.ndim != array.ndim or not fits:
+            raise ValueError(f"{name} is {found.dtype} of shape {found.shape}")
+        if not np.isfinite(found).all():
+            raise ValueError(f"{name} holds NaN")
 
 
 def _below(arrays: State, prefix: str) -> State:

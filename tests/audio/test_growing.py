@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,31 @@ def test_beyond_four_gigabytes_it_is_an_rf64(tmp_path: Path) -> None:
         file.seek(samples)
         assert file.read().tolist() == [0.5, -0.5]
     assert Track.open(track.path).num_samples == samples + 2
+
+
+def test_a_full_disk_is_an_error_and_what_was_written_stays(tmp_path: Path) -> None:
+    track = GrowingTrack(tmp_path / "track.wav", 8000)
+    track.append(np.full(100, 0.5, np.float32))
+    whole = track._file
+
+    class Full:
+        def seek(self, place: int) -> None:
+            self.is_header = place == 0
+            whole.seek(place)
+
+        def write(self, data: memoryview) -> int:
+            if self.is_header:  # what is there already can be changed
+                return whole.write(data)
+            if len(data) < 50:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return whole.write(data[: len(data) // 2])  # as disks do before
+
+    track._file = Full()  # type: ignore[assignment]
+    with pytest.raises(
+        PixitError, match=r"track.wav: cannot be written .No space left on device.; free space"
+    ):
+        track.append(np.zeros(1000, np.float32))
+    assert soundfile.read(track.path)[0].tolist() == 100 * [0.5]
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:

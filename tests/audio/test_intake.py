@@ -61,3 +61,13 @@ def test_channels_are_averaged_or_taken() -> None:
     np.testing.assert_array_equal(Intake(8000, 8000, 2).push(sound), sound[:, 2])
     steps = np.array([[-32768, 0], [16384, 1]], np.int16)
     np.testing.assert_array_equal(Intake(8000, 8000, 0).push(steps), [-1, 0.5])
+
+
+def test_the_mean_of_many_channels_does_not_depend_on_blocks_or_memory() -> None:
+    sound = np.random.default_rng(0).uniform(-1, 1, (1000, 13)).astype(np.float32)
+    expected = Intake(8000, 8000, None).push(sound)
+    for order in (sound, np.asfortranarray(sound)):
+        intake = Intake(8000, 8000, None)
+        found = [intake.push(order[n : n + 1]) for n in range(1000)]
+        np.testing.assert_array_equal(np.concatenate(found), expected)
+        np.testing.assert_array_equal(Intake(8000, 8000, None).push(order), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import runpy
 import subprocess
@@ -184,6 +185,24 @@ def test_nothing_that_comes_later_changes_what_was_given() -> None:
     assert found[0].end_samples == 4500
 
 
+def test_what_a_model_hears_before_the_stream_and_after_it_counts_for_nothing() -> None:
+    class Chatter(Halves):
+        """Hears everybody everywhere."""
+
+        def forward(self, waveforms: Tensor) -> LocalOutput:
+            output = super().forward(waveforms)
+            return LocalOutput(torch.full_like(output.activity_logits, 9), output.sources)
+
+    stream = StreamingSeparator(Chatter(), Sign(), StreamingSettings(step_s=0.5), device="cpu")
+    windows = stream.feed(make_sound(1.2)) + stream.end()
+    for window, heard in zip(windows, stream.hear(windows), strict=True):
+        times = window.start_samples + np.arange(100) * 20 + 10
+        inside = (times >= 0) & (times < 1200)
+        assert heard.activities is not None
+        assert (heard.activities[:2, inside] > 0.9).all()
+        assert not heard.activities[:, ~inside].any()
+
+
 # --- speakers -------------------------------------------------------------------------------------------
 
 
@@ -305,6 +324,52 @@ def test_who_returns_after_an_hour_keeps_the_name_and_who_is_new_was_silent() ->
     assert [turn.speaker for turn in found.turns if turn.kind == "closed"] == [
         *("SPEAKER_00", "SPEAKER_01", "SPEAKER_00")
     ]
+
+
+class Loud(torch.nn.Module):
+    """Hears one person, whoever makes sound, in frames and windows of odd sizes."""
+
+    sample_rate_hz, num_speakers = RATE_HZ, 1
+
+    def __init__(self, window: int, grid: FrameGrid) -> None:
+        super().__init__()
+        self.window_samples, self.frame_grid = window, grid
+
+    def num_frames(self, num_samples: int) -> int:
+        grid = self.frame_grid
+        return (num_samples - 2 * grid.start_samples - grid.size_samples) // grid.step_samples + 1
+
+    def forward(self, waveforms: Tensor) -> LocalOutput:
+        grid, count = self.frame_grid, self.num_frames(self.window_samples)
+        centres = [round(grid.centre_samples(n)) for n in range(count)]
+        loud = torch.nn.functional.max_pool1d(waveforms.abs(), 31, 1, 15) > 0.05
+        inside = [min(max(centre, 0), self.window_samples - 1) for centre in centres]
+        return LocalOutput(torch.where(loud[:, :, inside], 8.0, -8.0), waveforms)
+
+
+@pytest.mark.parametrize("latency_s", [0.3, 0.7, 1.003])
+@pytest.mark.parametrize(
+    "grid", [FrameGrid(7, 31, 0), FrameGrid(16, 32, -16), FrameGrid(20, 5, 0), FrameGrid(9, 9, 0)]
+)
+def test_windows_and_frames_may_have_odd_sizes(grid: FrameGrid, latency_s: float) -> None:
+    """Every moment from the first words on comes out as it went in, and turns are where the sound is."""
+    sound = np.abs(make_sound(13.217)) + 0.1
+    talks = np.arange(len(sound)) % 3000 < 2000
+    sound *= talks
+    settings = StreamingSettings(step_s=0.3, latency_s=latency_s, stitching={"leakage_removal_db": 0})
+    stream = StreamingSeparator(Loud(1003, grid), Sign(), settings, device="cpu")
+    found = run(stream, list(cut(sound, np.random.default_rng(0), 700)))
+    assert found.end_samples == len(sound)
+    sure = np.arange(len(sound)) >= 1000
+    if latency_s == 0.3:  # a window takes less than that for no speech, and there is one window only
+        sure &= ~talks | (np.arange(len(sound)) % 3000 >= 150)
+    np.testing.assert_allclose(found.tracks["SPEAKER_00"][sure], sound[sure], atol=1e-3)
+    closed = [turn for turn in found.turns if turn.kind == "closed"]
+    assert len(closed) == 5
+    near_s = 2 * grid.step_samples / RATE_HZ + 0.02 + 0.15 * (latency_s == 0.3)
+    for number, turn in enumerate(closed[1:], start=1):
+        assert turn.start_s == pytest.approx(3 * number, abs=near_s)
+        assert turn.end_s == pytest.approx(min(3 * number + 2, 13.217), abs=near_s)
 
 
 # --- windows without time -------------------------------------------------------------------------------
@@ -431,11 +496,23 @@ def test_after_the_end_only_reset_goes_on() -> None:
     assert_same(run(stream, [sound]), expected)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "other networks", "no numbers"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "text", "other networks", "no numbers", "other kinds", "NaN"]
+)
 def test_a_state_that_is_none_is_an_error(damage: str) -> None:
     stream = make()
     stream.push(make_sound(3))
     state, model = stream.state(), Halves()
+    with np.load(io.BytesIO(state)) as file:
+        arrays = dict(file)
+    if damage == "other kinds":
+        arrays["windows.recent"] = arrays["windows.recent"][:-1]
+    if damage == "NaN":
+        arrays["stitcher.sample_sums"][0, 0] = np.nan
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    if damage in ("other kinds", "NaN"):
+        state = file.getvalue()
     if damage == "other networks":
         model.window_samples = 3000
     changed = {
