@@ -24,22 +24,28 @@ class ServeSettings(Settings):
     )
     jobs: int = Field(1, ge=1, le=256, description="recordings at a time")
     max_queue: int = Field(100, ge=1, description="jobs that may wait")
-    max_upload_bytes: int = Field(2_000_000_000, ge=1, description="largest recording that is taken")
-    max_recording_s: float = Field(6 * 3600, gt=0, description="longest recording that is separated")
+    max_upload_bytes: int = Field(
+        2_000_000_000, ge=1, description="bytes of the largest recording that is taken"
+    )
+    max_recording_s: float = Field(
+        6 * 3600, gt=0, description="seconds of the longest recording that is separated"
+    )
     max_streams: int = Field(
         64, ge=1, description="streams at a time, those that wait to be resumed included"
     )
-    max_stream_s: float = Field(24 * 3600, gt=0, description="longest stream")
-    max_message_bytes: int = Field(1 << 20, ge=1024, description="largest message of a stream")
+    max_stream_s: float = Field(24 * 3600, gt=0, description="seconds of the longest stream")
+    max_message_bytes: int = Field(1 << 20, ge=1024, description="bytes of the largest message of a stream")
     max_speakers: int = Field(20, ge=1, le=100, description="most speakers that a client may ask for")
-    resume_s: float = Field(60, ge=0, description="how long a broken stream waits for its client")
-    ahead_s: float = Field(10, gt=0, description="how far a client that may resume sends ahead")
+    resume_s: float = Field(60, ge=0, description="seconds that a broken stream waits for its client")
+    ahead_s: float = Field(10, gt=0, description="seconds that a client that may resume sends ahead")
     replay_bytes: int = Field(
-        16 << 20, ge=1 << 16, description="updates kept for a client that has not had them"
+        16 << 20,
+        ge=1 << 16,
+        description="bytes of updates that are kept for a client that has not acknowledged them",
     )
-    idle_s: float = Field(60, gt=0, description="how long a client may say, or take, nothing")
-    requests_per_minute: int = Field(600, ge=1, description="requests from one address")
-    grace_s: float = Field(10, ge=0, description="what a job has to finish when the server is stopped")
+    idle_s: float = Field(60, gt=0, description="seconds in which a client says, or takes, nothing")
+    requests_per_minute: int = Field(600, ge=1, description="requests a minute from one address")
+    grace_s: float = Field(10, ge=0, description="seconds for jobs to finish when the server is stopped")
     batch_size: int | None = Field(
         None,
         ge=1,

@@ -69,7 +69,7 @@ class Recordings:
         """Write the body of a request into a file, as it comes."""
         most, size = self._settings.max_upload_bytes, 0
         chunks = request.stream()
-        with path.open("xb") as file:
+        with path.open("xb", buffering=0) as file:
             while True:
                 try:
                     chunk = await asyncio.wait_for(anext(chunks, b""), self._settings.idle_s)
@@ -86,7 +86,12 @@ class Recordings:
                     raise Refusal(
                         413, "too_large", f"a recording has at most {most} bytes", {"Connection": "close"}
                     )
-                await asyncio.to_thread(file.write, chunk)
+                try:
+                    await asyncio.to_thread(file.write, chunk)
+                except OSError:
+                    raise Refusal(
+                        507, "disk_full", "the server's disk is full", {"Connection": "close"}
+                    ) from None
         if not size:
             raise Refusal(400, "empty", "found no recording; expected the bytes of an audio file as the body")
 

@@ -133,8 +133,9 @@ def serve(
     """
     check_address(host, token)
     listener = _listen(host, port)
-    owner = f"{socket.gethostname()}:{settings.folder.resolve()}"
-    with listener, writable(settings.folder), claim(settings.folder / "server") as is_ours:
+    host_name = socket.gethostname()  # other machines may share the folder
+    owner = f"{host_name}:{settings.folder.resolve()}"
+    with listener, writable(settings.folder), claim(settings.folder / f"server {host_name}") as is_ours:
         if not is_ours:
             raise PixitError(f"{settings.folder}: another server has it; choose another --folder")
         storage = (

@@ -174,7 +174,13 @@ def start(tiny_separator: Path, tmp_path: Path) -> Iterator[Callable[..., Runnin
     running: list[tuple[Any, threading.Thread]] = []
 
     def begin(
-        token: str | None = None, log: Any = None, stream: Any = None, is_open: bool = True, **options: Any
+        token: str | None = None,
+        log: Any = None,
+        stream: Any = None,
+        is_open: bool = True,
+        owner: str = "test",
+        windows_at_a_time: int = 1,
+        **options: Any,
     ) -> Running:
         settings = ServeSettings(folder=tmp_path / "served", **{"grace_s": 0, **options})
         settings.folder.mkdir(exist_ok=True)
@@ -182,8 +188,10 @@ def start(tiny_separator: Path, tmp_path: Path) -> Iterator[Callable[..., Runnin
         if is_open:
             hand.gate.set()
         streams = stream or StreamingSeparator.from_pretrained(tiny_separator, device="cpu")
-        storage = Storage.in_folder(settings.folder, "test")
-        app = make_app(settings, storage, lambda: hand, open_streams_of(streams), token=token, log=Log(log))
+        address = settings.storage or f"sqlite:///{settings.folder / 'jobs.sqlite'}"
+        storage = Storage(address, owner)
+        more: dict[str, Any] = {"token": token, "batch_size": windows_at_a_time, "log": Log(log)}
+        app = make_app(settings, storage, lambda: hand, open_streams_of(streams), **more)
         listener = socket.create_server(("127.0.0.1", 0))
         server = Server(configure(app, settings))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)

@@ -168,6 +168,31 @@ def test_after_a_restart_queued_jobs_go_on_and_the_one_that_was_begun_begins_aga
     assert running.hand.begun == jobs
 
 
+def test_two_servers_share_jobs_in_postgresql(
+    start: Start, noise: Path, postgresql: str, tmp_path: Path
+) -> None:
+    """Each takes what the other does not, knows all of it, and a job that is deleted here is stopped there."""
+    one = start(owner="one", storage=postgresql, is_open=False)
+    two = start(owner="two", storage=postgresql, is_open=False)
+    jobs = [one.ask("POST", "/v1/recordings", noise.read_bytes()).json["id"] for _ in range(3)]
+    end_s = time.monotonic() + 10
+    while not (one.hand.begun and two.hand.begun):
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+    (theirs,) = two.hand.begun
+    assert one.ask("DELETE", f"/v1/jobs/{theirs}").status == 204
+    while theirs in files_of(start, tmp_path):
+        assert time.monotonic() < end_s + 10
+        time.sleep(0.05)
+    assert (one.hand.ended, two.hand.ended) == ([], [0])
+    one.hand.gate.set()
+    two.hand.gate.set()
+    for job in set(jobs) - {theirs}:
+        assert two.wait(job, "done")["result"]["speakers"]
+        assert one.ask("GET", f"/v1/jobs/{job}/rttm").body.startswith(b"SPEAKER")
+    assert sorted(one.hand.begun + two.hand.begun) == sorted(jobs)
+
+
 def test_a_database_that_is_away_for_a_while_costs_time_only(
     start: Start, noise: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

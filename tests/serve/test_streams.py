@@ -445,12 +445,14 @@ def test_who_does_not_read_is_not_heard_and_loses_the_connection(start: Start) -
             time.sleep(0.05)
 
 
+@pytest.mark.parametrize("windows_at_a_time", [1, 4])
 def test_many_at_once_have_what_each_has_alone(
-    start: Start, sound: NDArray[np.float32], tiny_separator: Path
+    start: Start, sound: NDArray[np.float32], tiny_separator: Path, windows_at_a_time: int
 ) -> None:
-    running = start()
+    running = start(windows_at_a_time=windows_at_a_time)
     sounds = [np.roll(sound, 1000 * number) for number in range(6)]
-    clients = [Client(running, latency_s=0.5 + 0.1 * number) for number in range(6)]
+    latencies_s = [0.5, 0.5, 0.5, 0.75, 0.75, 1.0]
+    clients = [Client(running, latency_s=latency_s) for latency_s in latencies_s]
 
     def work(client: Client, own: NDArray[np.float32]) -> None:
         for piece in cut(own):
@@ -463,7 +465,7 @@ def test_many_at_once_have_what_each_has_alone(
     for thread in threads:
         thread.join()
     for number, (client, own) in enumerate(zip(clients, sounds, strict=True)):
-        assert_same(client, expected_of(tiny_separator, own, latency_s=0.5 + 0.1 * number))
+        assert_same(client, expected_of(tiny_separator, own, latency_s=latencies_s[number]))
 
 
 def test_settings_of_a_server_are_those_of_its_streams(tiny_separator: Path) -> None:

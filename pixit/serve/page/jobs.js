@@ -29,6 +29,7 @@ export class Job {
       request.send(file);
     });
     if (!answer) { this.fail("It could not be sent."); return; }
+    if (answer.status === 401) { await this.server.askForToken(); await this.send(file, options); return; }
     const told = JSON.parse(answer.responseText);
     if (answer.status !== 202) { this.fail(told.error.message); return; }
     this.id = told.id;

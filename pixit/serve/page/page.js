@@ -23,6 +23,8 @@ const server = {
     }
   },
 
+  askForToken,
+
   remember(job) {
     this.jobs.set(job.id, job.name);
     sessionStorage.setItem("jobs", JSON.stringify([...this.jobs]));
