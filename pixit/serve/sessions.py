@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,26 +102,30 @@ class Session:
         for start in range(0, len(samples), size):
             yield samples[start : start + size]
 
-    async def hear(self, piece: NDArray[Any]) -> Numbered | None:
-        """Take a piece (n, channels), and return its update; None if it filled no window."""
+    async def hear(self, piece: NDArray[Any]) -> list[Numbered]:
+        """Take a piece (n, channels), and return its updates; none if it filled no window."""
         windows = await self._scheduler.run(self.stream.feed, piece)
-        self.received += len(
-            piece
-        )  # of what was taken, the update is made whatever becomes of the connection
+        # of what was taken, the updates are made whatever becomes of the connection
+        self.received += len(piece)
         self._metrics.audio_s.inc(len(piece) / self.hello.sample_rate)
         if not windows:
-            return None
+            return []
         heard = await self._scheduler.hear(self.stream, windows)
         return self._number(await self._scheduler.run(self.stream.take, heard))
 
-    async def finish(self) -> Numbered:
-        """Return the last update."""
+    async def finish(self) -> list[Numbered]:
+        """Return the last updates."""
         heard = await self._scheduler.hear(self.stream, await self._scheduler.run(self.stream.end))
         update = await self._scheduler.run(self.stream.take, heard)
         self.is_finished = True
         return self._number(update)
 
-    def _number(self, update: Update) -> Numbered:
+    def _number(self, update: Update) -> list[Numbered]:
+        """Return an update as it is sent: in parts, so that no message is large."""
+        parts = cut_update(update, max(1, round(PIECE_S * self.stream.rate_hz)))
+        return [self._number_part(part, part is parts[-1] and self.is_finished) for part in parts]
+
+    def _number_part(self, update: Update, is_final: bool) -> Numbered:
         self.num_updates += 1
         asked = (
             self.hello.tracks is not None and update.end_samples > update.start_samples and update.speakers
@@ -144,7 +148,7 @@ class Session:
             ],
             "levels": {name: _level(update.tracks[name]) for name in update.speakers},
             "tracks": bool(asked),
-            "final": self.is_finished,
+            "final": is_final,
         }
         tracks = None
         if asked:
@@ -180,6 +184,20 @@ class Session:
                 "lost", f"update {number + 1} is not kept any more: too much was not acknowledged"
             )
         return list(self._kept)
+
+
+def cut_update(update: Update, most_samples: int) -> list[Update]:
+    """Cut an update into such of at most so many samples; its turns are in the first."""
+    if update.end_samples - update.start_samples <= most_samples:
+        return [update]
+    parts = []
+    for start in range(update.start_samples, update.end_samples, most_samples):
+        stop = min(start + most_samples, update.end_samples)
+        place = slice(start - update.start_samples, stop - update.start_samples)
+        tracks = {name: track[place] for name, track in update.tracks.items()}
+        turns = () if parts else update.turns
+        parts.append(replace(update, start_samples=start, end_samples=stop, tracks=tracks, turns=turns))
+    return parts
 
 
 def _level(track: NDArray[np.float32]) -> float:

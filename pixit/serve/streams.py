@@ -7,7 +7,7 @@ connection, and one that does not read is not heard.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,8 +108,7 @@ class Socket:
             "max_stream_s": settings.max_stream_s,
         }
         await self._send(to_json(message))
-        for numbered in updates:
-            await self._send_update(numbered)
+        await self._send_updates(updates)
 
     async def _listen(self, session: Session) -> None:
         idle_s = self._service.settings.idle_s
@@ -120,7 +119,7 @@ class Socket:
             elif isinstance(later := parse_later(message), Ack):
                 session.acknowledge(later.update)
             else:
-                await self._send_update(await session.finish())
+                await self._send_updates(await session.finish())
         while session.hello.resume and not session.is_acknowledged:
             message = await self._receive(idle_s, text_only=True)
             assert isinstance(message, str)
@@ -130,16 +129,15 @@ class Socket:
     async def _hear(self, session: Session, message: bytes) -> None:
         samples = decode_audio(message, session.hello.format, session.hello.channels)
         for piece in session.pieces(samples):
-            numbered = await session.hear(piece)
-            if numbered is not None:
-                await self._send_update(numbered)
-            elif session.taken_over.is_set():
+            await self._send_updates(await session.hear(piece))
+            if session.taken_over.is_set():
                 raise _taken_over()
 
-    async def _send_update(self, numbered: Numbered) -> None:
-        await self._send(numbered.text)
-        if numbered.tracks is not None:
-            await self._send(numbered.tracks)
+    async def _send_updates(self, updates: Sequence[Numbered]) -> None:
+        for numbered in updates:
+            await self._send(numbered.text)
+            if numbered.tracks is not None:
+                await self._send(numbered.tracks)
 
     async def _send(self, content: str | bytes) -> None:
         is_text = isinstance(content, str)

@@ -483,3 +483,14 @@ def test_settings_of_a_server_are_those_of_its_streams(tiny_separator: Path) -> 
     )
     assert stream.model is loaded.model
     assert stream.embedder is loaded.embedder
+
+
+def test_no_message_is_large(start: Start, sound: NDArray[np.float32], tiny_separator: Path) -> None:
+    """Neither with a large step nor at the end, so that clients need not change the limits of their libraries."""
+    client = Client(start(), step_s=0.75)
+    client.socket.send(sound.tobytes())
+    client.finish()
+    assert max(update["end"] - update["start"] for update in client.updates) == RATE_HZ // 2
+    assert [update["final"] for update in client.updates].count(True) == 1
+    assert max(map(len, client.frames)) <= 4 + 4 * RATE_HZ // 2 * len(client.updates[-1]["speakers"])
+    assert_same(client, expected_of(tiny_separator, sound, step_s=0.75))
