@@ -190,7 +190,7 @@ def cut_update(update: Update, most_samples: int) -> list[Update]:
     """Cut an update into such of at most so many samples; its turns are in the first."""
     if update.end_samples - update.start_samples <= most_samples:
         return [update]
-    parts = []
+    parts: list[Update] = []
     for start in range(update.start_samples, update.end_samples, most_samples):
         stop = min(start + most_samples, update.end_samples)
         place = slice(start - update.start_samples, stop - update.start_samples)
