@@ -21,6 +21,8 @@ from pixit.serve.storage import DONE, FAILED, QUEUED, RUNNING, StoredJob
 from pixit.types import PixitError, one_line
 
 JOB_ID = re.compile("[0-9a-f]{32}")
+SPARE_BYTES = 256 << 20
+"""What is left free on the disk, for results."""
 INTERACTIVE = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "sandbox allow-scripts allow-downloads allow-modals"
@@ -62,7 +64,7 @@ class Recordings:
         size = int(stated) if stated is not None and stated.isdecimal() else 0
         if size > most:
             raise Refusal(413, "too_large", f"a recording has at most {most} bytes", {"Connection": "close"})
-        if shutil.disk_usage(self._settings.folder).free < size + most:
+        if shutil.disk_usage(self._settings.folder).free < (size or most) + SPARE_BYTES:
             raise Refusal(507, "disk_full", "the server's disk is too full for more recordings")
 
     async def _receive(self, request: Request, path: Path) -> None:

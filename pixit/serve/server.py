@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import threading
@@ -132,6 +133,7 @@ def serve(
         database cannot be opened.
     """
     check_address(host, token)
+    os.environ.pop("PIXIT_TOKEN", None)  # the processes that read strangers' files need not know it
     listener = _listen(host, port)
     host_name = socket.gethostname()  # other machines may share the folder
     owner = f"{host_name}:{settings.folder.resolve()}"

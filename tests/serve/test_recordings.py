@@ -299,6 +299,19 @@ def test_too_much_is_refused_and_nothing_stays(start: Start, noise: Path, tmp_pa
     assert (full.status, full.json["error"]["code"], full.headers["retry-after"]) == (503, "busy", "60")
 
 
+def test_a_disk_that_is_full_is_said_to_be(
+    start: Start, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=256 << 20))
+    answer = running.ask("POST", "/v1/recordings", noise.read_bytes())
+    assert (answer.status, answer.json["error"]["code"]) == (507, "disk_full")
+    assert files_of(start, tmp_path) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=257 << 20))
+    assert running.ask("POST", "/v1/recordings", noise.read_bytes()).status == 202
+
+
 def test_a_recording_that_is_too_long_fails(tiny_separator: Path, noise: Path) -> None:
     separator = load_separator(str(tiny_separator), None, {}, 2.5, device="cpu")
     for call in (separator, separator.diarize):
