@@ -49,6 +49,7 @@ FORBIDDEN = {
     "pixit.transcription*": [
         *("pixit.models", "pixit.pipeline", "pixit.training", *MEETINGS, "pixit.evaluation"),
     ],
+    "pixit.serve*": ["pixit.models", "pixit.training", *MEETINGS, "pixit.evaluation", *LIGHTNING],
     "pixit*": ["pixit.cli", "torchaudio"],
 }
 
@@ -103,6 +104,13 @@ def test_no_module_imports_what_it_must_not(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
+def test_serve_stands_just_below_the_command_line(module: str) -> None:
+    if not any(within(module, above) for above in ("pixit.cli", "pixit.serve")):
+        imported = imports_of(MODULES[module].read_text(encoding="utf-8"), module)
+        assert [name for name in imported if within(name, "pixit.serve")] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_only_audio_touches_the_libraries_of_sound_files(module: str) -> None:
     imported = imports_of(MODULES[module].read_text(encoding="utf-8"), module)
     libraries = [name for name in imported if within(name, "soundfile") or within(name, "av")]
@@ -139,6 +147,7 @@ def test_the_rules_speak_of_what_is_there() -> None:
         ("pixit.audio.recording", "import torchaudio.functional"),
         ("pixit.checkpoints.native", "from pixit.cli import main"),
         ("pixit.experiments.cpwer", "import pixit.cli.console"),
+        ("pixit.serve.jobs", "from pixit.models.totatonet import ToTaToNet"),
     ],
 )
 def test_the_rules_catch_what_they_should(module: str, source: str) -> None:

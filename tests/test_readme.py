@@ -58,9 +58,13 @@ def test_python_examples_run(clone: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (clone / "separated" / "meeting" / "meeting.rttm").is_file()
 
 
+OTHERS = ("README.md", "docs/protocol.md")
+"""Pages whose examples are run elsewhere: above, and in ``tests/serve``, which has a server."""
+
+
 @pytest.mark.usefixtures("clone")
 @pytest.mark.parametrize(
-    "name", [name for name in PAGES if name != "README.md" and blocks("python", PAGES[name])]
+    "name", [name for name in PAGES if name not in OTHERS and blocks("python", PAGES[name])]
 )
 def test_python_examples_of_the_docs_run(name: str) -> None:
     for example in blocks("python", PAGES[name]):
@@ -147,8 +151,9 @@ def test_a_wrong_option_is_found() -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_options_that_a_page_names_exist(name: str) -> None:
-    recipes = "".join(path.read_text(encoding="utf-8") for path in REPOSITORY.glob("recipes/*/*.py"))
-    known = options_of(cli) | set(re.findall(r"--[a-z][a-z-]+", recipes))
+    programs = [*REPOSITORY.glob("recipes/*/*.py"), *REPOSITORY.glob("scripts/*.py")]
+    theirs = "".join(path.read_text(encoding="utf-8") for path in programs)
+    known = options_of(cli) | set(re.findall(r"--[a-z][a-z-]+", theirs))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGES[name])) <= known
 
 

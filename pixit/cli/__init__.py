@@ -27,6 +27,8 @@ COMMANDS = {
     "train": "train",
     "train-speaker": "train_speaker",
     "simulate": "data",
+    "serve": "serve",
+    "client": "serve",
     "evaluate": "evaluate",
     "tune": "tune",
     "benchmark": "benchmark",
@@ -60,9 +62,13 @@ EXTRAS = {
     "peft": "wavlm",
     "ray": "ray",
     "optuna": "tune",
-    "psycopg": "tune",
     "sounddevice": "stream",
     "websockets": "stream",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
+    "sqlalchemy": "serve",
+    "psycopg": "postgresql",
 }
 """Optional package -> extra of pixit-audio that brings it."""
 

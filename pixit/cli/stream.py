@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ def stream(
     finish(run, opened.name, jsonl, quiet)
 
 
-def show(run: LiveRun, jsonl: bool, quiet: bool) -> None:
+def show(run: Iterable[Moment], jsonl: bool, quiet: bool) -> None:
     """Show the moments of a run as they come: as JSON, in a terminal as a picture, and elsewhere as RTTM."""
     live = None
     if sys.stdout.isatty() and not jsonl:

@@ -24,7 +24,8 @@ def agreement(
 
     Examples
     --------
-    >>> agreement([Turn(0.0, 4.0, "a")], [Turn(0.0, 3.0, "x"), Turn(3.0, 4.0, "y")], length_s=4.0)
+    >>> share, pairs = agreement([Turn(0.0, 4.0, "a")], [Turn(0.0, 3.0, "x"), Turn(3.0, 4.0, "y")], 4.0)
+    >>> round(share, 2), pairs
     (0.75, [('a', 'x')])
     """
     names = [list(dict.fromkeys(turn.speaker for turn in turns)) for turns in (ours, theirs)]

@@ -109,6 +109,10 @@ class Workers(Protocol):
         """Wait for what the workers say, and return it; nothing after `timeout_s`."""
         ...
 
+    def end(self, worker: int) -> None:
+        """End one worker, whatever it is at; it says later that it is `Lost`."""
+        ...
+
     def stop(self) -> None:
         """End all workers, whatever they are at, without leaving half of a result."""
         ...
@@ -162,6 +166,7 @@ class Dispatcher:
         self._at_work: dict[int, Task] = {}
         self._done: deque[Outcome] = deque()
         self._deaths: Counter[tuple[str, Path]] = Counter()
+        self._dropped: set[int] = set()
         self._false_starts = 0
 
     @property
@@ -172,6 +177,14 @@ class Dispatcher:
     def submit(self, task: Task) -> None:
         """Add a recording to those that are to be separated; the folder of its output must exist."""
         self._waiting.append(task)
+
+    def drop(self, uri: str) -> None:
+        """Give up a recording that was submitted: it has no outcome, and a worker that is at it is ended."""
+        self._waiting = deque(task for task in self._waiting if task.uri != uri)
+        for worker, task in self._at_work.items():
+            if task.uri == uri and worker not in self._dropped:
+                self._dropped.add(worker)
+                self.workers.end(worker)
 
     def next(self, timeout_s: float | None = None) -> Outcome | None:
         """Return the next outcome; None if nothing is open, or there is none yet after `timeout_s`.
@@ -216,13 +229,19 @@ class Dispatcher:
                 task = self._at_work.get(worker)
                 if task is not None and self._hook is not None:
                     self._hook(step, None, file=task.uri, total=total, completed=completed)
+            case Finished(worker) if worker in self._dropped:  # just before it was ended
+                del self._at_work[worker]
             case Finished(worker):
                 self._idle.add(worker)
                 self._finish(self._at_work.pop(worker), event)
             case Lost(worker, reason):
                 self._starting.discard(worker)
                 self._idle.discard(worker)
-                self._bury(self._at_work.pop(worker, None), reason)
+                task = self._at_work.pop(worker, None)
+                if worker in self._dropped:
+                    self._dropped.discard(worker)
+                else:
+                    self._bury(task, reason)
 
     def _finish(self, task: Task, told: Finished) -> None:
         if told.is_elsewhere:

@@ -71,6 +71,9 @@ class Processes:
                 events.append(Lost(number, self._bury(number)))
         return events
 
+    def end(self, worker: int) -> None:
+        self._members[worker][0].terminate()
+
     def stop(self) -> None:
         for process, _ in self._members.values():
             process.terminate()

@@ -107,6 +107,9 @@ class RayWorkers:
         events = [self._take(reference) for reference in done]
         return [event for event in events if event is not None]
 
+    def end(self, worker: int) -> None:
+        self._ray.kill(self._members[worker])
+
     def stop(self) -> None:
         for member in self._members.values():
             member.stop.remote()

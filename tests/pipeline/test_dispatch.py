@@ -64,6 +64,10 @@ class Obedient:
         events, self.events = self.events, []
         return events
 
+    def end(self, worker: int) -> None:
+        self.given = [(number, task) for number, task in self.given if number != worker]
+        self.events.append(Lost(worker, "its worker was ended"))
+
     def stop(self) -> None:
         self.is_stopped = True
 
@@ -264,3 +268,24 @@ def test_progress_is_told_now_and_then_but_the_end_always(
     assert perform(None, task, 7, told.append) == Finished(7, is_elsewhere=True)  # type: ignore[arg-type]
     assert len(told) < 100
     assert told[-1] == Progressed(7, "segmentation", 1000, 1000)
+
+
+def test_what_is_given_up_has_no_outcome_and_the_others_are_done(
+    separator: Separator, noise: Write, tmp_path: Path
+) -> None:
+    """One is at work, one waits, one is not known; the worker of the first is ended, and nobody takes it for dead."""
+    said: list[str] = []
+    workers = Obedient(separator, count=1)
+    dispatcher = Dispatcher(workers, say=said.append)
+    (tmp_path / "out").mkdir()
+    for name in "abc":
+        dispatcher.submit(Task(name, noise(name), Job(tmp_path / "out")))
+    assert dispatcher.next(0.0) is None  # a worker is ready
+    dispatcher._hand_out()
+    for name in ("a", "b", "nobody"):
+        dispatcher.drop(name)
+    outcome = dispatcher.next()
+    assert outcome is not None
+    assert (outcome.uri, outcome.error) == ("c", None)
+    assert (dispatcher.num_open, dispatcher.next(), said) == (0, None, [])
+    assert (workers.num_started, workers.begun) == (2, ["c"])

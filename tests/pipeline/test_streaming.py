@@ -539,12 +539,11 @@ def test_the_public_name_loads_the_bundled_networks() -> None:
 # --- for ever -------------------------------------------------------------------------------------------
 
 
-def test_memory_and_time_do_not_grow() -> None:
+def test_memory_and_state_do_not_grow() -> None:
     """In most of an hour; the script does a day as well."""
     done = subprocess.run([sys.executable, SCRIPT, "0.75"], capture_output=True, text=True, check=True)
-    memory, seconds, states, turns = np.array(json.loads(done.stdout)).T
+    memory, _, states, turns = np.array(json.loads(done.stdout)).T
     assert set(turns[1:]) == {60}
     assert np.ptp(states[2:]) < 100  # digits of counts
     assert memory[-1] - memory[10] < 5e6
     assert memory.max() < 500e6
-    assert np.median(seconds[-15:]) < 1.5 * np.median(seconds[5:20]) + 0.02
