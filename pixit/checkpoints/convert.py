@@ -124,6 +124,8 @@ def _express_totatonet(config: dict[str, Any], name: str) -> tuple[dict[str, Any
         problem = f"the masker {kind}; it has dprnn only"
     elif centred:
         problem = "encoder_decoder.center=True"
+    elif config["diar"]["relative_level"]:
+        problem = "diar.relative_level=True"
     elif config["linear"]["num_layers"] and config["linear"]["hidden_size"] != 64:
         problem = f"linear.hidden_size={config['linear']['hidden_size']}; it has 64 only"
     elif wavlm is not None and (key := _unlike_large(wavlm)):

@@ -30,7 +30,7 @@ ENCODER_DECODER: dict[str, Any] = {
     "center": False,
 }
 LINEAR: dict[str, Any] = {"hidden_size": 64, "num_layers": 2}
-DIAR: dict[str, Any] = {"frames_per_second": 125}
+DIAR: dict[str, Any] = {"frames_per_second": 125, "relative_level": False}
 MOST_SPEAKERS, LONGEST_WINDOW_S = 32, 600
 """Far beyond what such a network can learn: a configuration that asks for more is damaged."""
 
@@ -52,7 +52,8 @@ class ToTaToNet(nn.Module):
     linear
         Differences from `LINEAR`: the diarization head's layers.
     diar
-        Differences from `DIAR`: the diarization head's frame rate.
+        Differences from `DIAR`: the diarization head's frame rate; and whether it hears the sources relative to the
+        level of the window (not in the paper): how loud a recording is says nothing about who talks.
     wavlm
         None for no WavLM, else differences from the configuration of WavLM-large (``{}`` for the paper's).
         The weights come with the checkpoint, or from `pixit.models.wavlm.load_pretrained_wavlm`.
@@ -85,7 +86,7 @@ class ToTaToNet(nn.Module):
             raise ValueError(f"window_s={window_s}: expected more than 0 and at most {LONGEST_WINDOW_S} s")
         filterbank = fill_defaults(ENCODER_DECODER, encoder_decoder, "encoder_decoder")
         head = fill_defaults(LINEAR, linear, "linear")
-        frames_per_second = fill_defaults(DIAR, diar, "diar")["frames_per_second"]
+        diarization = fill_defaults(DIAR, diar, "diar")
         self.sample_rate_hz = sample_rate_hz
         self.num_speakers = n_sources
         self.window_samples = round(window_s * sample_rate_hz)
@@ -105,7 +106,8 @@ class ToTaToNet(nn.Module):
             out_channels=self.encoder.num_features,
             num_sources=n_sources,
         )
-        self.pooling = self._pooling(frames_per_second)
+        self.pooling = self._pooling(diarization["frames_per_second"])
+        self.relative_level: bool = diarization["relative_level"]
         bins = self.encoder.num_features // (2 if self.masker.complex_masks else 1)
         sizes = [bins + self.masker.embedding_size, *[head["hidden_size"]] * head["num_layers"]]
         self.linear = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
@@ -115,7 +117,7 @@ class ToTaToNet(nn.Module):
             "encoder_decoder": filterbank | {"center": self.center},
             "masker": self.masker.config,
             "linear": head,
-            "diar": {"frames_per_second": frames_per_second},
+            "diar": diarization,
             "wavlm": None if wavlm is None else LARGE | wavlm,
             "sample_rate_hz": sample_rate_hz,
             "window_s": window_s,
@@ -182,14 +184,18 @@ class ToTaToNet(nn.Module):
         decoded = self.decoder(masked)[..., left:]  # (B, K, ≤ T)
         sources = F.pad(decoded, (0, num_samples - decoded.shape[-1]))
         with full_precision(masked):
-            logits = self._diarize(masked.float(), embeddings)
+            logits = self._diarize(masked.float(), representation.float(), embeddings)
         return LocalOutput(logits, sources)
 
-    def _diarize(self, masked: Tensor, embeddings: Tensor | None) -> Tensor:
-        """Return activity logits (B, K, F) of masked representations (B, K, C, L)."""
+    def _diarize(self, masked: Tensor, representation: Tensor, embeddings: Tensor | None) -> Tensor:
+        """Return activity logits (B, K, F) of masked representations (B, K, C, L), masked of (B, C, L)."""
+        if self.relative_level:
+            masked = masked / (representation.square().mean((1, 2))[:, None, None, None] + 1e-12).sqrt()
         if self.masker.complex_masks:  # averages of complex numbers say nothing: use log magnitudes
             real, imaginary = masked.chunk(2, dim=2)
             masked = torch.log(1e-5 + real.square() + imaginary.square())
+            if self.relative_level:
+                masked = 0.2 * masked  # between -2.3 and about 1.5, as large as the embeddings
         if embeddings is not None:
             masked = torch.cat((masked, embeddings.float()), dim=2)
         hidden = F.avg_pool1d(masked.flatten(0, 1), self.pooling).transpose(1, 2)  # (B·K, F, C)

@@ -150,6 +150,7 @@ def test_pyannote_need_not_be_there(tmp_path: Path) -> None:
             {"encoder_decoder": {"fb_name": "stft", "n_filters": 16, "kernel_size": 16, "stride": 8}},
             "no room for a fb_name=stft encoder",
         ),
+        ({"diar": {"relative_level": True}}, "no room for diar.relative_level=True"),
         ({"linear": {"hidden_size": 32}}, "linear.hidden_size=32; it has 64 only"),
         ({"wavlm": WAVLM}, "a WavLM with hidden_size=8; it builds WavLM-large"),
     ],

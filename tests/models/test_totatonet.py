@@ -234,6 +234,20 @@ class AllPass(nn.Module):
         return torch.ones(len(features), 2, *features.shape[1:]), None
 
 
+def test_who_talks_does_not_depend_on_how_loud_it_is() -> None:
+    generator = torch.Generator().manual_seed(0)
+    waveform = torch.randn(1, 1, 4000, generator=generator)
+    changes = []
+    for relative in (True, False):
+        torch.manual_seed(0)
+        arguments = SMALL_BANDSPLIT | {"diar": SMALL_BANDSPLIT["diar"] | {"relative_level": relative}}
+        network = ToTaToNet(**arguments).eval()
+        with torch.inference_mode():
+            loud, soft = (network(gain * waveform).activity_logits for gain in (1.0, 0.05))
+        changes.append(float((loud - soft).abs().max()))
+    assert changes[0] < 1e-3 < 1e-2 < changes[1]
+
+
 @pytest.mark.parametrize("num_samples", [512, 1000, 1007])
 @pytest.mark.parametrize("center", [True, False])
 def test_stft_decodes_what_it_encodes(num_samples: int, center: bool) -> None:
