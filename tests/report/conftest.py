@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while it is there, no other event loop can run in this thread
 def chromium() -> Iterator[Any]:
-    """A browser for all tests; they are skipped without one."""
+    """A browser for the tests of a module; they are skipped without one."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
