@@ -111,3 +111,12 @@ def merge(tree: Mapping[str, Any], differences: Mapping[str, Any]) -> dict[str, 
             value = merge(known, value)
         merged[key] = value
     return merged
+
+
+def check_sample_rates(model: LocalDiarizer, embedder: Embedder) -> None:
+    """Raise PixitError if the networks do not hear the same sample rate."""
+    if embedder.sample_rate_hz != model.sample_rate_hz:
+        raise PixitError(
+            f"the embedder takes {embedder.sample_rate_hz} Hz and the model {model.sample_rate_hz} Hz; "
+            "expected the same sample rate"
+        )

@@ -17,11 +17,11 @@ from pixit.pipeline.cluster import ClusteringSettings
 from pixit.pipeline.compute import Compute, Precision, pick_device
 from pixit.pipeline.diarize import ActivitySettings
 from pixit.pipeline.local import EmbeddingSettings
-from pixit.pipeline.parts import BUNDLED, find_parts
+from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts
 from pixit.pipeline.provenance import WeightsHash
 from pixit.pipeline.spool import Geometry, lay_windows
 from pixit.pipeline.stitch import StitchingSettings
-from pixit.types import Embedder, LocalDiarizer, PixitError, separates
+from pixit.types import Embedder, LocalDiarizer, separates
 
 
 class SeparationSettings(Settings):
@@ -62,11 +62,7 @@ class Pretrained:
         device: str = "auto",
         name: str = "",
     ) -> None:
-        if embedder.sample_rate_hz != model.sample_rate_hz:
-            raise PixitError(
-                f"the embedder takes {embedder.sample_rate_hz} Hz and the model {model.sample_rate_hz} Hz; "
-                "expected the same sample rate"
-            )
+        check_sample_rates(model, embedder)
         settings = settings or SeparationSettings()
         if settings.clustering.threshold is None:
             clustering = settings.clustering.model_copy(update={"threshold": embedder.clustering_threshold})

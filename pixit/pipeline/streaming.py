@@ -27,7 +27,7 @@ from pixit.pipeline.incremental import IncrementalClustering, IncrementalSetting
 from pixit.pipeline.live import Heard, LiveStitcher, Update, join_updates
 from pixit.pipeline.live_windows import LiveWindows
 from pixit.pipeline.local import EmbeddingSettings, Voices, embed_voices, hear_batch, weigh_frames
-from pixit.pipeline.parts import BUNDLED, find_parts, merge
+from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts, merge
 from pixit.pipeline.spool import in_steps, lay_windows
 from pixit.pipeline.stitch import StitchingSettings
 from pixit.types import Embedder, LocalModel, PixitError, separates
@@ -114,11 +114,7 @@ class StreamingSeparator:
         name: str = "",
     ) -> None:
         settings = settings or StreamingSettings()
-        if embedder.sample_rate_hz != model.sample_rate_hz:
-            raise PixitError(
-                f"the embedder takes {embedder.sample_rate_hz} Hz and the model {model.sample_rate_hz} Hz; "
-                "expected the same sample rate"
-            )
+        check_sample_rates(model, embedder)
         if not separates(model):
             raise PixitError(f"{name or type(model).__name__}: diarizes only, a stream is separated")
         if settings.clustering.delta_new is None:
