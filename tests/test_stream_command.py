@@ -13,15 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 from click.testing import CliRunner, Result
 
-from pixit.checkpoints import save_model
 from pixit.cli import cli
 from pixit.cli.stream import draw
 from pixit.formats.rttm import rttm_line
-from pixit.models.embedders import SpeakerEncoder
-from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.live import Update
 from pixit.pipeline.live_run import Moment
 from pixit.pipeline.streaming import StreamingSeparator
@@ -29,22 +25,6 @@ from pixit.results import Separation
 from pixit.types import Turn
 
 RATE_HZ = 16000
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of tiny random networks, whose every local speaker always talks where there is sound."""
-    place = tmp_path_factory.mktemp("separator")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        masker = {"name": "dprnn", "n_repeats": 1, "bn_chan": 8, "hid_size": 8}
-        model = ToTaToNet(2, {"n_filters": 16}, masker, window_s=1.0)
-        embedder = SpeakerEncoder(embedding_size=8, num_mels=16, base_channels=2, blocks_per_stage=1)
-    torch.nn.init.constant_(model.classifier.bias, 5.0)
-    save_model(model, place / "model", {})
-    save_model(embedder, place / "embedder", {})
-    (place / "separator.yaml").write_text("step_s: 0.5\nclustering: {min_speaker_s: 0.2}\n")
-    return place
 
 
 @pytest.fixture
@@ -60,9 +40,9 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["stream", *map(str, arguments)], catch_exceptions=False)
 
 
-def expect(call: Path, model: Path, **settings: Any) -> tuple[list[str], Update]:
+def expect(call: Path, tiny_separator: Path, **settings: Any) -> tuple[list[str], Update]:
     """Return the lines of RTTM, and all of the stream, as the library has them."""
-    stream = StreamingSeparator.from_pretrained(model, device="cpu", settings=settings)
+    stream = StreamingSeparator.from_pretrained(tiny_separator, device="cpu", settings=settings)
     sound, _ = soundfile.read(call, dtype="float32")
     windows = stream.feed(sound)
     update = stream.take(stream.hear(windows + stream.end()))
@@ -70,10 +50,10 @@ def expect(call: Path, model: Path, **settings: Any) -> tuple[list[str], Update]
     return [rttm_line("call", turn) for turn in closed], update
 
 
-def test_turns_are_printed_and_written(call: Path, model: Path, tmp_path: Path) -> None:
-    lines, update = expect(call, model, latency_s=0.7)
+def test_turns_are_printed_and_written(call: Path, tiny_separator: Path, tmp_path: Path) -> None:
+    lines, update = expect(call, tiny_separator, latency_s=0.7)
     assert len(lines) >= 2
-    out = run(call, "--model", model, "--device", "cpu", "--latency", 0.7, "-o", tmp_path / "live")
+    out = run(call, "--model", tiny_separator, "--device", "cpu", "--latency", 0.7, "-o", tmp_path / "live")
     assert out.exit_code == 0
     assert out.stdout.splitlines() == lines
     assert "call: 0:05, " in out.stderr
@@ -85,8 +65,8 @@ def test_turns_are_printed_and_written(call: Path, model: Path, tmp_path: Path) 
     assert sorted((tmp_path / "live" / "call" / "call.rttm").read_text().splitlines()) == sorted(lines)
 
 
-def test_the_result_serves_the_other_commands(call: Path, model: Path, tmp_path: Path) -> None:
-    run(call, "--model", model, "--device", "cpu", "-o", tmp_path / "live", "-q")
+def test_the_result_serves_the_other_commands(call: Path, tiny_separator: Path, tmp_path: Path) -> None:
+    run(call, "--model", tiny_separator, "--device", "cpu", "-o", tmp_path / "live", "-q")
     for command in (
         ["report", tmp_path / "live"],
         ["export", tmp_path / "live", "--to", "audacity", "-o", tmp_path / "exported"],
@@ -99,9 +79,9 @@ def test_the_result_serves_the_other_commands(call: Path, model: Path, tmp_path:
     assert (tmp_path / "exported").is_dir()
 
 
-def test_lines_of_json_tell_all(call: Path, model: Path) -> None:
-    lines, update = expect(call, model)
-    out = run(call, "--model", model, "--device", "cpu", "--jsonl")
+def test_lines_of_json_tell_all(call: Path, tiny_separator: Path) -> None:
+    lines, update = expect(call, tiny_separator)
+    out = run(call, "--model", tiny_separator, "--device", "cpu", "--jsonl")
     events = [json.loads(line) for line in out.stdout.splitlines()]
     closed = [Turn(e["start"], e["end"], e["speaker"]) for e in events if e["event"] == "closed"]
     assert len(closed) == len(lines)
@@ -114,8 +94,8 @@ def test_lines_of_json_tell_all(call: Path, model: Path) -> None:
     assert out.stderr == ""
 
 
-def test_a_pipe_gives_what_the_file_gives(call: Path, model: Path) -> None:
-    lines, _ = expect(call, model)
+def test_a_pipe_gives_what_the_file_gives(call: Path, tiny_separator: Path) -> None:
+    lines, _ = expect(call, tiny_separator)
     sound, _ = soundfile.read(call, dtype="int16")
     command = [
         sys.executable,
@@ -124,7 +104,7 @@ def test_a_pipe_gives_what_the_file_gives(call: Path, model: Path) -> None:
         "stream",
         "-",
         "--model",
-        model,
+        tiny_separator,
         "--device",
         "cpu",
         "--name",
@@ -138,14 +118,14 @@ def test_a_pipe_gives_what_the_file_gives(call: Path, model: Path) -> None:
         assert done.stdout.decode().splitlines() == lines
 
 
-def test_settings_come_from_a_file_and_from_options(call: Path, model: Path, tmp_path: Path) -> None:
+def test_settings_come_from_a_file_and_from_options(call: Path, tiny_separator: Path, tmp_path: Path) -> None:
     path = tmp_path / "best.yaml"
     path.write_text("step_s: 0.25\nclustering: {delta_new: 0.01, max_speakers: 3}\n")
     out = run(
         *(
             call,
             "--model",
-            model,
+            tiny_separator,
             "--settings",
             path,
             "--set",
@@ -164,7 +144,7 @@ def test_settings_come_from_a_file_and_from_options(call: Path, model: Path, tmp
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_finishes_the_result(
-    number: signal.Signals, model: Path, tmp_path: Path, call: Path
+    number: signal.Signals, tiny_separator: Path, tmp_path: Path, call: Path
 ) -> None:
     command = [
         sys.executable,
@@ -173,7 +153,7 @@ def test_an_interrupt_finishes_the_result(
         "stream",
         str(call),
         "--model",
-        str(model),
+        str(tiny_separator),
         "--realtime",
         "--jsonl",
     ]
@@ -207,20 +187,22 @@ def test_an_interrupt_finishes_the_result(
         (["CALL", "-o", "CALL"], "cannot be written"),
     ],
 )
-def test_wrong_inputs_are_one_line(arguments: list[str], message: str, call: Path, model: Path) -> None:
+def test_wrong_inputs_are_one_line(
+    arguments: list[str], message: str, call: Path, tiny_separator: Path
+) -> None:
     given = [str(call) if argument == "CALL" else argument for argument in arguments]
-    out = run(*given, *(() if "--model" in given else ("--model", model)))
+    out = run(*given, *(() if "--model" in given else ("--model", tiny_separator)))
     assert out.exit_code == 2
     assert message in out.stderr
     assert out.stderr.startswith("pixit: error: ")
     assert out.stderr.count("\n") == 1
 
 
-def test_what_is_damaged_keeps_what_came_before(tmp_path: Path, model: Path) -> None:
+def test_what_is_damaged_keeps_what_came_before(tmp_path: Path, tiny_separator: Path) -> None:
     path = tmp_path / "cut.flac"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.3, 0.3, 8 * RATE_HZ), RATE_HZ)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    out = run(path, "--model", model, "-o", tmp_path / "live")
+    out = run(path, "--model", tiny_separator, "-o", tmp_path / "live")
     assert out.exit_code == 0
     assert "pixit: warning: cut: is truncated or damaged after" in out.stderr
     result = Separation.load(tmp_path / "live" / "cut")

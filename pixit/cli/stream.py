@@ -19,6 +19,7 @@ from pixit.cli.console import (
     examples,
     quiet_option,
     set_option,
+    settings_option,
     telling_warnings,
     warn,
 )
@@ -71,7 +72,7 @@ FAINTEST_DB = 60
 @click.option("--model", help="folder or hub name of another model, or of model and embedder together")
 @click.option("--embedder", help="folder or hub name of another speaker embedder")
 @device_option
-@click.option("--settings", "settings_file", type=PATH, help="YAML file of settings")
+@settings_option
 @set_option
 @quiet_option
 def stream(
@@ -89,7 +90,7 @@ def stream(
     model: str | None,
     embedder: str | None,
     device: str,
-    settings_file: Path | None,
+    settings: Path | None,
     overrides: tuple[str, ...],
     quiet: bool,
     **options: Any,
@@ -107,7 +108,7 @@ def stream(
     from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
 
     chosen = collect_overrides(overrides, **options, **{"clustering.max_speakers": max_speakers})
-    changes = load_settings(StreamingSettings, settings_file, chosen).model_dump(exclude_unset=True)
+    changes = load_settings(StreamingSettings, settings, chosen).model_dump(exclude_unset=True)
     opened = open_source(source, rate, dtype, channels, channel, realtime)
     taken = None if isinstance(opened, FileSource) else channel
     rate_hz = opened.sample_rate_hz

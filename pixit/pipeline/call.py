@@ -54,15 +54,9 @@ def separate(
     ['SPEAKER_00', 'SPEAKER_01']
     >>> result.save("separated")                                            # doctest: +SKIP
     """
-    names = tuple(None if name is None else str(name) for name in (model, embedder))
-    separator = _load(*names, device, json.dumps(settings or {}, sort_keys=True))
-    speakers = num_speakers, min_speakers, max_speakers
-    taken: dict[str, Any] = {
-        "channel": channel,
-        "stream": stream,
-        "channels_are_speakers": channels_are_speakers,
-    }
-    return separator(audio, *speakers, hook=hook, **taken)
+    separator = _load(model, embedder, device, settings)
+    taken = _taken(channel, stream, channels_are_speakers, hook)
+    return separator(audio, num_speakers, min_speakers, max_speakers, **taken)
 
 
 def diarize(
@@ -99,17 +93,23 @@ def diarize(
     >>> pixit.diarize("examples/meeting.flac", num_speakers=2).speakers     # doctest: +SKIP
     ['SPEAKER_00', 'SPEAKER_01']
     """
-    names = tuple(None if name is None else str(name) for name in (model, embedder))
-    separator = _load(*names, device, json.dumps(settings or {}, sort_keys=True))
-    speakers = num_speakers, min_speakers, max_speakers
-    taken: dict[str, Any] = {
-        "channel": channel,
-        "stream": stream,
-        "channels_are_speakers": channels_are_speakers,
-    }
-    return separator.diarize(audio, *speakers, hook=hook, **taken)
+    separator = _load(model, embedder, device, settings)
+    taken = _taken(channel, stream, channels_are_speakers, hook)
+    return separator.diarize(audio, num_speakers, min_speakers, max_speakers, **taken)
+
+
+def _taken(channel: Channel | None, stream: int | None, channels_are_speakers: bool, hook: Hook | None) -> dict[str, Any]:
+    """Return what of the recording is taken, as `Separator` names it."""
+    return {"channel": channel, "stream": stream, "channels_are_speakers": channels_are_speakers, "hook": hook}
+
+
+def _load(
+    model: str | Path | None, embedder: str | Path | None, device: str, settings: Mapping[str, Any] | None
+) -> Separator:
+    names = [None if name is None else str(name) for name in (model, embedder)]
+    return _load_once(*names, device, json.dumps(settings or {}, sort_keys=True))
 
 
 @lru_cache(maxsize=2)
-def _load(model: str | None, embedder: str | None, device: str, settings: str) -> Separator:
+def _load_once(model: str | None, embedder: str | None, device: str, settings: str) -> Separator:
     return Separator.from_pretrained(model, embedder, device, json.loads(settings))

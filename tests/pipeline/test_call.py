@@ -28,7 +28,7 @@ def test_separate_loads_a_separator_once(
         return load(*arguments, **options)
 
     monkeypatch.setattr(Separator, "from_pretrained", count)
-    call._load.cache_clear()
+    call._load_once.cache_clear()
     path = tmp_path / "a.wav"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.1, 0.1, 2 * RATE_HZ), RATE_HZ)
     settings = {"step_s": 0.25, "clustering": {"threshold": 0.7}}
@@ -41,7 +41,7 @@ def test_separate_loads_a_separator_once(
     assert len(loaded) == 1
     pixit.separate(path, model=tiny_separator, device="cpu")
     assert len(loaded) == 2
-    call._load.cache_clear()
+    call._load_once.cache_clear()
 
 
 def test_separate_takes_the_bundled_networks(tmp_path: Path) -> None:
@@ -50,4 +50,4 @@ def test_separate_takes_the_bundled_networks(tmp_path: Path) -> None:
     result = pixit.separate(tmp_path / "meeting.flac", num_speakers=2, device="cpu", settings={"step_s": 5.0})
     assert result.settings["model"] == "bundled"
     assert result.speakers == ["SPEAKER_00", "SPEAKER_01"]
-    call._load.cache_clear()
+    call._load_once.cache_clear()

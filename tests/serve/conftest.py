@@ -21,31 +21,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from pixit.checkpoints import save_model
-from pixit.models.embedders import SpeakerEncoder
-from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.dispatch import Event, Lost, Ready, Task, perform
 from pixit.pipeline.separate import Separator
 
 RATE_HZ = 16000
-
-
-@pytest.fixture(scope="session")
-def tiny_separator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of tiny random networks, whose every local speaker always talks."""
-    place = tmp_path_factory.mktemp("separator")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        masker = {"name": "dprnn", "n_repeats": 1, "bn_chan": 8, "hid_size": 8}
-        model = ToTaToNet(2, {"n_filters": 16}, masker, window_s=1.0)
-        embedder = SpeakerEncoder(embedding_size=8, num_mels=16, base_channels=2, blocks_per_stage=1)
-    torch.nn.init.constant_(model.classifier.bias, 5.0)
-    save_model(model, place / "model", {})
-    save_model(embedder, place / "embedder", {})
-    (place / "separator.yaml").write_text("step_s: 0.5\nclustering: {min_speaker_s: 0.2}\n")
-    return place
 
 
 @pytest.fixture
