@@ -54,7 +54,7 @@ def load_settings(kind: type[S], path: Path | str | None = None, overrides: Iter
 
     Examples
     --------
-    >>> from pixit.pipeline.pretrained import SeparationSettings
+    >>> from pixit.pipeline.settings import SeparationSettings
     >>> load_settings(SeparationSettings, overrides=["step_s=0.5"]).step_s
     0.5
     """

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ValidationError
 from pixit.diarized import Diarization
 from pixit.files import file_hash, file_name, read_text, write_text
 from pixit.formats.names import find_results
-from pixit.formats.transcripts import Utterance, read_transcript, write_transcript
+from pixit.formats.transcripts import read_transcript, write_transcript
+from pixit.formats.utterances import Utterance
 from pixit.results import Separation
 from pixit.saved import (
     BESIDE,

@@ -20,8 +20,8 @@ from pixit.cli.console import run, say
 from pixit.config import load_settings
 from pixit.experiments.separator import Trial, evaluate_separator, make_meetings
 from pixit.files import write_text
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.settings import SeparationSettings
 from pixit.simulation.simulate import Ingredients, MeetingSettings
 
 

@@ -16,7 +16,7 @@ import torch
 
 from pixit.checkpoints import load_model, save_model
 from pixit.config import load_settings
-from pixit.pipeline.pretrained import SeparationSettings
+from pixit.pipeline.settings import SeparationSettings
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ import psutil
 import torch
 from torch import Tensor
 
-from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+from pixit.pipeline.settings import StreamingSettings
+from pixit.pipeline.streaming import StreamingSeparator
 from pixit.types import FrameGrid, LocalOutput
 
 RATE_HZ = 2000

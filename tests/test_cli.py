@@ -30,9 +30,9 @@ from pixit.cli.evaluate import split_list
 from pixit.diarized import Diarization
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.settings import SeparationSettings
 from pixit.results import Separation
 from pixit.types import PixitError
 

@@ -29,7 +29,7 @@ from pixit.formats.labelled import read_labelled
 from pixit.formats.rttm import read_rttm, read_uem
 from pixit.formats.transcripts import read_transcript
 from pixit.models.totatonet import ToTaToNet
-from pixit.pipeline.pretrained import SeparationSettings
+from pixit.pipeline.settings import SeparationSettings
 from pixit.report.content import read_scores
 from pixit.results import Separation
 from pixit.simulation.pool import _read_cache

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import pixit
-from pixit.audio.sources import FileSource
+from pixit.audio.blocks import FileSource
 from pixit.cli import cli
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -4,10 +4,11 @@ Lossless formats (wav, flac, aiff …) are decoded by libsndfile, everything els
 the ffmpeg inside PyAV. `recording` makes of it what the rest of the library reads.
 """
 
+from pixit.audio.blocks import Source
 from pixit.audio.decode import AudioInfo, Samples, check_local, read_info
 from pixit.audio.recording import BLOCK_SAMPLES, Audio, AudioFile, MemoryAudio, open_audio
 from pixit.audio.signals import Channel, resample_blocks
-from pixit.audio.sources import Source, open_source
+from pixit.audio.sources import open_source
 from pixit.audio.tracks import OPUS_RATES_HZ, Track, TrackWriter, encode_clip
 
 __all__ = [

@@ -152,7 +152,8 @@ def streaming(
     from pixit.experiments.streaming import benchmark_streaming, latencies_of, tabulate
     from pixit.experiments.streaming import plot as draw
     from pixit.pipeline.separate import Separator
-    from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+    from pixit.pipeline.settings import StreamingSettings
+    from pixit.pipeline.streaming import StreamingSeparator
 
     recordings, notes = find_references(**places)
     warn(notes)

@@ -56,8 +56,8 @@ def ladder(
     """
     from pixit.config import load_settings
     from pixit.experiments.ladder import climb, read_cases
-    from pixit.pipeline.pretrained import SeparationSettings
     from pixit.pipeline.separate import Separator
+    from pixit.pipeline.settings import SeparationSettings
 
     cases, notes = read_cases(recordings, reference, sources)
     warn(notes)

@@ -42,7 +42,7 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
 
 @click.command(
     cls=SettingsCommand,
-    settings="pixit.pipeline.pretrained.SeparationSettings",
+    settings="pixit.pipeline.settings.SeparationSettings",
     fields={"step_s": "--step", "batch_size": "--batch-size"},
     epilog=examples(
         "pixit separate meeting.wav -n 4",
@@ -135,7 +135,7 @@ def separate(
     from pixit.config import load_settings
     from pixit.files import writable
     from pixit.pipeline.batch import Job, find_recordings
-    from pixit.pipeline.pretrained import SeparationSettings
+    from pixit.pipeline.settings import SeparationSettings
 
     # what cannot be done is said before the networks are loaded
     files = list(find_recordings(recordings, recursive).values())
@@ -165,8 +165,9 @@ def begin(
 ) -> Iterator[Outcome]:
     """Return the outcomes to come: of this process, of several, or of a cluster."""
     from pixit.pipeline.batch import separate_each
-    from pixit.pipeline.dispatch import Workers, share_out
+    from pixit.pipeline.dispatch import share_out
     from pixit.pipeline.separate import Separator
+    from pixit.pipeline.workers import Workers
 
     model, embedder, device, settings = networks
     workers: Workers

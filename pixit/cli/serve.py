@@ -89,8 +89,7 @@ def serve(
     lines of JSON. SIGTERM and Ctrl-C end it: jobs are finished, or begun again at the next start.
     """
     from pixit.config import load_settings, settings_from_mapping
-    from pixit.pipeline.pretrained import SeparationSettings
-    from pixit.pipeline.streaming import StreamingSettings
+    from pixit.pipeline.settings import SeparationSettings, StreamingSettings
     from pixit.serve.limits import ServeSettings
     from pixit.serve.server import serve as run
 

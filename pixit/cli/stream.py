@@ -37,7 +37,7 @@ FAINTEST_DB = 60
 
 @click.command(
     cls=SettingsCommand,
-    settings="pixit.pipeline.streaming.StreamingSettings",
+    settings="pixit.pipeline.settings.StreamingSettings",
     fields={"latency_s": "--latency", "step_s": "--step"},
     epilog=examples(
         "pixit stream microphone -o live",
@@ -101,11 +101,13 @@ def stream(
     that sends them. A terminal shows who speaks; elsewhere turns are printed as RTTM when they close. Ctrl-C ends
     a stream, and what came is finished.
     """
-    from pixit.audio.sources import FileSource, open_source
+    from pixit.audio.blocks import FileSource
+    from pixit.audio.sources import open_source
     from pixit.config import load_settings
     from pixit.pipeline.live_run import LiveRun
     from pixit.pipeline.recorder import StreamRecorder
-    from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+    from pixit.pipeline.settings import StreamingSettings
+    from pixit.pipeline.streaming import StreamingSeparator
 
     chosen = collect_overrides(overrides, **options, **{"clustering.max_speakers": max_speakers})
     changes = load_settings(StreamingSettings, settings, chosen).model_dump(exclude_unset=True)

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixit.data.check_file import AudioReport, FileReport, Finding, check_audio, check_file
-from pixit.data.database import (
+from pixit.data.database import audio_path, find_references
+from pixit.data.registry import (
     SUBSETS,
-    audio_path,
     bad_input,
     choose_protocol,
     defined_subsets,
-    find_references,
     list_files,
     open_registry,
     quiet,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pixit.audio import open_audio
-from pixit.data.database import OVERRUN_S, bad_input
+from pixit.data.database import OVERRUN_S
+from pixit.data.registry import bad_input
 from pixit.types import PixitError
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from pixit.evaluation.word_errors import (
     obstacle,
 )
 from pixit.formats.names import match_sides, some
-from pixit.formats.transcripts import Tell, Utterance, read_transcript
+from pixit.formats.transcripts import Tell, read_transcript
+from pixit.formats.utterances import Utterance
 from pixit.types import PixitError
 
 NORMALIZERS = ("whisper-english", "none")

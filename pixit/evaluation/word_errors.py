@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pixit.formats.transcripts import Utterance
+from pixit.formats.utterances import Utterance
 
 if TYPE_CHECKING:
     from meeteval.io import SegLST

@@ -11,7 +11,7 @@ import numpy as np
 from pixit.evaluation.tables import Column, Table
 from pixit.evaluation.transcript import NORMALIZERS, TranscriptScores, evaluate_transcript
 from pixit.evaluation.word_errors import ErrorCounts
-from pixit.formats.transcripts import Utterance
+from pixit.formats.utterances import Utterance
 
 METRIC = "cpwer"
 ERRORS = ("substitutions", "deletions", "insertions")

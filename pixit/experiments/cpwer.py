@@ -20,9 +20,10 @@ from pixit.evaluation.transcript import NORMALIZERS, load_normalizer
 from pixit.experiments.comparison import Comparison, compare_attributions
 from pixit.files import writable
 from pixit.formats.names import match_names, some
-from pixit.formats.transcripts import Utterance, read_transcript
+from pixit.formats.transcripts import read_transcript
+from pixit.formats.utterances import Utterance
 from pixit.pipeline.batch import find_recordings, separate_all
-from pixit.pipeline.pretrained import SeparationSettings
+from pixit.pipeline.settings import SeparationSettings
 from pixit.transcription.jobs import ATTRIBUTIONS, Job, transcribe_one
 from pixit.transcription.transcribe import Intervals, TranscriptionSettings
 from pixit.types import Hook, PixitError, Recording

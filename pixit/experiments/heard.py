@@ -25,8 +25,8 @@ from pixit.pipeline.compute import batches
 from pixit.pipeline.diarize import ActivitySettings, annotate, diarize
 from pixit.pipeline.local import Progress, embed_speakers, hear_windows
 from pixit.pipeline.methods import cluster_speakers
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.spool import FINE_STEPS, STEPS, Geometry, Spool
 from pixit.types import FrameGrid, PixitError
 

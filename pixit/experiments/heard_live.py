@@ -17,8 +17,9 @@ from pixit.files import ARRAY_ERRORS, whole_file
 from pixit.pipeline.live import Heard, Update
 from pixit.pipeline.local import Progress
 from pixit.pipeline.provenance import WeightsHash
+from pixit.pipeline.settings import StreamingSettings
 from pixit.pipeline.spool import STEPS
-from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+from pixit.pipeline.streaming import StreamingSeparator
 from pixit.types import PixitError, Recording
 
 

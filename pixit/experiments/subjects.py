@@ -15,10 +15,10 @@ from pixit.config import Settings, load_settings
 from pixit.experiments.heard import Heard, Thresholds, hear, thresholds_of
 from pixit.experiments.heard_live import HeardStream, fingerprint_of, hear_stream, open_for_stream
 from pixit.experiments.kept import hear_each
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.provenance import make_request
 from pixit.pipeline.separate import Separator
-from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+from pixit.pipeline.settings import SeparationSettings, StreamingSettings
+from pixit.pipeline.streaming import StreamingSeparator
 from pixit.types import Hook, PixitError, Recording
 
 if TYPE_CHECKING:

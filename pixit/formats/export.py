@@ -19,7 +19,7 @@ from pixit.files import csv_cell, file_name, whole_file
 from pixit.formats.labelled import Labelled
 from pixit.formats.rttm import rttm_line
 from pixit.formats.subtitles import Cue, render_srt, render_vtt
-from pixit.formats.transcripts import Utterance
+from pixit.formats.utterances import Utterance
 from pixit.types import PixitError, Turn
 
 NOBODY = "no speech found"

@@ -13,7 +13,8 @@ from pixit.files import list_files, real_path
 from pixit.formats.names import find_files, find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
-from pixit.formats.transcripts import READERS, Tell, Utterance, find_words, read_sessions
+from pixit.formats.transcripts import Tell, find_words, read_sessions
+from pixit.formats.utterances import READERS, Utterance
 from pixit.results import Separation
 from pixit.types import PixitError, Turn
 

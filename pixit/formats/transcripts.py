@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pixit.diarized import Diarization
-from pixit.files import file_hash, list_files, parse_json, read_text, write_text
+from pixit.files import file_hash, list_files, read_text, write_text
 from pixit.formats.names import match_items
-from pixit.formats.subtitles import Cue, parse_srt, parse_vtt, render_srt, render_vtt
+from pixit.formats.utterances import READERS, WRITERS, Utterance, kind_of, stem_of
 from pixit.saved import JOURNAL, TRANSCRIPTS, files_beside
 from pixit.types import PixitError
 
 Tell = Callable[[str], Any]
-
-STM_LABEL = re.compile(r"<(?:na|o|f\d_\w+|[^<>\s]*,[^<>\s]*)>(?:\s+|$)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """What one speaker said in one stretch of a recording, the session: words divided by spaces, maybe none.
-
-    The times are both NaN where a file does not say (see `read_transcript`).
-    """
-
-    session: str
-    speaker: str
-    start_s: float
-    end_s: float
-    words: str
 
 
 def read_transcript(path: Path | str, need_times: bool = True, tell: Tell | None = None) -> list[Utterance]:
@@ -68,16 +50,16 @@ def read_transcript(path: Path | str, need_times: bool = True, tell: Tell | None
         raise PixitError(f"{path}: does not exist; expected a transcript or a folder of transcripts")
     if not path.is_dir():
         return _read_file(path, need_times)
-    return [utterance for file in _choose_kind(path, tell) for utterance in _read_file(file, need_times)]
+    return [utterance for file in _choosekind_of(path, tell) for utterance in _read_file(file, need_times)]
 
 
-def _choose_kind(folder: Path, tell: Tell | None) -> list[Path]:
+def _choosekind_of(folder: Path, tell: Tell | None) -> list[Path]:
     """Return the transcripts of a folder, of the best of their kinds; a PixitError if another kind has more."""
     files = list_files(folder, READERS)
-    files = [file for file in files if _kind(file) != ".json"] or files
+    files = [file for file in files if kind_of(file) != ".json"] or files
     by_kind: dict[str, dict[Path, Path]] = {}
     for file in files:
-        by_kind.setdefault(str(_kind(file)), {})[file.parent / _stem(file)] = file
+        by_kind.setdefault(str(kind_of(file)), {})[file.parent / stem_of(file)] = file
     if not by_kind:
         raise PixitError(f"{folder}: holds no transcripts; expected files of {', '.join(READERS)}")
     best, *others = (kind for kind in READERS if kind in by_kind)
@@ -167,22 +149,13 @@ def write_transcript(path: Path | str, utterances: Iterable[Utterance]) -> None:
         one recording, and only SegLST holds utterances without times.
     """
     path = Path(path)
-    if (kind := _kind(path)) not in WRITERS:
+    if (kind := kind_of(path)) not in WRITERS:
         raise PixitError(f"{path}: cannot write this kind of transcript; expected {', '.join(WRITERS)}")
     write_text(path, WRITERS[kind](path, list(utterances)))
 
 
-def _kind(path: Path) -> str | None:
-    """Return the ending of a file if it is one of a transcript, the longest that fits."""
-    return next((kind for kind in READERS if path.name.lower().endswith(kind)), None)
-
-
-def _stem(path: Path) -> str:
-    return path.name[: -len(_kind(path) or "")]
-
-
 def _read_file(path: Path, need_times: bool) -> list[Utterance]:
-    if (kind := _kind(path)) is None:
+    if (kind := kind_of(path)) is None:
         raise PixitError(f"{path}: unknown kind of transcript; expected a file named {', '.join(READERS)}")
     utterances = READERS[kind](path, read_text(path, f"a {kind} transcript"))
     if need_times and (missing := [u for u in utterances if math.isnan(u.start_s)]):
@@ -191,137 +164,3 @@ def _read_file(path: Path, need_times: bool) -> list[Utterance]:
             "expected start_time and end_time in seconds"
         )
     return utterances
-
-
-def _check_times(start_s: float, end_s: float) -> None:
-    if not (math.isfinite(start_s) and start_s <= end_s < math.inf):
-        raise ValueError
-
-
-def _read_seglst(path: Path, text: str) -> list[Utterance]:
-    segments = parse_json(text, str(path), "SegLST")
-    if not isinstance(segments, list):
-        raise PixitError(
-            f"{path}: holds a JSON {type(segments).__name__}, expected a SegLST list of segments"
-        )
-    return [_seglst_utterance(path, number, segment) for number, segment in enumerate(segments, start=1)]
-
-
-def _seglst_utterance(path: Path, number: int, segment: Any) -> Utterance:
-    try:
-        session, speaker, words = (segment[key] for key in ("session_id", "speaker", "words"))
-        named = all(isinstance(name, str | int) and not isinstance(name, bool) for name in (session, speaker))
-        if not (named and isinstance(words, str)):
-            raise TypeError
-        start_s, end_s = math.nan, math.nan
-        if (times := (segment.get("start_time"), segment.get("end_time"))) != (None, None):
-            start_s, end_s = map(float, times)
-            _check_times(start_s, end_s)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        raise PixitError(
-            f"{path}: segment {number} is {json.dumps(segment, ensure_ascii=False)[:200]}, expected session_id, "
-            "speaker, words (text) and, if known, start_time <= end_time in seconds"
-        ) from None
-    return Utterance(str(session), str(speaker), start_s, end_s, words)
-
-
-def _write_seglst(path: Path, utterances: list[Utterance]) -> str:
-    segments = []
-    for utterance in utterances:
-        segment: dict[str, Any] = {"session_id": utterance.session, "speaker": utterance.speaker}
-        if not math.isnan(utterance.start_s):
-            segment |= {"start_time": round(utterance.start_s, 3), "end_time": round(utterance.end_s, 3)}
-        segments.append(segment | {"words": utterance.words})
-    return json.dumps(segments, indent=2, ensure_ascii=False) + "\n"
-
-
-def _read_stm(path: Path, text: str) -> list[Utterance]:
-    def utterance(line: str) -> Utterance:
-        session, _, speaker, start, end, *rest = line.split(maxsplit=5)
-        words = STM_LABEL.sub("", rest[0], count=1) if rest and STM_LABEL.match(rest[0]) else "".join(rest)
-        return Utterance(session, speaker, float(start), float(end), words.strip())
-
-    return _read_lines(path, text, utterance, "session channel speaker start end words")
-
-
-def _read_ctm(path: Path, text: str) -> list[Utterance]:
-    def utterance(line: str) -> Utterance:
-        session, _, start, duration, word, *confidence = line.split()
-        if len(confidence) > 1:
-            raise ValueError
-        start_s = float(start)
-        return Utterance(session, _stem(path), start_s, round(start_s + float(duration), 6), word)
-
-    return _read_lines(path, text, utterance, "session channel start duration word [confidence]")
-
-
-def _read_lines(path: Path, text: str, read: Callable[[str], Utterance], expected: str) -> list[Utterance]:
-    utterances = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip() or line.lstrip().startswith(";"):
-            continue
-        try:
-            utterances.append(utterance := read(line))
-            _check_times(utterance.start_s, utterance.end_s)
-        except ValueError:
-            raise PixitError(
-                f"{path}:{number}: expected '{expected}', found {line.strip()[:200]!r}"
-            ) from None
-    return utterances
-
-
-def _write_stm(path: Path, utterances: list[Utterance]) -> str:
-    lines = []
-    for utterance in utterances:
-        for name in (utterance.session, utterance.speaker):
-            if name.split() != [name]:
-                raise PixitError(f"{path}: STM cannot hold the name {name!r} (spaces or empty); write .json")
-        _need_times(path, utterance)
-        times = f"{utterance.start_s:.3f} {utterance.end_s:.3f}"
-        words = " ".join(utterance.words.split())
-        lines.append(f"{utterance.session} 1 {utterance.speaker} {times} {words}".rstrip() + "\n")
-    return "".join(lines)
-
-
-def _need_times(path: Path, utterance: Utterance) -> None:
-    if not (math.isfinite(utterance.start_s) and math.isfinite(utterance.end_s)):
-        raise PixitError(
-            f"{path}: an utterance of {utterance.speaker!r} has no times, which only SegLST can hold; write .json"
-        )
-
-
-def _from_cues(parse: Callable[[Path, str], list[Cue]]) -> Callable[[Path, str], list[Utterance]]:
-    return lambda path, text: [
-        Utterance(_stem(path), cue.speaker, cue.start_s, cue.end_s, cue.words) for cue in parse(path, text)
-    ]
-
-
-def _to_cues(render: Callable[[list[Cue]], str]) -> Callable[[Path, list[Utterance]], str]:
-    def write(path: Path, utterances: list[Utterance]) -> str:
-        if len(sessions := {utterance.session for utterance in utterances}) > 1:
-            names = ", ".join(sorted(sessions)[:3])
-            raise PixitError(
-                f"{path}: subtitles hold one recording, found {names}; write a file for each, or .json"
-            )
-        for utterance in utterances:
-            _need_times(path, utterance)
-        return render([Cue(u.start_s, u.end_s, u.speaker, " ".join(u.words.split())) for u in utterances])
-
-    return write
-
-
-READERS: dict[str, Callable[[Path, str], list[Utterance]]] = {
-    ".seglst.json": _read_seglst,
-    ".json": _read_seglst,
-    ".stm": _read_stm,
-    ".ctm": _read_ctm,
-    ".vtt": _from_cues(parse_vtt),
-    ".srt": _from_cues(parse_srt),
-}
-WRITERS: dict[str, Callable[[Path, list[Utterance]], str]] = {
-    ".seglst.json": _write_seglst,
-    ".json": _write_seglst,
-    ".stm": _write_stm,
-    ".srt": _to_cues(render_srt),
-    ".vtt": _to_cues(render_vtt),
-}

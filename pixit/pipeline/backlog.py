@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pixit.audio.sources import Source
+from pixit.audio.blocks import Source
 
 WAITING_S = 10.0
 """Seconds of live sound that wait at most; what comes while they do is lost, and silent."""

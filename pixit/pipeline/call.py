@@ -98,9 +98,16 @@ def diarize(
     return separator.diarize(audio, num_speakers, min_speakers, max_speakers, **taken)
 
 
-def _taken(channel: Channel | None, stream: int | None, channels_are_speakers: bool, hook: Hook | None) -> dict[str, Any]:
+def _taken(
+    channel: Channel | None, stream: int | None, channels_are_speakers: bool, hook: Hook | None
+) -> dict[str, Any]:
     """Return what of the recording is taken, as `Separator` names it."""
-    return {"channel": channel, "stream": stream, "channels_are_speakers": channels_are_speakers, "hook": hook}
+    return {
+        "channel": channel,
+        "stream": stream,
+        "channels_are_speakers": channels_are_speakers,
+        "hook": hook,
+    }
 
 
 def _load(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixit.audio.sources import FileSource, Source
+from pixit.audio.blocks import FileSource, Source
 from pixit.files import file_name
 from pixit.formats.rttm import rttm_line
 from pixit.pipeline.backlog import Backlog, stopping

@@ -4,51 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
-from pydantic import Field
 
 from pixit.audio import Audio, Channel, open_audio
-from pixit.config import Settings, settings_from_mapping
+from pixit.config import settings_from_mapping
 from pixit.files import temporary_folder
-from pixit.pipeline.channels import ChannelSettings
-from pixit.pipeline.cluster import ClusteringSettings
-from pixit.pipeline.compute import Compute, Precision, pick_device
-from pixit.pipeline.diarize import ActivitySettings
-from pixit.pipeline.local import EmbeddingSettings
+from pixit.pipeline.compute import Compute, pick_device
 from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts
 from pixit.pipeline.provenance import WeightsHash
+from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.spool import Geometry, lay_windows
-from pixit.pipeline.stitch import StitchingSettings
 from pixit.types import Embedder, LocalDiarizer, separates
-
-
-class SeparationSettings(Settings):
-    """Everything that determines a separation, except the two networks."""
-
-    step_s: float = Field(1.0, gt=0, le=3600, description="seconds from one window to the next")
-    batch_size: int | None = Field(
-        None,
-        ge=1,
-        le=4096,
-        description="windows at a time; by default 8, and on a CPU 1, for each of torch's threads",
-    )
-    precision: Precision = Field(
-        "auto",
-        description="of the networks; auto is bfloat16 where the device multiplies in it, else float32",
-    )
-    activity: ActivitySettings = ActivitySettings()
-    embedding: EmbeddingSettings = EmbeddingSettings()
-    clustering: ClusteringSettings = ClusteringSettings()
-    stitching: StitchingSettings = StitchingSettings()
-    channels: ChannelSettings = ChannelSettings()
-    windows: Literal["fitted", "regular"] = Field(
-        "fitted",
-        description="fitted: windows start on a frame of the model, and the last one ends with the recording; "
-        "regular: each starts exactly a step after the one before it, and the last is filled with zeros (as in "
-        "pyannote.audio)",
-    )
 
 
 class Pretrained:

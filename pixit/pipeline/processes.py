@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from pixit.pipeline.dispatch import Event, Load, Lost, Progressed, Ready, Task, Unfit, perform
+from pixit.pipeline.workers import Event, Load, Lost, Progressed, Ready, Task, Unfit, perform
 from pixit.types import PixitError
 
 GRACE_S = 10.0
@@ -23,7 +23,7 @@ GRACE_S = 10.0
 
 
 class Processes:
-    """Workers that are processes of this machine (`pixit.pipeline.dispatch.Workers`).
+    """Workers that are processes of this machine (`pixit.pipeline.workers.Workers`).
 
     Parameters
     ----------

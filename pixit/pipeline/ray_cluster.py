@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pixit.pipeline.dispatch import Event, Finished, Load, Lost, Progressed, Ready, Task, Unfit, perform
+from pixit.pipeline.workers import Event, Finished, Load, Lost, Progressed, Ready, Task, Unfit, perform
 from pixit.types import PixitError, one_line
 
 CONNECT_S = 10.0
@@ -27,7 +27,7 @@ GRACE_S = 10.0
 
 
 class RayWorkers:
-    """Workers that are actors on a Ray cluster (`pixit.pipeline.dispatch.Workers`).
+    """Workers that are actors on a Ray cluster (`pixit.pipeline.workers.Workers`).
 
     Each has a GPU, or a share of the cores. Recordings, networks and the output are in folders that all machines
     share, and so is the one in which this process runs.

@@ -6,67 +6,33 @@ assigns the speakers: `pixit.pipeline.incremental`, at once and for good.
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from pydantic import Field, model_validator
 
 from pixit.audio.intake import Intake, State
-from pixit.config import Settings, settings_from_mapping
+from pixit.config import settings_from_mapping
 from pixit.files import ARRAY_ERRORS
 from pixit.pipeline.cluster import unit
-from pixit.pipeline.compute import Compute, Precision, batches, pick_device
-from pixit.pipeline.diarize import ActivitySettings
-from pixit.pipeline.incremental import IncrementalClustering, IncrementalSettings
+from pixit.pipeline.compute import Compute, batches, pick_device
+from pixit.pipeline.incremental import IncrementalClustering
 from pixit.pipeline.live import Heard, LiveStitcher, Update, join_updates
+from pixit.pipeline.live_state import below, check_state, pack, unpack
 from pixit.pipeline.live_windows import LiveWindows
-from pixit.pipeline.local import EmbeddingSettings, Voices, embed_voices, hear_batch, weigh_frames
+from pixit.pipeline.local import Voices, embed_voices, hear_batch, weigh_frames
 from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts, merge
+from pixit.pipeline.settings import StreamingSettings
 from pixit.pipeline.spool import in_steps, lay_windows
-from pixit.pipeline.stitch import StitchingSettings
 from pixit.types import Embedder, LocalModel, PixitError, separates
 from pixit.windows import Window
 
 STATE_FORMAT = 1
-GROWS = ("intake.raw", "windows.waiting", "stitcher.clusters")
-"""Lists of a state that are as long as it happens; the others' lengths follow from the networks and the speakers."""
 NOT_LIVE = {"activity": ("decision", "unknown_voices"), "stitching": ("levels",)}
 """Settings of a separator that need the whole recording: a stream does not take them over."""
-
-
-class StreamingSettings(Settings):
-    """Everything that determines a live separation, except the two networks."""
-
-    step_s: float = Field(0.5, gt=0, le=3600, description="seconds from one window to the next")
-    latency_s: float | None = Field(
-        None,
-        gt=0,
-        le=3600,
-        description="seconds after which a moment is given out, from the step to the window: the later, the more "
-        "windows have heard it; by default the window",
-    )
-    precision: Precision = Field(
-        "auto",
-        description="of the networks; auto is bfloat16 where the device multiplies in it, else float32",
-    )
-    activity: ActivitySettings = ActivitySettings()
-    embedding: EmbeddingSettings = EmbeddingSettings()
-    clustering: IncrementalSettings = IncrementalSettings()
-    stitching: StitchingSettings = StitchingSettings()
-
-    @model_validator(mode="after")
-    def _check_live(self) -> Self:
-        if self.activity.decision != "threshold":
-            raise ValueError("activity.decision: a stream decides by threshold")
-        if self.stitching.levels != "window":
-            raise ValueError("stitching.levels: a stream takes the levels of each window")
-        return self
 
 
 class StreamingSeparator:
@@ -303,17 +269,13 @@ class StreamingSeparator:
             raise PixitError(
                 "a stream has a state between its blocks: take all windows first, before the end"
             )
-        arrays = self._arrays()
         about = {
             **self._description(),
             "settings": self.settings.model_dump(mode="json"),
             "stream": [self.sample_rate_hz, self.channel],
             "name": self.name,
         }
-        file = io.BytesIO()
-        arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        np.savez(file, allow_pickle=False, **arrays)
-        return file.getvalue()
+        return pack(self._arrays(), about)
 
     def _arrays(self) -> State:
         return {
@@ -342,38 +304,18 @@ class StreamingSeparator:
         """
         expected = "expected what StreamingSeparator.state() returned"
         try:
-            with np.load(io.BytesIO(state), allow_pickle=False) as file:
-                arrays = dict(file)
-            about = json.loads(arrays.pop("about").tobytes())
+            about, arrays = unpack(state)
             sample_rate_hz, channel = about["stream"]
             settings = settings_from_mapping(StreamingSettings, about["settings"], "state of a stream")
             stream = cls(model, embedder, settings, device, sample_rate_hz, channel, str(about["name"]))
             if stream._description() != {name: about[name] for name in ("format", "networks")}:
                 raise PixitError("state of a stream: of other networks, or another version of pixit")
-            _check_state(arrays, stream._arrays())
-            stream._intake.restore(_below(arrays, "intake."))
-            stream._windows.restore(_below(arrays, "windows."))
-            stream._stitcher.restore(_below(arrays, "stitcher."))
+            check_state(arrays, stream._arrays())
+            stream._intake.restore(below(arrays, "intake."))
+            stream._windows.restore(below(arrays, "windows."))
+            stream._stitcher.restore(below(arrays, "stitcher."))
             stream._clustering.sums = arrays["clustering.sums"]
             stream._num_taken = stream._windows.num_windows
         except (*ARRAY_ERRORS, AttributeError, RuntimeError) as error:  # it may seem encrypted
             raise PixitError(f"state of a stream: is damaged ({type(error).__name__}); {expected}") from None
         return stream
-
-
-def _check_state(arrays: State, fresh: State) -> None:
-    """Raise a ValueError unless arrays are of the kinds and sizes of those of a stream that has just begun."""
-    if arrays.keys() != fresh.keys():
-        raise ValueError("arrays are missing")
-    for name, array in fresh.items():
-        found = arrays[name]
-        grows = name in GROWS or array.ndim == 2  # rows are of speakers, which come
-        fits = found.shape[1:] == array.shape[1:] if grows else found.shape == array.shape
-        if found.dtype != array.dtype or found.ndim != array.ndim or not fits:
-            raise ValueError(f"{name} is {found.dtype} of shape {found.shape}")
-        if not np.isfinite(found).all():
-            raise ValueError(f"{name} holds NaN")
-
-
-def _below(arrays: State, prefix: str) -> State:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from pixit.diarized import Diarization
 from pixit.files import file_name, read_json
 from pixit.formats.names import match_names
-from pixit.formats.transcripts import Utterance
+from pixit.formats.utterances import Utterance
 from pixit.results import Separation
 from pixit.types import PixitError, Turn
 

@@ -19,7 +19,8 @@ from pixit.diarized import Diarization
 from pixit.files import check_file, file_name, real_path, whole_file
 from pixit.formats.names import find_results, match_items
 from pixit.formats.rttm import read_rttm
-from pixit.formats.transcripts import Utterance, find_words
+from pixit.formats.transcripts import find_words
+from pixit.formats.utterances import Utterance
 from pixit.report import media
 from pixit.report.content import Content, list_lanes, read_scores
 from pixit.report.markup import MARK, fill_template

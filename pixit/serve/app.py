@@ -19,10 +19,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from pixit.pipeline.dispatch import Workers
+from pixit.pipeline.workers import Workers
 from pixit.serve.guard import Guard, error_response
 from pixit.serve.jobs import Jobs
 from pixit.serve.limits import Refusal, ServeSettings
@@ -77,10 +77,40 @@ def make_app(
     jobs = Jobs(settings, storage, make_workers, log)
     recordings = Recordings(settings, jobs, Results(jobs, log), token)
     service = StreamService(settings, sessions, metrics, log, token)
+    middleware = [Middleware(partial(Guard, settings=settings, token=token, metrics=metrics, log=log))]
+    if settings.cors:
+        methods, headers = ["GET", "POST", "DELETE"], ["Authorization"]
+        cors = partial(CORSMiddleware, allow_methods=methods, allow_headers=headers)
+        middleware.append(Middleware(partial(cors, allow_origins=settings.cors)))
+    return Starlette(
+        routes=[*_routes(recordings, service), *_routes_about(jobs, sessions, metrics)],
+        middleware=middleware,
+        exception_handlers=HANDLERS,
+        lifespan=lambda _: _living(scheduler, jobs, sessions, storage, log),
+    )
+
+
+def _routes(recordings: Recordings, service: StreamService) -> list[BaseRoute]:
+    """Return what clients use: recordings, streams and the page."""
 
     async def stream(websocket: WebSocket) -> None:
         await websocket.accept()
         await Socket(websocket, service).run()
+
+    return [
+        Route("/v1/recordings", recordings.create, methods=["POST"]),
+        Route("/v1/jobs/{job_id}", recordings.show, methods=["GET"]),
+        Route("/v1/jobs/{job_id}", recordings.remove, methods=["DELETE"]),
+        Route("/v1/jobs/{job_id}/tracks/{speaker}", recordings.track, methods=["GET"]),
+        Route("/v1/jobs/{job_id}/{name}", recordings.result, methods=["GET"]),
+        WebSocketRoute("/v1/stream", stream),
+        Route("/", show_page, methods=["GET"]),
+        Route("/assets/{name}", show_asset, methods=["GET"]),
+    ]
+
+
+def _routes_about(jobs: Jobs, sessions: Sessions, metrics: Metrics) -> list[BaseRoute]:
+    """Return what is asked about the server itself."""
 
     async def healthz(_: Request) -> Response:
         state = {"status": "ok" if jobs.is_alive else "failing", "version": version("pixit-audio")}
@@ -89,45 +119,30 @@ def make_app(
     async def show_metrics(_: Request) -> Response:
         return Response(await run_in_threadpool(metrics.render), media_type="text/plain; version=0.0.4")
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        scheduler.start()
-        await run_in_threadpool(jobs.start)
-        house = asyncio.create_task(_keep_house(sessions))
-        log("server_begins", version=version("pixit-audio"))
-        try:
-            yield
-        finally:
-            house.cancel()
-            await scheduler.stop()
-            await run_in_threadpool(jobs.stop)
-            storage.close()
-            log("server_ends")
-
-    answers = [
-        Route("/v1/recordings", recordings.create, methods=["POST"]),
-        Route("/v1/jobs/{job_id}", recordings.show, methods=["GET"]),
-        Route("/v1/jobs/{job_id}", recordings.remove, methods=["DELETE"]),
-        Route("/v1/jobs/{job_id}/tracks/{speaker}", recordings.track, methods=["GET"]),
-        Route("/v1/jobs/{job_id}/{name}", recordings.result, methods=["GET"]),
-        WebSocketRoute("/v1/stream", stream),
+    return [
         Route("/healthz", healthz, methods=["GET"]),
         Route("/metrics", show_metrics, methods=["GET"]),
         Route("/openapi.json", show_openapi, methods=["GET"]),
-        Route("/", show_page, methods=["GET"]),
-        Route("/assets/{name}", show_asset, methods=["GET"]),
     ]
-    middleware = [Middleware(partial(Guard, settings=settings, token=token, metrics=metrics, log=log))]
-    if settings.cors:
-        methods, headers = ["GET", "POST", "DELETE"], ["Authorization"]
-        cors = partial(CORSMiddleware, allow_methods=methods, allow_headers=headers)
-        middleware.append(Middleware(partial(cors, allow_origins=settings.cors)))
-    handlers: dict[Any, Callable[..., Awaitable[Response]]] = {
-        Refusal: _answer_refusal,
-        StorageError: _answer_storage_error,
-        HTTPException: _answer_http_error,
-    }
-    return Starlette(routes=answers, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
+
+
+@asynccontextmanager
+async def _living(
+    scheduler: Scheduler, jobs: Jobs, sessions: Sessions, storage: Storage, log: Log
+) -> AsyncIterator[None]:
+    """Begin what goes on beside the requests, and end it with the server."""
+    scheduler.start()
+    await run_in_threadpool(jobs.start)
+    house = asyncio.create_task(_keep_house(sessions))
+    log("server_begins", version=version("pixit-audio"))
+    try:
+        yield
+    finally:
+        house.cancel()
+        await scheduler.stop()
+        await run_in_threadpool(jobs.stop)
+        storage.close()
+        log("server_ends")
 
 
 async def _keep_house(sessions: Sessions) -> None:
@@ -148,6 +163,13 @@ async def _answer_http_error(_: Request, error: HTTPException) -> Response:
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
     headers = dict(error.headers or {})
     return error_response(Refusal(error.status_code, code, f"{error.detail}; see /openapi.json", headers))
+
+
+HANDLERS: dict[Any, Callable[..., Awaitable[Response]]] = {
+    Refusal: _answer_refusal,
+    StorageError: _answer_storage_error,
+    HTTPException: _answer_http_error,
+}
 
 
 def read_openapi() -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pixit.audio.sources import Source, open_source
+from pixit.audio.blocks import Source
+from pixit.audio.sources import open_source
 from pixit.pipeline.live import Update
 from pixit.pipeline.live_run import Moment, stopping
 from pixit.pipeline.recorder import StreamRecorder

@@ -24,7 +24,8 @@ from pixit.files import write_text
 from pixit.ownership import remove_leftovers
 from pixit.pipeline.batch import Job, Outcome
 from pixit.pipeline.cluster import check_num_speakers
-from pixit.pipeline.dispatch import Dispatcher, Task, Workers
+from pixit.pipeline.dispatch import Dispatcher
+from pixit.pipeline.workers import Task, Workers
 from pixit.results import Separation
 from pixit.serve.limits import ServeSettings
 from pixit.serve.logs import Log
@@ -69,7 +70,7 @@ class Jobs:
     settings, storage, log
         What is allowed; where the jobs are; what happened.
     make_workers
-        Makes those who separate, as `pixit.pipeline.dispatch.Workers`; again where none of them could begin. Whatever
+        Makes those who separate, as `pixit.pipeline.workers.Workers`; again where none of them could begin. Whatever
         it raises at first is raised here.
     """
 

@@ -20,7 +20,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from pixit.config import settings_from_mapping
 from pixit.files import writable
 from pixit.ownership import claim
-from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+from pixit.pipeline.settings import StreamingSettings
+from pixit.pipeline.streaming import StreamingSeparator
 from pixit.serve.app import make_app
 from pixit.serve.guard import is_loopback
 from pixit.serve.limits import ServeSettings

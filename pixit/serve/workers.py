@@ -9,8 +9,8 @@ from typing import Any
 
 from pixit.audio import Audio
 from pixit.diarized import Diarization
-from pixit.pipeline.dispatch import Workers
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.workers import Workers
 from pixit.serve.limits import ServeSettings
 from pixit.types import PixitError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pixit.audio import Samples, TrackWriter
-from pixit.data.database import SUBSETS
 from pixit.data.protocol import subset_entry, write_database
+from pixit.data.registry import SUBSETS
 from pixit.files import whole_folder
 from pixit.formats.rttm import rttm_line
 from pixit.simulation.pool import SpeakerPool

@@ -15,7 +15,8 @@ from pixit.diarized import Diarization
 from pixit.files import file_hash, file_name, real_path, writable
 from pixit.formats.names import find_recording, find_results, match_items
 from pixit.formats.rttm import read_rttm, rttm_line
-from pixit.formats.transcripts import Utterance, write_transcript
+from pixit.formats.transcripts import write_transcript
+from pixit.formats.utterances import Utterance
 from pixit.results import Separation
 from pixit.transcription import recognizers
 from pixit.transcription.recognizers import Recognizer

@@ -14,7 +14,7 @@ from pydantic import Field
 from pixit.audio import Audio, AudioFile, TrackWriter, open_audio
 from pixit.config import Settings
 from pixit.formats.subtitles import UNKNOWN
-from pixit.formats.transcripts import Utterance
+from pixit.formats.utterances import Utterance
 from pixit.results import Separation
 from pixit.transcription.recognizers import SAMPLE_RATE_HZ, Recognizer, Word
 from pixit.transcription.stretches import Journal, Stretch, active_intervals, split

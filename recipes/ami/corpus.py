@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pixit.formats.transcripts import Utterance
+from pixit.formats.utterances import Utterance
 from pixit.types import PixitError, Turn
 
 MANUAL = "ami_public_manual_1.6.2"

@@ -29,9 +29,10 @@ from corpus import (
 )
 from pixit.audio import TrackWriter, open_audio, read_info
 from pixit.cli.console import progress, run, say
-from pixit.data.database import SUBSETS
 from pixit.data.protocol import write_database, write_lines
-from pixit.formats.transcripts import Utterance, write_transcript
+from pixit.data.registry import SUBSETS
+from pixit.formats.transcripts import write_transcript
+from pixit.formats.utterances import Utterance
 from pixit.types import PixitError
 
 LISTS = Path(__file__).resolve().parent / "lists"

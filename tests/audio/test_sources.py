@@ -19,7 +19,8 @@ import pytest
 import soundfile
 
 from pixit.audio import open_source
-from pixit.audio.sources import FileSource, MicrophoneSource, PcmSource, WebSocketSource
+from pixit.audio.blocks import FileSource, PcmSource
+from pixit.audio.sources import MicrophoneSource, WebSocketSource
 from pixit.types import PixitError
 
 SOUND = np.random.default_rng(0).integers(-20000, 20000, (5000, 2)).astype(np.int16)

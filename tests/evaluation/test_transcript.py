@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from pixit.cli import cli
 from pixit.evaluation.transcript import TranscriptScores, alignment_page, evaluate_transcript
 from pixit.evaluation.word_errors import METRICS, ErrorCounts
-from pixit.formats.transcripts import Utterance, read_transcript, write_transcript
+from pixit.formats.transcripts import read_transcript, write_transcript
+from pixit.formats.utterances import Utterance
 from pixit.types import PixitError
 
 meeteval_wer = pytest.importorskip("meeteval.wer")

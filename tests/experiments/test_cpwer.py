@@ -17,7 +17,8 @@ from pixit.cli import cli
 from pixit.evaluation.word_errors import ErrorCounts
 from pixit.experiments.comparison import bootstrap_difference, compare_attributions
 from pixit.experiments.cpwer import load_sessions, run_cpwer, select_references
-from pixit.formats.transcripts import Utterance, write_transcript
+from pixit.formats.transcripts import write_transcript
+from pixit.formats.utterances import Utterance
 from pixit.pipeline.separate import Separator
 from pixit.transcription.transcribe import Transcriber
 from pixit.types import PixitError

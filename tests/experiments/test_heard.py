@@ -12,8 +12,8 @@ import soundfile
 from pyannote.core import Annotation
 
 from pixit.experiments.heard import Heard, hear
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.settings import SeparationSettings
 from pixit.types import PixitError
 
 PAIRS = [(0.3, 0.2), (0.5, 0.4), (0.5, 0.5), (0.7, 0.2)]

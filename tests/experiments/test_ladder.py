@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pixit.experiments.ladder import climb, read_cases
 from pixit.formats.rttm import rttm_line
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.settings import SeparationSettings
 from pixit.types import FrameGrid, LocalOutput, PixitError, Turn
 
 RATE_HZ, SPLIT_HZ = 1000, 250

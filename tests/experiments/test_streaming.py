@@ -16,9 +16,9 @@ from pixit.cli import cli
 from pixit.evaluation.diarization import DiarizationCounts, evaluate_diarization
 from pixit.experiments.heard_live import HeardStream, hear_stream, open_for_stream
 from pixit.experiments.streaming import Lane, benchmark_streaming, latencies_of, plot, tabulate
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
-from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+from pixit.pipeline.settings import SeparationSettings, StreamingSettings
+from pixit.pipeline.streaming import StreamingSeparator
 from pixit.types import PixitError, Turn
 
 LATENCIES = (0.5, 1.0, 2.0)

@@ -27,9 +27,9 @@ from pixit.experiments import subjects
 from pixit.experiments.references import find_references
 from pixit.experiments.subjects import OFFLINE, OfflineSubject, Range
 from pixit.experiments.tuning import Tuned, tune
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
-from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+from pixit.pipeline.settings import SeparationSettings, StreamingSettings
+from pixit.pipeline.streaming import StreamingSeparator
 from pixit.types import PixitError, Turn
 
 optuna = pytest.importorskip("optuna")
@@ -331,7 +331,7 @@ from pathlib import Path
 from pixit.experiments.references import find_references
 from pixit.experiments.subjects import OfflineSubject
 from pixit.experiments.tuning import tune
-from pixit.pipeline.pretrained import SeparationSettings
+from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.separate import Separator
 
 spec = importlib.util.spec_from_file_location("networks", sys.argv[1])

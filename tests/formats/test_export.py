@@ -25,7 +25,8 @@ from pixit.cli import cli
 from pixit.cli.results import EXPORT_FORMATS as CHOICES
 from pixit.formats.export import FORMATS, export, speech_table, tiers
 from pixit.formats.labelled import Labelled, read_labelled
-from pixit.formats.transcripts import Utterance, read_transcript, write_transcript
+from pixit.formats.transcripts import read_transcript, write_transcript
+from pixit.formats.utterances import Utterance
 from pixit.results import Separation
 from pixit.types import PixitError
 

@@ -24,7 +24,8 @@ from pixit.evaluation.transcript import evaluate_transcript
 from pixit.experiments.cpwer import select_references
 from pixit.formats.labelled import read_labelled
 from pixit.formats.rttm import read_rttm
-from pixit.formats.transcripts import Utterance, match_sessions, write_transcript
+from pixit.formats.transcripts import match_sessions, write_transcript
+from pixit.formats.utterances import Utterance
 from pixit.results import Separation
 from pixit.simulation.turntaking import TurnTaking
 from pixit.transcription.jobs import Job, prepare

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixit.formats.transcripts import Utterance, read_transcript, write_transcript
+from pixit.formats.transcripts import read_transcript, write_transcript
+from pixit.formats.utterances import Utterance
 from pixit.types import PixitError
 
 WORDS = ["hello", "it's", "<unk>", "a&b", "[noise]", "naïve", "…", "3", "-->", ";;", "you:"]

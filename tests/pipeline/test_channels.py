@@ -10,8 +10,8 @@ import torch
 
 from pixit.pipeline.channels import ChannelSettings, find_talkers
 from pixit.pipeline.diarize import ActivitySettings
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.settings import SeparationSettings
 from pixit.results import Separation
 from pixit.types import LocalOutput, PixitError
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pixit.diarized import Diarization
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.settings import SeparationSettings
 from pixit.results import Separation
 from pixit.types import LocalActivities, LocalDiarizer, PixitError
 

@@ -10,19 +10,9 @@ import pytest
 
 from pixit.ownership import claim
 from pixit.pipeline.batch import Job
-from pixit.pipeline.dispatch import (
-    Dispatcher,
-    Event,
-    Finished,
-    Lost,
-    Progressed,
-    Ready,
-    Task,
-    Unfit,
-    perform,
-    share_out,
-)
+from pixit.pipeline.dispatch import Dispatcher, share_out
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.workers import Event, Finished, Lost, Progressed, Ready, Task, Unfit, perform
 from pixit.results import Separation
 from pixit.types import PixitError
 

@@ -19,12 +19,14 @@ import soundfile
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixit.audio.sources import Source, open_source
+from pixit.audio.blocks import Source
+from pixit.audio.sources import open_source
 from pixit.formats.rttm import read_rttm
 from pixit.pipeline.backlog import Backlog
 from pixit.pipeline.live_run import LiveRun, Moment
 from pixit.pipeline.recorder import StreamRecorder
-from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+from pixit.pipeline.settings import StreamingSettings
+from pixit.pipeline.streaming import StreamingSeparator
 from pixit.results import Separation
 from pixit.types import LocalOutput, PixitError
 

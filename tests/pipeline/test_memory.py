@@ -29,7 +29,7 @@ CHILD = """
 import json, resource, sys
 import torch
 torch.set_num_threads(1)
-from pixit.pipeline.pretrained import SeparationSettings
+from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.separate import Separator
 from pixit.types import FrameGrid, LocalOutput
 

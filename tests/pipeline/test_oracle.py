@@ -10,8 +10,8 @@ import pytest
 from pyannote.core import Annotation, Segment
 
 from pixit.pipeline.batch import separate_all
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.settings import SeparationSettings
 from pixit.types import PixitError, Turn
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pixit.pipeline.cluster import ClusteringSettings
 from pixit.pipeline.methods import cluster_by_centroids
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.settings import SeparationSettings
 from pixit.results import Separation
 from pixit.types import FrameGrid, LocalOutput
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pixit.pipeline.batch import Job
-from pixit.pipeline.dispatch import Lost, Unfit, share_out
+from pixit.pipeline.dispatch import share_out
 from pixit.pipeline.ray_cluster import RayWorkers, judge, share_cores
+from pixit.pipeline.workers import Lost, Unfit
 from pixit.results import Separation
 from pixit.types import PixitError
 

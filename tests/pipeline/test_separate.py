@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment, Timeline
 
 from pixit.pipeline import provenance
-from pixit.pipeline.pretrained import SeparationSettings
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.stitch import StitchingSettings
 from pixit.types import LocalOutput, PixitError
 

@@ -23,7 +23,8 @@ from torch import Tensor
 import pixit
 from pixit.audio import MemoryAudio
 from pixit.pipeline.live import Heard, Update, join_updates
-from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+from pixit.pipeline.settings import StreamingSettings
+from pixit.pipeline.streaming import StreamingSeparator
 from pixit.types import FrameGrid, LocalOutput, PixitError
 
 Blocks = Iterator[NDArray[Any]]

@@ -21,7 +21,7 @@ from pyannote.core import Annotation, Segment
 
 from pixit.audio import Track
 from pixit.cli import cli
-from pixit.formats.transcripts import Utterance
+from pixit.formats.utterances import Utterance
 from pixit.report import media
 from pixit.report.content import list_lanes, match_speakers, read_scores
 from pixit.report.media import find_mixture

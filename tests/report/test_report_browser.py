@@ -14,7 +14,7 @@ import soundfile
 from pyannote.core import Annotation, Segment
 
 from pixit.audio import Track
-from pixit.formats.transcripts import Utterance
+from pixit.formats.utterances import Utterance
 from pixit.report.page import write_report
 from pixit.results import Separation
 from pixit.types import Turn

@@ -20,7 +20,8 @@ from pixit.audio import Track
 from pixit.cli import cli
 from pixit.formats.labelled import read_labelled
 from pixit.formats.rttm import read_rttm
-from pixit.formats.transcripts import Utterance, read_transcript, write_transcript
+from pixit.formats.transcripts import read_transcript, write_transcript
+from pixit.formats.utterances import Utterance
 from pixit.results import Separation
 
 RATE_HZ = 8000

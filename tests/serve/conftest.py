@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pixit.pipeline.dispatch import Event, Lost, Ready, Task, perform
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.workers import Event, Lost, Ready, Task, perform
 
 RATE_HZ = 16000
 

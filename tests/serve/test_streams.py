@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from pixit.pipeline.streaming import StreamingSeparator, StreamingSettings
+from pixit.pipeline.settings import StreamingSettings
+from pixit.pipeline.streaming import StreamingSeparator
 
 RATE_HZ = 16000
 Start = Callable[..., Any]

@@ -10,7 +10,7 @@ import soundfile
 from pyannote.core import Annotation, Segment
 
 from pixit.audio import MemoryAudio, Samples, Track
-from pixit.formats.transcripts import Utterance
+from pixit.formats.utterances import Utterance
 from pixit.results import Separation
 from pixit.transcription.recognizers import Word
 from pixit.transcription.stretches import Journal
