@@ -253,7 +253,7 @@ def test_progress_is_told_now_and_then_but_the_end_always(
             hook("segmentation", None, file=uri, total=1000, completed=completed)
         hook("discrete_diarization", None)
 
-    monkeypatch.setattr("pixit.pipeline.dispatch.separate_unclaimed", busy)
+    monkeypatch.setattr("pixit.pipeline.workers.separate_unclaimed", busy)
     task = Task("a", tmp_path / "a.wav", Job(tmp_path))
     assert perform(None, task, 7, told.append) == Finished(7, is_elsewhere=True)  # type: ignore[arg-type]
     assert len(told) < 100
