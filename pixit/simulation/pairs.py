@@ -27,7 +27,10 @@ class PairSettings(SceneSettings):
     """Two simulated chunks of one meeting, in the same room."""
 
     speaker_counts: Counts = ((1, 1, 0.35), (2, 1, 0.3), (2, 0, 0.15), (1, 0, 0.1), (3, 0, 0.1))
-    """Speakers of the one and of the other chunk, and how often; which of the two comes first is drawn."""
+    """Speakers of the one and of the other chunk, and how often; which of the two comes first is drawn.
+
+    ``(0, 0)`` is a pair in which nobody talks: without any, a model hears voices in the noise of a pause.
+    """
     full_overlap_probability: Probability = 0.15
     """How often all speakers of a chunk talk all the time, instead of taking turns as in a real meeting."""
     min_talk_s: Positive = 0.3
@@ -121,14 +124,14 @@ class SimulatedPairs(EpochDataset):
 
 def _check_counts(counts: Counts, max_speakers: int, pool_size: int) -> None:
     for first, second, weight in counts:
-        if min(first, second) < 0 or not 1 <= first + second <= max_speakers or weight < 0:
+        if min(first, second) < 0 or first + second > max_speakers or weight < 0:
             raise PixitError(
-                f"speaker_counts: found {first} and {second} speakers with weight {weight}; expected 1 to "
+                f"speaker_counts: found {first} and {second} speakers with weight {weight}; expected 0 to "
                 f"{max_speakers} speakers (the sources of the model) together, and a weight of at least 0"
             )
         if weight > 0 and first + second > pool_size:
             raise PixitError(
                 f"speaker_counts: {first + second} speakers asked for, but there is speech of {pool_size}"
             )
-    if not any(weight > 0 for *_, weight in counts):
-        raise PixitError("speaker_counts: found no weight above 0, expected at least one")
+    if not any(weight > 0 and first + second > 0 for first, second, weight in counts):
+        raise PixitError("speaker_counts: nobody ever talks; expected a weight above 0 for 1 or more speakers")

@@ -106,6 +106,16 @@ def test_speaker_counts_come_as_often_as_asked(ingredients: Ingredients) -> None
     assert (present[:, 0] == 2).float().mean() == pytest.approx(0.375, abs=0.1)  # either chunk comes first
 
 
+def test_nobody_talks_in_some_pairs(ingredients: Ingredients) -> None:
+    counts = ((0, 0, 1.0), (1, 0, 1.0))
+    pairs = _pairs(ingredients, count=40, speaker_counts=counts, noise_probability=1.0)
+    silent = [item for item in map(pairs.__getitem__, range(40)) if not item["activities"].any()]
+    assert 10 < len(silent) < 30
+    for item in silent:
+        assert not item["references"].any()
+        assert (item["mixtures"].abs().amax(-1) > 0).all()  # its noise goes on
+
+
 def test_full_overlap_lets_all_talk_all_the_time(ingredients: Ingredients) -> None:
     counts = ((2, 0, 1.0),)
     always = _pairs(ingredients, speaker_counts=counts, **{**DRY, "full_overlap_probability": 1})
