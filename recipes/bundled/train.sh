@@ -80,7 +80,7 @@ run 3-longer 2-meetings data.duration_s=3 data.batch_size=8 data.pairs_per_epoch
     trainer.max_steps=40000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
     optimizer.learning_rate=7e-4 optimizer.schedule=constant trainer.ema_decay=0.999 \
     objective.separation_weight=0.25 objective.supervised_mixtures=sum objective.spectral_weight=0.7 \
-    "$pairs.speaker_counts=[[1,1,0.45],[2,1,0.12],[2,0,0.12],[1,0,0.23],[3,0,0.08]]" \
+    "$pairs.speaker_counts=[[1,1,0.36],[2,1,0.2],[2,0,0.1],[1,0,0.2],[3,0,0.08],[0,0,0.06]]" \
     $pairs.full_overlap_probability=0.4 $pairs.reverb_probability=0.5 "$pairs.snr_db=[3,40]" \
     "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7
 
@@ -90,7 +90,7 @@ run 4-real 3-longer --database "$data/ami/database.yml" data.real_share=0.15 \
     trainer.max_steps=12000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
     optimizer.learning_rate=7e-4 objective.separation_weight=0.2 objective.supervised_mixtures=sum \
     objective.spectral_weight=0.5 objective.max_si_sdr_db=25 \
-    "$pairs.speaker_counts=[[1,1,0.35],[2,1,0.2],[2,0,0.1],[1,0,0.25],[3,0,0.1]]" \
+    "$pairs.speaker_counts=[[1,1,0.33],[2,1,0.2],[2,0,0.1],[1,0,0.23],[3,0,0.08],[0,0,0.06]]" \
     $pairs.full_overlap_probability=0.1 $pairs.reverb_probability=0.6 "$pairs.snr_db=[0,40]" \
     "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7
 
