@@ -4,9 +4,10 @@
 
 pyannote.audio 4.0.7 runs in an environment of its own: name its Python, or a folder in which to make one with
 ``--environment`` (needs the network). Networks of random weights that are active and vary, a full-size ToTaToNet
-without WavLM and a WeSpeaker ResNet34, are made there; ``--pipeline`` takes a folder with a ``config.yaml`` instead.
-Measured are pyannote.audio as configured (a step of a tenth of the window, batches of 1: its defaults), pixit at the
-same step, in both precisions, and pixit at its default step. Loading is not counted. Written are a table and a plot.
+without WavLM and a WeSpeaker ResNet34, are made there; ``--pipeline`` takes a folder with a ``config.yaml`` instead,
+and ``--bundled`` the networks that come with pixit, whose turns ``--reference`` may judge. Measured are
+pyannote.audio as configured (a step of a tenth of the window, batches of 1: its defaults), pixit at the same step, in
+both precisions, and pixit at longer steps. Loading is not counted. Written are a table and a plot.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 PACKAGES = ["pyannote.audio[separation]==4.0.7", "torch==2.11.0", "torchaudio==2.11.0"]
 PEER = "pyannote.audio 4.0.7"
+SAME_STEP_S = 0.5
 
 
 def main() -> None:
@@ -35,6 +37,10 @@ def main() -> None:
     )
     parser.add_argument(
         "--pipeline", type=Path, help="folder with config.yaml; else random networks are made"
+    )
+    parser.add_argument("--bundled", action="store_true", help="the bundled networks in both")
+    parser.add_argument(
+        "--steps", type=float, nargs="+", default=[1.0], metavar="SECONDS", help="longer ones of pixit"
     )
     parser.add_argument("--reference", type=Path, help="RTTM of the recording")
     parser.add_argument("--lengths", type=float, nargs="+", default=[60.0, 300.0], metavar="SECONDS")
@@ -62,29 +68,25 @@ def make_environment(folder: Path) -> str:
 
 def measure_both(asked: argparse.Namespace, python: str, work: Path) -> None:
     """Measure both systems in turns, and write what was found."""
-    import yaml
-
     from pixit.experiments.benchmark import Job, measure, plot, read_reference, summarize, write_excerpt
 
-    folder, own = asked.pipeline, Path(__file__).resolve()
-    if folder is None:
-        folder, maker = work / "pipeline", own.with_name("compare_pyannote.py")
-        wanted = ["--seeds", str(asked.seed), "--make", str(folder), "--size", "paper"]
-        subprocess.run([python, str(maker), str(asked.recording), *wanted], check=True)
-        tree = yaml.safe_load((folder / "config.yaml").read_text())
-        tree["pipeline"]["params"]["segmentation_step"] = 0.1  # pyannote.audio's default
-        (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    own = Path(__file__).resolve()
+    folder = asked.pipeline or (None if asked.bundled else make_pipeline(asked, python, work / "pipeline"))
+    variants: list[tuple[float | None, str]] = [(None, "float32"), (None, "auto")]
+    variants += [(step_s, "auto") for step_s in asked.steps]
     jobs = []
     for length_s in asked.lengths:
         excerpt = work / f"{length_s:g}.flac"
         write_excerpt(asked.recording, length_s, excerpt)
-        request = {"recording": str(excerpt), "model": str(folder), "embedder": None, "device": asked.device}
+        model = None if folder is None else str(folder)
+        request = {"recording": str(excerpt), "model": model, "embedder": None, "device": asked.device}
         shared: dict[str, Any] = {"length_s": length_s, "threads": asked.threads}
         labels = {"system": PEER, "step": "0.5 s", "precision": "float32"}
         jobs.append(Job(labels, request=request, command=[python, str(own), "--answer"], **shared))
-        for step_s, precision in ((None, "float32"), (None, "auto"), (1.0, "auto")):
-            settings = {"precision": precision} | ({"step_s": step_s} if step_s else {})
-            labels = {"system": "pixit", "step": f"{step_s or 0.5:g} s", "precision": precision}
+        for step_s, precision in variants:
+            is_same = step_s is None and folder is not None  # config.yaml says the step
+            settings = {"precision": precision} | ({} if is_same else {"step_s": step_s or SAME_STEP_S})
+            labels = {"system": "pixit", "step": f"{step_s or SAME_STEP_S:g} s", "precision": precision}
             jobs.append(Job(labels, request=request | {"settings": settings}, **shared))
     answers = measure(jobs, asked.rounds, lambda done, total: print(f"{done} of {total}", file=sys.stderr))
     reference = read_reference(asked.reference, asked.recording) if asked.reference else None
@@ -97,17 +99,41 @@ def measure_both(asked: argparse.Namespace, python: str, work: Path) -> None:
     print(table.render("markdown"))
 
 
+def make_pipeline(asked: argparse.Namespace, python: str, folder: Path) -> Path:
+    """Return a folder with random networks, and a config.yaml with pyannote.audio's default step."""
+    import yaml
+
+    maker = Path(__file__).resolve().with_name("compare_pyannote.py")
+    wanted = ["--seeds", str(asked.seed), "--make", str(folder), "--size", "paper"]
+    subprocess.run([python, str(maker), str(asked.recording), *wanted], check=True)
+    tree = yaml.safe_load((folder / "config.yaml").read_text())
+    tree["pipeline"]["params"]["segmentation_step"] = 0.1
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    return folder
+
+
+def load_pipeline(folder: str | None) -> Any:
+    """Return a pipeline of pyannote.audio from its folder, or around the bundled networks."""
+    if folder is None:
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+        from pyannote_bundled import bundled_pipeline
+
+        return bundled_pipeline()
+    from pyannote.audio import Pipeline
+
+    return Pipeline.from_pretrained(Path(folder))
+
+
 def answer() -> None:
     """Measure one run of pyannote.audio, in its environment: JSON in, JSON out, as `pixit.experiments.benchmark`."""
     import resource
 
     import soundfile
     import torch
-    from pyannote.audio import Pipeline
 
     request = json.load(sys.stdin)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    pipeline = Pipeline.from_pretrained(Path(request["model"])).to(torch.device(request["device"]))
+    pipeline = load_pipeline(request["model"]).to(torch.device(request["device"]))
     ends: dict[str, float] = {}
 
     def hook(step: str, artifact: Any, file: Any = None, total: Any = None, completed: Any = None) -> None:

@@ -236,6 +236,7 @@ def _figures(trials: Sequence[Trial]) -> dict[str, Any]:
         ("si_sdr_overlap", "overlap", False),
         ("si_sdr_gain_overlap", "overlap", True),
         ("si_sdr_single", "single", False),
+        ("si_sdr_gain_single", "single", True),
     ):
         values = [value for trial in trials for value in trial.si_sdr_db(region, improvement)]
         figures[f"{key}_db"] = fmean(values) if values else None
