@@ -11,9 +11,9 @@ import click
 from pixit.cli.console import (
     PATH,
     REFERENCES,
-    device_option,
     examples,
     format_option,
+    networks_options,
     outputs_option,
     progress,
     quiet_option,
@@ -65,9 +65,7 @@ def benchmark() -> None:
 @click.option(
     "--rounds", default=3, show_default=True, type=click.IntRange(1), help="of which the median counts"
 )
-@click.option("--model", help="folder or hub name of another model, or of model and embedder together")
-@click.option("--embedder", help="folder or hub name of another speaker embedder")
-@device_option
+@networks_options
 @click.option("--reference", type=PATH, help="RTTM of the recording: adds the DER")
 @format_option
 @outputs_option
@@ -119,9 +117,7 @@ def speed(
 )
 @click.option("--latency", "latencies_s", multiple=True, type=float, metavar="SECONDS",
               help="may be repeated  [default: 0.5 1 2 3 4 5, as far as the model's window goes]")  # fmt: skip
-@click.option("--model", help="folder or hub name of another model, or of model and embedder together")
-@click.option("--embedder", help="folder or hub name of another speaker embedder")
-@device_option
+@networks_options
 @settings_option
 @set_option
 @format_option

@@ -9,9 +9,9 @@ import click
 
 from pixit.cli.console import (
     PATH,
-    device_option,
     examples,
     format_option,
+    networks_options,
     outputs_option,
     progress,
     set_option,
@@ -40,12 +40,10 @@ from pixit.evaluation.transcript import NORMALIZERS
     help="STM or SegLST file, or folder of them; sessions are named as in the protocol",
 )
 @click.option("--attribution", default="both", show_default=True, type=click.Choice([*ATTRIBUTIONS, "both"]))
-@click.option("--model", help="folder or hub name of a model, or of model and embedder together")
-@click.option("--embedder", help="folder or hub name of another speaker embedder")
+@networks_options
 @click.option("-n", "--num-speakers", type=int, help="number of speakers of each recording, if known")
 @click.option("--recognizer", default="pocketsphinx", show_default=True, help="as for pixit transcribe")
 @click.option("--language", help="code of the language, as en")
-@device_option
 @click.option(
     "--normalizer",
     default=NORMALIZERS[0],

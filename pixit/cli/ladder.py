@@ -8,9 +8,9 @@ import click
 
 from pixit.cli.console import (
     PATH,
-    device_option,
     examples,
     format_option,
+    networks_options,
     outputs_option,
     progress,
     quiet_option,
@@ -29,9 +29,7 @@ from pixit.cli.console import (
 @click.argument("recordings", nargs=-1, required=True, type=PATH)
 @click.option("--reference", required=True, type=PATH, help="RTTM file or folder of them: who spoke when")
 @click.option("--sources", type=PATH, help="clean sources, <recording>/<speaker>.wav (or .flac)")
-@click.option("--model", help="folder or hub name of a model, of model and embedder, or of a pipeline")
-@click.option("--embedder", help="folder or hub name of another speaker embedder")
-@device_option
+@networks_options
 @set_option
 @format_option
 @outputs_option

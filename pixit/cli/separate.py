@@ -14,8 +14,8 @@ from pixit.cli.console import (
     Bars,
     SettingsCommand,
     collect_overrides,
-    device_option,
     examples,
+    networks_options,
     progress,
     quiet_option,
     set_option,
@@ -53,15 +53,10 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
 )
 @click.argument("recordings", nargs=-1, required=True, type=PATH)
 @click.option("-o", "--output", default="separated", type=PATH, show_default=True)
-@click.option(
-    "--model",
-    help="folder or hub name of another model, of model and embedder together, or of a pipeline of pyannote.audio",
-)
-@click.option("--embedder", help="folder or hub name of another speaker embedder")
+@networks_options
 @click.option("-n", "--num-speakers", type=int, help="number of speakers, if known")
 @click.option("--min-speakers", type=int, help="smallest number of speakers")
 @click.option("--max-speakers", type=int, help="largest number of speakers")
-@device_option
 @click.option(
     "--channel",
     default="best",

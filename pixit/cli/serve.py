@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pixit.cli.console import PATH, SettingsCommand, device_option, examples, quiet_option, warn
+from pixit.cli.console import PATH, SettingsCommand, examples, networks_options, quiet_option, warn
 from pixit.types import printable
 
 token_option = click.option(
@@ -55,9 +55,7 @@ token_option = click.option(
 @click.option(
     "--cors", multiple=True, metavar="ORIGIN", help="origin whose pages may use the server; may be repeated"
 )
-@click.option("--model", help="as for pixit separate")
-@click.option("--embedder", help="as for pixit separate")
-@device_option
+@networks_options
 @click.option(
     "--cluster",
     metavar="auto|ADDRESS",

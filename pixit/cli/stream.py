@@ -15,8 +15,8 @@ from pixit.cli.console import (
     PATH,
     SettingsCommand,
     collect_overrides,
-    device_option,
     examples,
+    networks_options,
     quiet_option,
     set_option,
     settings_option,
@@ -69,9 +69,7 @@ FAINTEST_DB = 60
     "--realtime", is_flag=True, help="pace a file as it was spoken; take a pipe for one that cannot wait"
 )
 @click.option("--max-speakers", type=int, help="most speakers that are told apart")
-@click.option("--model", help="folder or hub name of another model, or of model and embedder together")
-@click.option("--embedder", help="folder or hub name of another speaker embedder")
-@device_option
+@networks_options
 @settings_option
 @set_option
 @quiet_option

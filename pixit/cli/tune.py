@@ -10,9 +10,9 @@ import click
 from pixit.cli.console import (
     PATH,
     REFERENCES,
-    device_option,
     examples,
     format_option,
+    networks_options,
     progress,
     quiet_option,
     set_option,
@@ -32,9 +32,7 @@ from pixit.cli.console import (
         "pixit separate meeting.wav --settings best.yaml",
     ),
 )
-@click.option("--model", help="folder or hub name of a model, of model and embedder, or of a pipeline")
-@click.option("--embedder", help="folder or hub name of another speaker embedder")
-@device_option
+@networks_options
 @click.option("--streaming", is_flag=True, help="tune streams: who is a known speaker, and who a new one")
 @settings_option
 @set_option
