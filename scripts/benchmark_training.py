@@ -122,9 +122,12 @@ def train_pixit(asked: argparse.Namespace) -> dict[str, Any]:
     """Train as `pixit train` does, on the batches in the folder."""
     import pytorch_lightning as pl
 
+    from pixit.memory import keep_memory
     from pixit.training.module import OptimizerSettings, PixITModule
     from pixit.training.objective import ObjectiveSettings
 
+    if asked.accelerator == "cpu":
+        keep_memory()
     model = make_model(asked)
     model.load_state_dict(torch.load(asked.work / "weights.pt", weights_only=True))
     optimizer = OptimizerSettings(learning_rate=LEARNING_RATE)
@@ -173,9 +176,18 @@ def train_pyannote(asked: argparse.Namespace) -> dict[str, Any]:
         def setup_validation_metric(self) -> None:
             pass
 
-    protocol = SpeakerDiarizationProtocol()
+    class Nowhere(SpeakerDiarizationProtocol):
+        """A protocol of which nothing is read: the batches are given."""
+
+        name = "Given.SpeakerDiarization.nowhere"
+
+        def train(self) -> Any:
+            yield {"uri": "nobody", "audio": "nowhere.wav", "annotated": [], "scope": "file"}
+
+        development = train
+
     task = Given(
-        protocol, duration=SECONDS_EACH, max_speakers_per_chunk=3, batch_size=2 * asked.pairs, num_workers=0
+        Nowhere(), duration=SECONDS_EACH, max_speakers_per_chunk=3, batch_size=2 * asked.pairs, num_workers=0
     )
     model = ToTaToNet(task=task, use_wavlm=False, dprnn=masker(asked))
     build = model.build

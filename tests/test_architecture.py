@@ -29,6 +29,7 @@ FORBIDDEN = {
     # who: what it never imports (a name stands for all that is in it)
     "pixit.types": ["pixit"],
     "pixit.config": ["pixit", "!pixit.types", "!pixit.files"],
+    "pixit.memory": ["pixit"],
     "pixit.ownership": ["pixit", "!pixit.types"],
     "pixit.files": ["pixit", "!pixit.types", "!pixit.ownership"],
     "pixit.windows": ["pixit", *VOCABULARY],

@@ -14,9 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from pixit.config import Settings
+from pixit.memory import give_back_memory
 from pixit.pipeline.compute import Compute
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, find_solo, find_speech
-from pixit.pipeline.spool import Geometry, Spool, give_back_memory
+from pixit.pipeline.spool import Geometry, Spool
 from pixit.types import Embedder, LocalDiarizer, LocalOutput, MaskEmbedder, PixitError
 from pixit.windows import Window, frame_centres_samples
 

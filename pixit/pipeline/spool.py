@@ -6,10 +6,8 @@ read back one window at a time. What is small stays in memory: activities, one b
 
 from __future__ import annotations
 
-import ctypes
 import io
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,17 +101,6 @@ def _check_room(geometry: Geometry, folder: Path) -> None:
             "temporary files; free some, take another folder (TMPDIR where no output is given), or a larger "
             "step"
         )
-
-
-def give_back_memory() -> None:
-    """Give the system back what is free of this process's memory, where its C library can (glibc).
-
-    It would be kept for later, in pieces that fit what was there before: each step would add to those before it.
-    """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
 
 
 def in_steps(activities: Floats, steps: int = STEPS) -> Floats:

@@ -134,4 +134,6 @@ def _check_counts(counts: Counts, max_speakers: int, pool_size: int) -> None:
                 f"speaker_counts: {first + second} speakers asked for, but there is speech of {pool_size}"
             )
     if not any(weight > 0 and first + second > 0 for first, second, weight in counts):
-        raise PixitError("speaker_counts: nobody ever talks; expected a weight above 0 for 1 or more speakers")
+        raise PixitError(
+            "speaker_counts: nobody ever talks; expected a weight above 0 for 1 or more speakers"
+        )

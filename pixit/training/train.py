@@ -20,6 +20,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pixit.checkpoints import load_model, save_model
+from pixit.memory import keep_memory
 from pixit.models.totatonet import ToTaToNet
 from pixit.models.wavlm import load_pretrained_wavlm
 from pixit.training.callbacks import (
@@ -103,6 +104,8 @@ def _train(
     if resume:
         check_state(last, read_state(last), module)
     trainer = build_trainer(settings.trainer, folder, last, progress)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_memory()
     data.check_size(trainer.world_size)
     if trainer.is_global_zero:
         run.write(folder)

@@ -23,6 +23,7 @@ from pixit.evaluation.verification import (
     trial_error_rate,
 )
 from pixit.files import write_text
+from pixit.memory import keep_memory
 from pixit.models.embedders import SpeakerEncoder
 from pixit.simulation.pool import SpeakerPool, find_speakers
 from pixit.simulation.rooms import NoiseBank, RoomBank, measured_rooms, read_noises
@@ -73,6 +74,7 @@ def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = l
     """
     output.mkdir(parents=True, exist_ok=True)
     _keep(run, output)
+    keep_memory()
     settings, cache = run.training, run.cache
     voices = SpeakerPool.from_folders(run.speech, SAMPLE_RATE_HZ, cache=cache, balance=settings.balance)
     noises = NoiseBank(read_noises(run.noise, SAMPLE_RATE_HZ), seed=settings.seed)
