@@ -37,19 +37,16 @@ def examples(*lines: str) -> str:
 device_option = click.option("--device", default="auto", show_default=True, help="cpu, cuda, …")
 
 
+model_option = click.option(
+    "--model",
+    help="folder or hub name of another model, of model and embedder, or of a pipeline of pyannote.audio",
+)
+embedder_option = click.option("--embedder", help="folder or hub name of another speaker embedder")
+
+
 def networks_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that name the networks, and say where they run."""
-    options = (
-        click.option(
-            "--model",
-            help="folder or hub name of another model, of model and embedder, or of a pipeline of pyannote.audio",
-        ),
-        click.option("--embedder", help="folder or hub name of another speaker embedder"),
-        device_option,
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return model_option(embedder_option(device_option(command)))
 
 
 format_option = click.option(
