@@ -89,28 +89,20 @@ meetings=("$pairs.speaker_counts=[[1,1,0.33],[2,1,0.2],[2,0,0.1],[1,0,0.23],[3,0
     $pairs.full_overlap_probability=0.2 $pairs.reverb_probability=0.6 "$pairs.snr_db=[0,40]"
     "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7)
 
-# 4. real meetings join in (MixIT), whole windows
+# 4. real meetings join in (MixIT), whole windows; the learning rate falls to its end
 run 4-real 3-longer --database "$data/ami/database.yml" data.real_share=0.1 \
-    data.duration_s=5 data.batch_size=6 data.pairs_per_epoch=6000 data.validation_pairs=96 \
-    trainer.max_steps=40000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
-    optimizer.learning_rate=5e-4 optimizer.schedule=constant trainer.ema_decay=0.999 \
-    objective.separation_weight=0.25 objective.supervised_mixtures=sum \
+    data.duration_s=5 data.batch_size=6 data.pairs_per_epoch=6000 data.validation_pairs=120 \
+    trainer.max_steps=5000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
+    optimizer.learning_rate=6e-4 objective.separation_weight=0.15 objective.supervised_mixtures=sum \
     objective.spectral_weight=0.6 objective.max_si_sdr_db=25 "${meetings[@]}"
 
-# 5. the same; the learning rate falls to its end
-run 5-settle 4-real --database "$data/ami/database.yml" data.real_share=0.1 \
-    data.duration_s=5 data.batch_size=6 data.pairs_per_epoch=6000 data.validation_pairs=96 \
-    trainer.max_steps=8000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 \
-    optimizer.learning_rate=5e-4 objective.separation_weight=0.25 objective.supervised_mixtures=sum \
-    objective.spectral_weight=0.6 objective.max_si_sdr_db=25 "${meetings[@]}"
-
-# 6. the speaker embedder, on what the model makes of mixtures too
-if [ "$stage" = all ] || [ "$stage" = 6-speaker ]; then
+# 5. the speaker embedder, on what the model makes of mixtures too
+if [ "$stage" = all ] || [ "$stage" = 5-speaker ]; then
     speaker=()
     for folder in "${train[@]}"; do speaker+=(--data "$folder"); done
     for folder in "${validation[@]}"; do speaker+=(--validation "$folder"); done
     while read -r -d , place; do speaker+=(--noise "$place"); done <<< "${noise//, /,},"
     while read -r -d , place; do speaker+=(--room "$place"); done <<< "${rooms//, /,},"
-    pixit train-speaker "${speaker[@]}" --separator "$out/5-settle/model" --cache "$out/cache" \
-        --config configs/speaker-cpu.yaml -o "$out/6-speaker"
+    pixit train-speaker "${speaker[@]}" --separator "$out/4-real/model" --cache "$out/cache" \
+        --config configs/speaker-cpu.yaml -o "$out/5-speaker"
 fi
