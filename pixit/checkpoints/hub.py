@@ -15,13 +15,13 @@ from pixit.config import read_yaml
 from pixit.types import PixitError, one_line
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-SEPARATOR, PIPELINE = "separator.yaml", "config.yaml"
+SEPARATOR, STREAMING, PIPELINE = "separator.yaml", "streaming.yaml", "config.yaml"
 PYANNOTE, ECAPA, HYPERPARAMS = "pytorch_model.bin", "embedding_model.ckpt", "hyperparams.yaml"
 LAYOUTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     ((CONFIG, WEIGHTS), ()),
     ((PYANNOTE,), ()),
     ((ECAPA,), (HYPERPARAMS,)),
-    ((SEPARATOR,), ("model/*", "embedder/*")),
+    ((SEPARATOR,), (STREAMING, "model/*", "embedder/*")),
     ((PIPELINE,), (f"*/{PYANNOTE}", "plda/*.npz")),
 )
 """Files of a repository that make it a model, a separator or a pipeline; and what else is fetched of it."""

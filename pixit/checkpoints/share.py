@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from pixit.checkpoints.card import SEPARATOR_ROLES, model_card
-from pixit.checkpoints.hub import CONFIG, SEPARATOR, WEIGHTS, hub_errors
+from pixit.checkpoints.hub import CONFIG, SEPARATOR, STREAMING, WEIGHTS, hub_errors
 from pixit.checkpoints.native import CARD, check_target, provenance_of, read_description, write_model
 from pixit.files import check_file, temporary_folder, whole_folder
 from pixit.types import PixitError, one_line
@@ -112,7 +112,7 @@ def push_folder(
     folder = Path(folder)
     parts = [folder / role for role in SEPARATOR_ROLES] if (folder / SEPARATOR).exists() else [folder]
     files = [part / name for part in parts for name in (CONFIG, WEIGHTS)]
-    files += [folder / name for name in (SEPARATOR, CARD) if (folder / name).exists()]
+    files += [folder / name for name in (SEPARATOR, STREAMING, CARD) if (folder / name).exists()]
     for path in files:
         check_file(path, "a file of a model")
         if not path.is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from pixit.config import read_yaml
 from pixit.types import Embedder, LocalDiarizer, PixitError
 
-BUNDLED, SEPARATOR = "bundled", "separator.yaml"
+BUNDLED, SEPARATOR, STREAMING = "bundled", "separator.yaml", "streaming.yaml"
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Parts:
         Differences from `SeparationSettings`, and where they stand, for messages.
     device
         Where to run, by name.
+    streaming
+        Differences from `StreamingSettings` that were chosen for these networks, beside what those above say.
     """
 
     model: LocalDiarizer
@@ -36,6 +38,7 @@ class Parts:
     settings: Mapping[str, Any]
     place: str
     device: str
+    streaming: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_parts(
@@ -61,9 +64,11 @@ def find_parts(
     spoken = load_model(str(embedder), **access) if embedder else load_model(base / "embedder")
     voice = check_role(spoken, "embedder", embedder or base)
     chosen = read_yaml(base / SEPARATOR) if whole or not embedder else {}
-    if embedder and isinstance(chosen.get("clustering"), dict):
-        chosen["clustering"].pop("threshold", None)  # that was for the embedder that is not used
-    return Parts(model, voice, merge(chosen, settings), "separation settings", device)
+    live = read_yaml(base / STREAMING) if (whole or not embedder) and (base / STREAMING).exists() else {}
+    for tree, distance in ((chosen, "threshold"), (live, "delta_new")):
+        if embedder and isinstance(tree.get("clustering"), dict):
+            tree["clustering"].pop(distance, None)  # that was for the embedder that is not used
+    return Parts(model, voice, merge(chosen, settings), "separation settings", device, live)
 
 
 def _parts_of_pipeline(

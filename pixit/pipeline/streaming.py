@@ -128,6 +128,8 @@ class StreamingSeparator:
     ) -> StreamingSeparator:
         """Load networks as `Separator.from_pretrained` does, with the settings chosen for them that a stream knows.
 
+        A folder may have a ``streaming.yaml`` beside its ``separator.yaml``, with more settings, of streams alone.
+
         `settings` are differences from those; the other parameters are as for `StreamingSeparator`, and `hub` and
         errors as there.
         """
@@ -138,7 +140,8 @@ class StreamingSeparator:
             }
             for section in ("activity", "embedding", "stitching")
         }
-        found = settings_from_mapping(StreamingSettings, merge(chosen, settings or {}), "streaming settings")
+        chosen = merge(merge(chosen, parts.streaming), settings or {})
+        found = settings_from_mapping(StreamingSettings, chosen, "streaming settings")
         model: Any = parts.model
         named = BUNDLED if name is None else str(name)
         return cls(model, parts.embedder, found, parts.device, sample_rate_hz, channel, named)

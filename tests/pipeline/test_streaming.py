@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -535,6 +536,20 @@ def test_the_public_name_loads_the_bundled_networks() -> None:
     assert stream.settings.clustering.delta_new is not None
     with pytest.raises(PixitError, match="latency_z"):
         pixit.StreamingSeparator.from_pretrained(settings={"latency_z": 1})
+
+
+def test_a_folder_may_have_settings_of_streams(tiny_separator: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(tiny_separator, folder)
+    (folder / "streaming.yaml").write_text("step_s: 0.25\nclustering: {delta_new: 0.31, tau_active: 0.6}\n")
+    found = StreamingSeparator.from_pretrained(folder, device="cpu").settings
+    assert (found.step_s, found.clustering.delta_new, found.clustering.tau_active) == (0.25, 0.31, 0.6)
+    asked = {"clustering": {"tau_active": 0.7}}
+    found = StreamingSeparator.from_pretrained(folder, device="cpu", settings=asked).settings
+    assert (found.clustering.delta_new, found.clustering.tau_active) == (0.31, 0.7)
+    # the distance is that of the embedder that came with it
+    other = StreamingSeparator.from_pretrained(folder, folder / "embedder", device="cpu")
+    assert other.settings.clustering.delta_new == other.embedder.clustering_threshold
 
 
 # --- for ever -------------------------------------------------------------------------------------------
