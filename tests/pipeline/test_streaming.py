@@ -532,8 +532,8 @@ def test_the_public_name_loads_the_bundled_networks() -> None:
         device="cpu", settings={"latency_s": 1.0}, sample_rate_hz=8000
     )
     assert (stream.sample_rate_hz, stream.rate_hz, stream.latency_samples) == (8000, 16000, 16000)
-    assert stream.settings.activity.min_duration_off_s == 0.4  # as the bundled separator has it
-    assert stream.settings.clustering.delta_new is not None
+    assert stream.settings.activity.min_duration_off_s == 0.35  # as the bundled separator has it
+    assert stream.settings.clustering.delta_new == 0.585  # streaming.yaml
     with pytest.raises(PixitError, match="latency_z"):
         pixit.StreamingSeparator.from_pretrained(settings={"latency_z": 1})
 
