@@ -180,13 +180,15 @@ class Echo:
         return "word"
 
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "meeting.flac"
+
+
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two recordings of 6 s, one of them annotated in part, and their references."""
-    rng = np.random.default_rng(0)
-    for name in ("one", "two"):
-        bursts = np.repeat(rng.random(12) > 0.5, 8000)
-        soundfile.write(tmp_path / f"{name}.wav", 0.1 * bursts * rng.standard_normal(96000), 16000)
+    speech, rate_hz = soundfile.read(EXAMPLE)
+    for name, start_s in (("one", 15), ("two", 4)):
+        soundfile.write(tmp_path / f"{name}.wav", speech[start_s * rate_hz :][: 6 * rate_hz], rate_hz)
         lines = f"SPEAKER {name} 1 0.0 3.0 <NA> <NA> ann <NA> <NA>\n"
         with (tmp_path / "all.rttm").open("a") as file:
             file.write(lines)
