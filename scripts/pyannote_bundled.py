@@ -88,7 +88,7 @@ def load(folder: Path, kind: Any) -> Any:
     return network.eval()
 
 
-def bundled_pipeline(threshold: float | None = None) -> SpeechSeparation:
+def bundled_pipeline() -> SpeechSeparation:
     """Return pyannote.audio's separation pipeline, at its defaults, around the bundled networks."""
     sys.path.insert(0, str(REPOSITORY))
     from pixit.models.embedders.resnet import SpeakerEncoder
@@ -98,5 +98,4 @@ def bundled_pipeline(threshold: float | None = None) -> SpeechSeparation:
     pipeline = SpeechSeparation(
         segmentation=model, embedding=Voice(load(BUNDLED / "embedder", SpeakerEncoder))
     )
-    clustering = PARAMETERS["clustering"] | ({} if threshold is None else {"threshold": threshold})
-    return pipeline.instantiate(PARAMETERS | {"clustering": clustering})
+    return pipeline.instantiate(PARAMETERS)

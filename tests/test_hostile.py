@@ -26,7 +26,6 @@ from pixit.audio import open_audio, read_info
 from pixit.checkpoints import load_model, save_model
 from pixit.cli import cli
 from pixit.models.embedders import SpeakerEncoder
-from pixit.models.totatonet import ToTaToNet
 
 RATE_HZ = 16000
 
@@ -34,17 +33,10 @@ SETTINGS = "step_s: 0.5\nactivity: {min_local_s: 0.02}\nclustering: {min_speaker
 
 
 @pytest.fixture(scope="module")
-def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny separator with random weights, whose every local speaker always talks."""
-    folder = tmp_path_factory.mktemp("separator")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        masker = {"name": "dprnn", "n_repeats": 1, "bn_chan": 8, "hid_size": 8}
-        model = ToTaToNet(2, {"n_filters": 16}, masker, window_s=1.0)
-        voice = SpeakerEncoder(embedding_size=8, num_mels=16, base_channels=2, blocks_per_stage=1)
-    torch.nn.init.constant_(model.classifier.bias, 5.0)
-    save_model(model, folder / "model", {})
-    save_model(voice, folder / "embedder", {})
+def pretrained(tiny_separator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny separator, with settings for the shortest speech."""
+    folder = tmp_path_factory.mktemp("pretrained") / "separator"
+    shutil.copytree(tiny_separator, folder)
     (folder / "separator.yaml").write_text(SETTINGS)
     return folder
 

@@ -14,7 +14,7 @@ import torch
 from pixit.config import read_yaml
 from pixit.types import Embedder, LocalDiarizer, PixitError
 
-BUNDLED, SEPARATOR, STREAMING = "bundled", "separator.yaml", "streaming.yaml"
+BUNDLED = "bundled"
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ def find_parts(
 ) -> Parts:
     """Load what `Separator.from_pretrained` describes; parameters and errors are those of it."""
     from pixit.checkpoints import find_model, load_model
+    from pixit.checkpoints.hub import SEPARATOR, STREAMING
     from pixit.checkpoints.pipelines import find_pipeline
     from pixit.checkpoints.roles import check_role
 
