@@ -53,8 +53,10 @@ run() { # NAME, the stage before it or none, settings
     elif [ "$before" = none ]; then
         pixit train -o "$folder" "${common[@]}" "$@"
     else
-        pixit train -o "$folder" --init "$out/$before/model" "${common[@]}" "$@"
+        pixit train -o "$folder" --init "$out/$before/last" "${common[@]}" "$@"
     fi
+    # the averaged weights of the last step, not those of the best one: the validation of so few pairs is noisy
+    python recipes/bundled/campaign.py export "$folder" "$folder/last"
 }
 
 # 1. plain separation: two voices that overlap all the time, nothing else, 2.5 s
@@ -96,13 +98,20 @@ run 4-real 3-longer --database "$data/ami/database.yml" data.real_share=0.1 \
     optimizer.learning_rate=6e-4 objective.separation_weight=0.15 objective.supervised_mixtures=sum \
     objective.spectral_weight=0.6 objective.max_si_sdr_db=25 "${meetings[@]}"
 
-# 5. the speaker embedder, on what the model makes of mixtures too
-if [ "$stage" = all ] || [ "$stage" = 5-speaker ]; then
+# 5. the same in larger batches, from a higher rate that falls more slowly
+run 5-longer 4-real --database "$data/ami/database.yml" data.real_share=0.06 \
+    data.duration_s=4 data.batch_size=16 data.pairs_per_epoch=8000 data.validation_pairs=160 \
+    trainer.max_steps=12000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 trainer.ema_decay=0.999 \
+    optimizer.learning_rate=1e-3 objective.separation_weight=0.2 objective.supervised_mixtures=sum \
+    objective.spectral_weight=0.6 objective.max_si_sdr_db=25 "${meetings[@]}"
+
+# 6. the speaker embedder, on what the model makes of mixtures too
+if [ "$stage" = all ] || [ "$stage" = 6-speaker ]; then
     speaker=()
     for folder in "${train[@]}"; do speaker+=(--data "$folder"); done
     for folder in "${validation[@]}"; do speaker+=(--validation "$folder"); done
     while read -r -d , place; do speaker+=(--noise "$place"); done <<< "${noise//, /,},"
     while read -r -d , place; do speaker+=(--room "$place"); done <<< "${rooms//, /,},"
-    pixit train-speaker "${speaker[@]}" --separator "$out/4-real/model" --cache "$out/cache" \
-        --config configs/speaker-cpu.yaml -o "$out/5-speaker"
+    pixit train-speaker "${speaker[@]}" --separator "$out/5-longer/last" --cache "$out/cache" \
+        --config configs/speaker-cpu.yaml -o "$out/6-speaker"
 fi
