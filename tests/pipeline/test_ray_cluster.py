@@ -42,6 +42,7 @@ def test_a_killed_node_costs_nothing_but_time(
     out, said, names = tmp_path / "out", list[str](), ["a", "b", "c", "d"]
     (victim,) = two_nodes.worker_nodes
     raylet = str(victim.all_processes["raylet"][0].process.pid)
+    mortal.hold(raylet)  # or it may be done before it is killed
     at_work: list[str] = []
 
     def kill(step: str, artifact: Any, file: Any = None, **_: Any) -> None:
@@ -54,7 +55,7 @@ def test_a_killed_node_costs_nothing_but_time(
             at_work.append(file)
             two_nodes.remove_node(victim, allow_graceful=False)
 
-    workers = RayWorkers(mortal.load(pause_s=1.5, together=2), "auto", two_nodes.address, len(names))
+    workers = RayWorkers(mortal.load(together=2), "auto", two_nodes.address, len(names))
     assert (workers.count, workers.num_threads) == (2, 1)
     found = list(share_out(workers, [noise(name) for name in names], Job(out), kill, said.append))
     assert {outcome.uri: outcome.error for outcome in found} == dict.fromkeys(names)
