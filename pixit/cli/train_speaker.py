@@ -24,6 +24,7 @@ from pixit.cli.console import PATH, examples, say
     "--room", "rooms", multiple=True, type=PATH, help="a measured room response, or a folder of them"
 )
 @click.option("--separator", help="a model whose separated sources are trained on too")
+@click.option("--init", help="an embedder to start from, folder or hub id; by default a new one")
 @click.option("--cache", type=PATH, help="folder that keeps decoded speech from one run to the next")
 @click.option("--config", type=PATH, help="YAML file of differences from the defaults")
 @click.option(
@@ -37,6 +38,7 @@ def train_speaker(
     noise: tuple[Path, ...],
     rooms: tuple[Path, ...],
     separator: str | None,
+    init: str | None,
     cache: Path | None,
     config: Path | None,
     output: Path,
@@ -54,7 +56,8 @@ def train_speaker(
 
     given = {"speech": speech, "validation": validation, "noise": noise, "rooms": rooms}
     paths = [f"{name}=[{', '.join(map(str, places))}]" for name, places in given.items() if places]
-    single = [f"{name}={value}" for name, value in (("separator", separator), ("cache", cache)) if value]
+    named = {"separator": separator, "init": init, "cache": cache}
+    single = [f"{name}={value}" for name, value in named.items() if value]
     run = load_settings(SpeakerRun, config, [*paths, *single, *overrides])
     exported = run_training(run, output, lambda line: say(line, quiet))
     say(f"{exported}: the trained embedder. Use it:\n\n    pixit separate --embedder {exported} meeting.wav")

@@ -140,6 +140,7 @@ def talk(
     signal, speech
         Dry signal (T,), silent outside the turns, and where it truly is speech, pauses under 0.3 s bridged.
     """
+    turns = turns[turns[:, 1] > turns[:, 0]]  # one of a sample, at another speed, may be of none
     signal = np.zeros(num_samples, dtype=np.float32)
     stretches = [NOWHERE]
     fade = np.linspace(0, 1, max(1, round(0.005 * sample_rate_hz)), dtype=np.float32)  # no clicks at cuts

@@ -6,7 +6,7 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ class SpeakerTrainingSettings(Settings):
     encoder: dict[str, Any] = Field(default_factory=dict, description="arguments of SpeakerEncoder")
     crops: CropSettings = CropSettings()
     seed: int = Field(0, description="seed of all that is random")
+    precision: Literal["32-true", "bf16-mixed"] = Field(
+        "32-true", description="as in Lightning; of the separator that is listened to, too"
+    )
     balance: float = Field(0.5, ge=0, le=1, description="0: all speakers are heard alike; 1: all folders are")
     steps: int = Field(2500, ge=1, description="steps of the optimizer")
     learning_rate: float = Field(1e-3, gt=0, description="its peak")
@@ -86,7 +89,11 @@ class AngularPrototypes(nn.Module):
 
 
 def train_speaker_encoder(
-    sampler: CropSampler, settings: SpeakerTrainingSettings, checkpoint: Path, report: Report
+    sampler: CropSampler,
+    settings: SpeakerTrainingSettings,
+    checkpoint: Path,
+    report: Report,
+    encoder: SpeakerEncoder | None = None,
 ) -> SpeakerEncoder:
     """Train an encoder, or continue where a killed training stopped; its weights are a moving average.
 
@@ -100,13 +107,13 @@ def train_speaker_encoder(
     report
         Called every `report_every_steps` steps and at the end with the step, the averaged encoder, and
         the mean loss since the last report.
+    encoder
+        What is trained; by default a new one.
     """
     with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator alone
         torch.manual_seed(settings.seed)
-        try:
-            encoder = SpeakerEncoder(**{"sample_rate_hz": sampler.sample_rate_hz, **settings.encoder})
-        except TypeError as error:
-            raise PixitError(f"settings, section encoder: {error}") from None
+        if encoder is None:
+            encoder = new_encoder(settings, sampler.sample_rate_hz)
         head = AdditiveAngularMargin(
             encoder.embedding_size, sampler.num_classes, settings.scale, settings.sub_centres
         )
@@ -123,8 +130,9 @@ def train_speaker_encoder(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, settings)
         severity = min(1.0, step / (settings.easy_start * settings.steps))
-        batch = sampler.batch(np.random.default_rng([settings.seed, step]), severity)
-        embeddings = encoder.train()(batch.waveforms, batch.weights)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
+            batch = sampler.batch(np.random.default_rng([settings.seed, step]), severity)
+            embeddings = encoder.train()(batch.waveforms, batch.weights).float()
         loss = prototypes(embeddings) + head(embeddings, batch.labels, severity * settings.margin)
         optimizer.zero_grad()
         loss.backward()
@@ -137,6 +145,14 @@ def train_speaker_encoder(
             report(step + 1, averaged.eval(), float(np.mean(losses)))
             losses.clear()
     return averaged.eval()
+
+
+def new_encoder(settings: SpeakerTrainingSettings, sample_rate_hz: int) -> SpeakerEncoder:
+    """Return an untrained encoder as the settings want it; a PixitError if it has no such arguments."""
+    try:
+        return SpeakerEncoder(**{"sample_rate_hz": sample_rate_hz, **settings.encoder})
+    except TypeError as error:
+        raise PixitError(f"settings, section encoder: {error}") from None
 
 
 def learning_rate(step: int, settings: SpeakerTrainingSettings) -> float:

@@ -47,6 +47,7 @@ class SpeakerRun(Settings):
     noise: tuple[Path, ...] = Field((), description="recordings of noise, or folders of them")
     rooms: tuple[Path, ...] = Field((), description="measured room responses, or folders of them")
     separator: str | None = Field(None, description="model whose separated sources are heard too")
+    init: str | None = Field(None, description="embedder whose weights are trained on; by default a new one")
     cache: Path | None = Field(None, description="folder that keeps decoded speech and rooms between runs")
     training: SpeakerTrainingSettings = SpeakerTrainingSettings()
 
@@ -74,6 +75,7 @@ def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = l
     """
     output.mkdir(parents=True, exist_ok=True)
     _keep(run, output)
+    encoder = _load_encoder(run)
     keep_memory()
     settings, cache = run.training, run.cache
     voices = SpeakerPool.from_folders(run.speech, SAMPLE_RATE_HZ, cache=cache, balance=settings.balance)
@@ -101,7 +103,7 @@ def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = l
         best = " (best)" if is_best else ""
         tell(f"step {step}, {time.monotonic() - started_s:.0f} s: loss {loss:.2f}, EER {rates}{best}")
 
-    train_speaker_encoder(sampler, settings, output / "state.pt", report)
+    train_speaker_encoder(sampler, settings, output / "state.pt", report, encoder)
     return output / "model"
 
 
@@ -176,6 +178,20 @@ def _load_separator(name: str | None) -> LocalModel | None:
     if model.sample_rate_hz != SAMPLE_RATE_HZ:
         raise PixitError(f"{name}: found {model.sample_rate_hz} Hz, expected {SAMPLE_RATE_HZ} Hz")
     return model
+
+
+def _load_encoder(run: SpeakerRun) -> SpeakerEncoder | None:
+    if run.init is None:
+        return None
+    if run.training.encoder:
+        raise PixitError("settings: an embedder has its sizes: give init or training.encoder, not both")
+    encoder = check_role(load_model(run.init), "embedder", run.init)
+    if not isinstance(encoder, SpeakerEncoder) or encoder.sample_rate_hz != SAMPLE_RATE_HZ:
+        raise PixitError(
+            f"{run.init}: found {type(encoder).__name__} for {encoder.sample_rate_hz} Hz, expected a SpeakerEncoder "
+            f"for {SAMPLE_RATE_HZ} Hz: no other is trained here"
+        )
+    return encoder
 
 
 def _count(sets: dict[str, Crops]) -> int:

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from click.testing import CliRunner
 
 from pixit.checkpoints import load_model
 from pixit.cli import cli
+from pixit.models.embedders import EcapaTdnn, SpeakerEncoder
 from pixit.training import train_speaker as module
 from pixit.training.train_speaker import SpeakerRun, _Log, train_speaker
 from pixit.types import Embedder, PixitError
 
 RATE_HZ = 16000
+BUNDLED = Path(module.__file__).parents[1] / "bundled"
 TINY = {
     "encoder": {"embedding_size": 8, "num_mels": 16, "base_channels": 4, "blocks_per_stage": 1},
     "crops": {"batch_size": 8, "length_s": [0.4, 0.5], "speeds": [1.0], "reverberation_probability": 0},
@@ -114,13 +117,37 @@ def test_a_resumption_replaces_rows_and_remembers_the_best(tmp_path: Path) -> No
     [
         ({"validation": ["nowhere"]}, "nowhere"),
         ({"separator": "EMBEDDER"}, "expected a model that separates"),
+        ({"init": "EMBEDDER"}, "give init or training.encoder, not both"),
+        ({"init": "MODEL", "training": {}}, "is a ToTaToNet, expected an embedder"),
     ],
 )
 def test_bad_input_is_told(speech: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    bundled = Path(module.__file__).parents[1] / "bundled" / "embedder"
-    changes = {key: str(bundled) if value == "EMBEDDER" else value for key, value in changes.items()}
+    bundled = {name.upper(): str(BUNDLED / name) for name in ("embedder", "model")}
+    changes = {
+        key: bundled.get(value, value) if isinstance(value, str) else value for key, value in changes.items()
+    }
     run = SpeakerRun.model_validate(run_of(speech).model_dump() | changes)
     with pytest.raises(PixitError, match=message):
+        train_speaker(run, tmp_path / "out")
+
+
+def test_a_training_goes_on_from_an_embedder(speech: Path, tmp_path: Path) -> None:
+    """With the next to no steps it is still the one that it began with."""
+    first = load_model(BUNDLED / "embedder")
+    run = run_of(speech, encoder={}, steps=2, learning_rate=1e-9, precision="bf16-mixed")
+    run = run.model_copy(update={"init": str(BUNDLED / "embedder")})
+    found = load_model(train_speaker(run, tmp_path / "out"))
+    assert isinstance(found, SpeakerEncoder)
+    for name, weight in found.named_parameters():
+        torch.testing.assert_close(weight, first.get_parameter(name), atol=1e-6, rtol=1e-6)
+
+
+def test_only_our_embedder_is_trained_on(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_model", lambda _: EcapaTdnn())
+    run = run_of(speech, encoder={}).model_copy(update={"init": "somebody/ecapa"})
+    with pytest.raises(PixitError, match="^somebody/ecapa: found EcapaTdnn for 16000 Hz, expected a Speaker"):
         train_speaker(run, tmp_path / "out")
 
 
@@ -136,12 +163,14 @@ def test_the_command_collects_its_options(
 
     monkeypatch.setattr(module, "train_speaker", fake)
     words = ["--data", "a b", "--data", "c.csv", "--validation", str(speech / "dev"), "--separator", "x/y"]
+    words += ["--init", "mine/voices"]
     result = CliRunner().invoke(
         cli, ["train-speaker", *words, "-o", str(tmp_path / "out"), "training.steps=7"]
     )
     assert result.exit_code == 0, result.output
     run, output = asked[0]
     assert run.speech == (Path("a b"), Path("c.csv"))
-    assert (run.separator, run.training.steps, output) == ("x/y", 7, tmp_path / "out")
+    assert (run.separator, run.init, run.training.steps) == ("x/y", "mine/voices", 7)
+    assert output == tmp_path / "out"
     assert "a line" in result.output
     assert "pixit separate --embedder" in result.output
