@@ -132,7 +132,9 @@ def test_no_turns_no_talk(voice: Voice) -> None:
 @pytest.mark.real
 def test_turns_of_nothing_are_left_out(voice: Voice) -> None:
     turns, with_empty = np.array([[400, 900]]), np.array([[400, 900], [1000, 1000]])
-    first, second = (talk(voice, given, 2000, 1000, np.random.default_rng(0)) for given in (turns, with_empty))
+    first, second = (
+        talk(voice, given, 2000, 1000, np.random.default_rng(0)) for given in (turns, with_empty)
+    )
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
 

@@ -147,7 +147,9 @@ def test_only_our_embedder_is_trained_on(
 ) -> None:
     monkeypatch.setattr(module, "load_model", lambda _: EcapaTdnn())
     run = run_of(speech, encoder={}).model_copy(update={"init": "somebody/ecapa"})
-    with pytest.raises(PixitError, match="^somebody/ecapa: found EcapaTdnn for 16000 Hz, expected a Speaker"):
+    with pytest.raises(
+        PixitError, match=r"^somebody/ecapa: found EcapaTdnn for 16000 Hz, expected a Speaker"
+    ):
         train_speaker(run, tmp_path / "out")
 
 
