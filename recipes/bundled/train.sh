@@ -100,18 +100,20 @@ run 4-real 3-longer --database "$data/ami/database.yml" data.real_share=0.1 \
 
 # 5. the same in larger batches, from a higher rate that falls more slowly
 run 5-longer 4-real --database "$data/ami/database.yml" data.real_share=0.06 \
-    data.duration_s=4 data.batch_size=16 data.pairs_per_epoch=8000 data.validation_pairs=160 \
+    data.duration_s=5 data.batch_size=12 data.pairs_per_epoch=6000 data.validation_pairs=160 \
     trainer.max_steps=12000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 trainer.ema_decay=0.999 \
     optimizer.learning_rate=1e-3 objective.separation_weight=0.2 objective.supervised_mixtures=sum \
     objective.spectral_weight=0.6 objective.max_si_sdr_db=25 "${meetings[@]}"
 
 # 6. the speaker embedder, on what the model makes of mixtures too
 if [ "$stage" = all ] || [ "$stage" = 6-speaker ]; then
-    speaker=()
+    speaker=(--data "$out/voices/ami")
+    python recipes/bundled/cut_voices.py "$data/ami/database.yml" "$out/voices/ami"
     for folder in "${train[@]}"; do speaker+=(--data "$folder"); done
     for folder in "${validation[@]}"; do speaker+=(--validation "$folder"); done
     while read -r -d , place; do speaker+=(--noise "$place"); done <<< "${noise//, /,},"
     while read -r -d , place; do speaker+=(--room "$place"); done <<< "${rooms//, /,},"
     pixit train-speaker "${speaker[@]}" --separator "$out/5-longer/last" --cache "$out/cache" \
-        --config configs/speaker-cpu.yaml -o "$out/6-speaker"
+        --config configs/speaker-cpu.yaml -o "$out/6-speaker" \
+        --init pixit/bundled/embedder "training.precision=${PRECISION:-bf16-mixed}"
 fi
