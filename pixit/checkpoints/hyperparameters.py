@@ -68,6 +68,7 @@ def map_settings(kind: str, arguments: Mapping[str, Any], keys: Keys) -> dict[st
             "exclude_overlap": arguments.get("embedding_exclude_overlap", False),
             "min_solo_s": SHORTEST_SOLO_S,
         },
+        "local_turns": {"pause_s": None},
         "clustering": _map_clustering(arguments["clustering"], keys),
     }
     if kind == SEPARATION:

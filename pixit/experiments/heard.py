@@ -25,9 +25,9 @@ from pixit.pipeline.compute import batches
 from pixit.pipeline.diarize import ActivitySettings, annotate, diarize
 from pixit.pipeline.local import Progress, embed_speakers, hear_windows
 from pixit.pipeline.methods import cluster_speakers
-from pixit.pipeline.separate import Separator
+from pixit.pipeline.separate import Separator, make_spool
 from pixit.pipeline.settings import SeparationSettings
-from pixit.pipeline.spool import FINE_STEPS, STEPS, Geometry, Spool
+from pixit.pipeline.spool import Geometry
 from pixit.types import FrameGrid, PixitError
 
 TOGETHER = 64
@@ -51,12 +51,12 @@ class Heard:
     thresholds
         Onset and offset of each of the S.
     activities
-        What the model said, (W, K, F), in as many steps as a `Spool` keeps.
+        What the model said, (W, L, F), in as many steps as a `Spool` keeps.
     active
-        Which local speakers are active, (S, W, K).
+        Which outputs of the model are active, (S, W, L).
     vectors, rows, embedded_s
         Embeddings (M, D); which of them each local speaker has, (S, W, K), -1 for none; and the seconds of speech
-        that it stands on, (S, W, K).
+        that it stands on, (S, W, K). Local speakers are those of a `Spool`.
     """
 
     uri: str
@@ -71,17 +71,17 @@ class Heard:
     def decide(self, settings: SeparationSettings) -> Annotation:
         """Return who spoke when, as `Separator.diarize` finds it with these settings.
 
-        They may differ from those of the separator that heard it in the clustering, and in what of the activity is
-        not for each window: the thresholds are to be among those that it was heard with.
+        They may differ from those of the separator that heard it in the clustering (not in whether it takes turns,
+        as `Separator.spool` says), and in what of the activity is not for each window: the thresholds are to be among
+        those that it was heard with.
         """
         activity = settings.activity
         number = self.thresholds.index(thresholds_of(activity))
-        is_fine = self.activities.dtype == np.uint16
         rows = self.rows[number]
         vectors = np.full((*rows.shape, self.vectors.shape[1]), np.nan, np.float32)
         vectors[rows >= 0] = self.vectors[rows[rows >= 0]]
-        with Spool(self.geometry, rows.shape[1], None, is_fine) as local:
-            values = self.activities / np.float32(FINE_STEPS if is_fine else STEPS)
+        with make_spool(settings, self.geometry, self.activities.shape[1]) as local:
+            values = self.activities / np.float32(local.steps)
             local.append(values.astype(np.float32), None, self.active[number])
             found = vectors, self.embedded_s[number]
             speakers = cluster_speakers(local, *found, settings.clustering, activity, (1, None))
@@ -125,15 +125,18 @@ def hear(
         settings.activity.model_copy(update={"onset": onset, "offset": offset})
         for onset, offset in thresholds
     ]
-    is_fine = settings.activity.decision == "count"
     model, embedder = RememberingModel(separator.model), remembering(separator.embedder)
-    size = geometry.num_windows, model.num_speakers
-    rows = np.full((len(variants), *size), -1, np.int32)
-    embedded_s = np.zeros(rows.shape, np.float32)
     numbers: dict[bytes, int] = {}
-    activities = np.zeros((*size, geometry.num_frames), np.uint16 if is_fine else np.uint8)
     with ExitStack() as stack:
-        spools = [stack.enter_context(Spool(geometry, size[1], None, is_fine)) for _ in variants]
+        spools = [
+            stack.enter_context(
+                make_spool(settings.model_copy(update={"activity": activity}), geometry, model.num_speakers)
+            )
+            for activity in variants
+        ]
+        rows = np.full((len(spools), *spools[0].active.shape), -1, np.int32)
+        embedded_s = np.zeros(rows.shape, np.float32)
+        activities = np.zeros(spools[0].activities_in_steps.shape, spools[0].activities_in_steps.dtype)
         for windows in batches(geometry.cut(recording), TOGETHER):
             for number, (spool, activity) in enumerate(zip(spools, variants, strict=True)):
                 heard = hear_windows(model, windows, spool, activity, compute, lambda done, total: None)
@@ -142,14 +145,14 @@ def hear(
                 )
                 for window in (one.index for one in windows):
                     embedded_s[number, window] = seconds[window]
-                    steps = np.round(spool.activities(window) * (FINE_STEPS if is_fine else STEPS))
-                    np.maximum(activities[window], steps.astype(activities.dtype), out=activities[window])
+                    steps = spool.activities_in_steps[window]
+                    np.maximum(activities[window], steps, out=activities[window])
                     for speaker in np.flatnonzero(spool.active[window]):
                         key = vectors[window, speaker].tobytes()
                         rows[number, window, speaker] = numbers.setdefault(key, len(numbers))
             model.memory.clear()
             embedder.memory.clear()
             progress(windows[-1].index + 1, geometry.num_windows)
-        active = np.stack([spool.active for spool in spools])
+        active = np.stack([spool.active_outputs for spool in spools])
     table = np.frombuffer(b"".join(numbers), np.float32).reshape(len(numbers), embedder.embedding_size)
     return Heard(recording.uri, geometry, tuple(thresholds), activities, active, table, rows, embedded_s)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import pdist
 
 from pixit.config import Settings
@@ -18,7 +17,7 @@ from pixit.types import PixitError
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
-
+Bools = NDArray[np.bool_]
 
 MOST_SPEAKERS = 10_000
 """More are not asked for."""
@@ -117,6 +116,7 @@ def cluster(
     vectors: Floats,
     embedded_s: Floats,
     talk_s: Floats,
+    apart: Bools,
     settings: ClusteringSettings,
     min_speakers: int = 1,
     max_speakers: int | None = None,
@@ -124,9 +124,9 @@ def cluster(
     """Assign every local speaker to a speaker of the recording.
 
     The embeddings that stand on enough speech are clustered (average linkage on cosine distance), which gives the
-    speakers and their centroids; then each window assigns its local speakers to the centroids, one to one, as two
-    local speakers of a window are not the same person; unless that forces one of them to a voice much less
-    like its own (``split_gap``): then the network has split a voice in two, and both parts go to the same speaker.
+    speakers and their centroids; then each window assigns its local speakers to the centroids, different ones to
+    those who cannot be the same person; unless that forces one of them to a voice much less like its own
+    (``split_gap``): then the network has split a voice in two, and both parts go to the same speaker.
 
     Parameters
     ----------
@@ -135,6 +135,8 @@ def cluster(
     embedded_s, talk_s
         Seconds of speech behind each vector; those of the recording that it stands for (`count_talk`), (W,
         K).
+    apart
+        Which local speakers of a window are different people, (W, K, K).
     min_speakers, max_speakers
         Bounds on the number of speakers; kept if there is enough speech to distinguish them.
 
@@ -144,7 +146,7 @@ def cluster(
         (W, K), counted from 0 in the order of first appearance; -1 where silent.
     """
     speakers = np.full(embedded_s.shape, -1, np.int64)
-    active: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=-1))
+    active: Bools = np.asarray(np.isfinite(vectors).all(axis=-1))
     if not active.any():
         return speakers
     chosen = _choose(active, embedded_s, settings, min_speakers)
@@ -155,22 +157,28 @@ def cluster(
     for window in np.flatnonzero(active.any(axis=1)):
         local = np.flatnonzero(active[window])
         similarity = unit(vectors[window, local]) @ centroids.T
-        speakers[window, local] = _assign(similarity, settings.split_gap)
+        speakers[window, local] = _assign(similarity, apart[window][np.ix_(local, local)], settings.split_gap)
     return by_first_appearance(speakers)
 
 
-def _assign(similarity: Numbers, split_gap: float) -> Ints:
-    """Return a column for each row: one to one, or the best one where that is better by `split_gap`."""
-    best = similarity.argmax(axis=1)
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
-    gaps = similarity[rows, best[rows]] - similarity[rows, columns]
-    assigned = best.copy()  # where there are more local speakers than speakers, the rest shares too
-    assigned[rows[gaps < split_gap]] = columns[gaps < split_gap]
-    return assigned
+def _assign(similarity: Numbers, apart: Bools, split_gap: float) -> Ints:
+    """Return a column for each row: of rows that are `apart` different ones, if that costs less than `split_gap`.
+
+    The clearest row comes first. Takes similarities (n, N) and (n, n).
+    """
+    best = np.sort(similarity, axis=1)
+    margins = best[:, -1] - best[:, -2] if best.shape[1] > 1 else best[:, -1]
+    columns = np.full(len(similarity), -1, np.int64)
+    for row in np.argsort(-margins, kind="stable"):
+        taken = columns[apart[row] & (columns >= 0)]
+        left = similarity[row].copy()
+        left[taken] -= split_gap
+        columns[row] = left.argmax()
+    return columns
 
 
 def _choose(
-    active: NDArray[np.bool_], embedded_s: Floats, settings: ClusteringSettings, min_speakers: int
+    active: Bools, embedded_s: Floats, settings: ClusteringSettings, min_speakers: int
 ) -> tuple[Ints, Ints]:
     """Return the places (window, local speaker) of the embeddings to cluster, evenly spread over time."""
     enough = active & (embedded_s >= settings.min_speech_s)
@@ -185,7 +193,7 @@ def spread(places: Ints, most: int) -> Ints:
 
 
 def _talk_near(
-    clustered: Floats, vectors: Floats, talk_s: Floats, active: NDArray[np.bool_], block: int = 1000
+    clustered: Floats, vectors: Floats, talk_s: Floats, active: Bools, block: int = 1000
 ) -> Floats:
     """Return the seconds of talk that each clustered vector stands for: of all vectors nearest to it."""
     places = np.argwhere(active)

@@ -157,7 +157,8 @@ def _decide_by_count(
     geometry = local.geometry
     num_speakers = num_voices = int(speakers.max(initial=-1)) + 1
     if settings.unknown_voices and num_voices:
-        most = local.num_speakers if max_speakers is None else min(max_speakers, local.num_speakers)
+        most = local.num_speakers // local.num_turns
+        most = most if max_speakers is None else min(max_speakers, most)
         num_speakers = max(num_voices, most)
     overlap_add = OverlapAdd(geometry.num_frames, geometry.step_frames, num_speakers + 1, "flat")
     total = geometry.start_frames(len(local) - 1) + geometry.num_frames

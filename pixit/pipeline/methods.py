@@ -27,6 +27,7 @@ from pixit.pipeline.cluster import (
 )
 from pixit.pipeline.diarize import ActivitySettings
 from pixit.pipeline.local import count_solo, count_talk
+from pixit.pipeline.local_turns import find_together
 from pixit.pipeline.spool import Spool
 from pixit.pipeline.vbx import label_by_vbx
 from pixit.types import PixitError
@@ -58,7 +59,10 @@ def cluster_speakers(
     `cluster_by_centroids`.
     """
     if settings.method == "average":
-        return cluster(vectors, embedded_s, count_talk(local, activity), settings, *bounds)
+        apart = np.stack(
+            [find_together(local.activities(window), local.num_turns, activity) for window in local]
+        )
+        return cluster(vectors, embedded_s, count_talk(local, activity), apart, settings, *bounds)
     return cluster_by_centroids(vectors, count_solo(local, activity), settings, *bounds)
 
 

@@ -8,12 +8,12 @@ from typing import TypeAlias
 
 import numpy as np
 from pyannote.core import Annotation
-from scipy.optimize import linear_sum_assignment
 
 from pixit.formats.names import match_items
 from pixit.formats.rttm import read_rttm
 from pixit.pipeline.cluster import Ints, by_first_appearance
 from pixit.pipeline.diarize import ActivitySettings, Bools, find_speech
+from pixit.pipeline.local_turns import find_together
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.types import PixitError, Turn
 from pixit.windows import frames_from_intervals
@@ -51,7 +51,7 @@ def lay_turns(turns: Sequence[Turn], geometry: Geometry) -> tuple[list[str], Boo
 
 
 def cluster_by_reference(local: Spool, turns: Sequence[Turn], settings: ActivitySettings) -> Ints:
-    """Assign local speakers to the true ones, one to one in each window, so that the frames agree best.
+    """Assign local speakers to the true ones, so that the frames agree best, different people to different ones.
 
     Returns (W, K), -1 for who is silent, or shares no frame with the true speakers that are left.
     """
@@ -61,10 +61,13 @@ def cluster_by_reference(local: Spool, turns: Sequence[Turn], settings: Activity
     for window in local:
         start = geometry.start_frames(window)
         here = truth[:, start : start + geometry.num_frames].astype(np.float64)  # (N, F)
-        speech = find_speech(local.activities(window), settings).astype(np.float64)  # (K, F)
+        activities = local.activities(window)
+        speech = find_speech(activities, settings).astype(np.float64)  # (K, F)
         shared = speech @ here.T  # (K, N)
-        differing = speech.sum(axis=1)[:, None] + here.sum(axis=1) - 2 * shared
-        rows, columns = linear_sum_assignment(differing)
-        is_heard = shared[rows, columns] > 0
-        speakers[window, rows[is_heard]] = columns[is_heard]
+        apart = find_together(activities, local.num_turns, settings)
+        for row in np.argsort(-shared.max(axis=1, initial=0), kind="stable"):
+            taken = speakers[window][apart[row] & (speakers[window] >= 0)]
+            shared[row, taken] = 0
+            if shared[row].any():
+                speakers[window, row] = shared[row].argmax()
     return by_first_appearance(speakers)

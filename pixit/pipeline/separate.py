@@ -22,11 +22,13 @@ from pixit.pipeline.channels import check_channels, cut_tracks, find_talkers, he
 from pixit.pipeline.cluster import Ints, check_num_speakers
 from pixit.pipeline.diarize import annotate, diarize, find_turns, speaker_name
 from pixit.pipeline.local import Progress, embed_speakers, hear_windows, run_windows
+from pixit.pipeline.local_turns import make_cut
 from pixit.pipeline.methods import Bounds, cluster_speakers
 from pixit.pipeline.oracle import Reference, cluster_by_reference, find_turns_of
 from pixit.pipeline.pretrained import Pretrained
 from pixit.pipeline.provenance import describe, make_request
-from pixit.pipeline.spool import Spool
+from pixit.pipeline.settings import SeparationSettings
+from pixit.pipeline.spool import Geometry, Spool
 from pixit.pipeline.stitch import fit_levels, stitch_tracks, write_tracks
 from pixit.results import Separation
 from pixit.types import Hook, PixitError, Turn, separates
@@ -154,7 +156,7 @@ class Separator(Pretrained):
         levels = settings.stitching.levels
         geometry = self.lay_windows(recording)
         windows = partial(geometry.cut, recording)  # each call reads the recording once
-        with Spool(geometry, self.model.num_speakers, folder, activity.decision == "count") as local:
+        with make_spool(settings, geometry, self.model.num_speakers, folder) as local:
             run_windows(self.model, windows(), local, activity, self.compute, step("segmentation"), levels)
             mixtures = windows() if settings.embedding.signal == "mixture" else None
             speakers = self._find_speakers(local, mixtures, bounds, reference, step("embeddings"))
@@ -185,7 +187,7 @@ class Separator(Pretrained):
     def _diarize(self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, step: Step) -> Found:
         """Follow the data to the turns: each window is embedded as soon as the model has heard it."""
         geometry, activity = self.lay_windows(recording), self.settings.activity
-        with Spool(geometry, self.model.num_speakers, None, activity.decision == "count") as local:
+        with make_spool(self.settings, geometry, self.model.num_speakers) as local:
             how = activity, self.compute, step("segmentation")
             heard = hear_windows(self.model, geometry.cut(recording), local, *how)
             if reference is not None:
@@ -278,6 +280,16 @@ class Separator(Pretrained):
                 f"{uri}: found {found}, expected {expected}: clustering.method=oracle needs it, no other does"
             )
         return None if reference is None else find_turns_of(reference, uri)
+
+
+def make_spool(
+    settings: SeparationSettings, geometry: Geometry, num_outputs: int, folder: Path | None = None
+) -> Spool:
+    """Return what keeps the outputs of a model; its local speakers are turns of these, if the settings want it."""
+    activity = settings.activity
+    takes_turns = settings.clustering.method in ("average", "oracle")
+    cut = make_cut(settings.local_turns, activity, geometry) if takes_turns else None
+    return Spool(geometry, num_outputs, folder, activity.decision == "count", cut)
 
 
 def _progress(hook: Hook | None, file: Any, step: str) -> Progress:

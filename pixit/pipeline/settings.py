@@ -13,6 +13,7 @@ from pixit.pipeline.compute import Precision
 from pixit.pipeline.diarize import ActivitySettings
 from pixit.pipeline.incremental import IncrementalSettings
 from pixit.pipeline.local import EmbeddingSettings
+from pixit.pipeline.local_turns import LocalTurnSettings
 from pixit.pipeline.stitch import StitchingSettings
 
 
@@ -38,6 +39,7 @@ class SeparationSettings(HearingSettings):
         le=4096,
         description="windows at a time; by default 8, and on a CPU 1, for each of torch's threads",
     )
+    local_turns: LocalTurnSettings = LocalTurnSettings()
     clustering: ClusteringSettings = ClusteringSettings()
     channels: ChannelSettings = ChannelSettings()
     windows: Literal["fitted", "regular"] = Field(

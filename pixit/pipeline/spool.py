@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from pyannote.core import SlidingWindow
 from pixit.audio import Audio
 from pixit.files import size_text
 from pixit.types import FrameGrid, LocalDiarizer, PixitError
-from pixit.windows import Window, cut_windows, num_windows, window_start
+from pixit.windows import Window, cut_windows, frame_centres_samples, num_windows, window_start
 
 Floats = NDArray[np.float32]
 
@@ -108,22 +109,48 @@ def in_steps(activities: Floats, steps: int = STEPS) -> Floats:
     return (np.round(activities * steps) / steps).astype(np.float32)
 
 
+class Cutter(Protocol):
+    """Takes what local speakers say in a window apart into turns, at most `most` for each."""
+
+    @property
+    def most(self) -> int: ...
+
+    def __call__(self, activities: Floats) -> NDArray[np.int64]:
+        """Return the frames (K, most, 2) from and to which turns last, for activities (K, F)."""
+        ...
+
+
 class Spool:
     """Activities and sources of all windows of a recording, written once in order and then read.
 
     The temporary file goes into `folder`; a PixitError if there is too little room, or none left in the end. Without
     a folder there is no file: only the sources of the windows that came last are kept, in memory. Activities are kept
     in 256 levels, or in as many as 2 bytes have if they are `fine`.
+
+    With `cut` each turn of one of the L outputs of the model is a local speaker, of R = `num_turns`, so that there
+    are K = L R; else the outputs are, with R = 1.
     """
 
     def __init__(
-        self, geometry: Geometry, num_speakers: int, folder: Path | None = None, fine: bool = False
+        self,
+        geometry: Geometry,
+        num_outputs: int,
+        folder: Path | None = None,
+        fine: bool = False,
+        cut: Cutter | None = None,
     ) -> None:
-        self._steps = FINE_STEPS if fine else STEPS
-        self.geometry, self.num_speakers, self._folder = geometry, num_speakers, folder
-        shape = (geometry.num_windows, num_speakers)
-        self._activities = np.zeros((*shape, geometry.num_frames), np.uint16 if fine else np.uint8)
-        self.active: NDArray[np.bool_] = np.zeros(shape, bool)
+        self.steps = FINE_STEPS if fine else STEPS
+        self.geometry, self._folder, self._cut = geometry, folder, cut
+        self.num_turns = 1 if cut is None else cut.most
+        self.num_speakers = num_outputs * self.num_turns
+        shape = (geometry.num_windows, num_outputs)
+        kind = np.uint16 if fine else np.uint8
+        self.activities_in_steps: NDArray[np.unsignedinteger[Any]] = np.zeros(
+            (*shape, geometry.num_frames), kind
+        )
+        """What the outputs of the model say, (W, L, F), of so many `steps`; zero for those that are silent."""
+        self._bounds = np.zeros((*shape, self.num_turns, 2), np.uint16)
+        self.active: NDArray[np.bool_] = np.zeros((geometry.num_windows, self.num_speakers), bool)
         """Which local speakers are active, (W, K): these have a source, if the model gives any."""
         self._offsets = np.full(shape, -1, np.int64)  # place of a source in the file, in samples; -1: none
         self._scales = np.zeros(shape, np.float32)
@@ -136,14 +163,19 @@ class Spool:
 
     def in_steps(self, activities: Floats) -> Floats:
         """Round activities to what is kept of them, so that all decisions are made on the same numbers."""
-        return in_steps(activities, self._steps)
+        return in_steps(activities, self.steps)
 
     def append(self, activities: Floats, sources: Floats | None, active: NDArray[np.bool_]) -> None:
-        """Add windows: activities (B, K, F), sources (B, K, T) if any, and which of both to keep (B, K)."""
+        """Add windows: activities (B, L, F), sources (B, L, T) if any, and which of both to keep (B, L)."""
         first = self._num_written
         self._num_written += len(activities)
-        self._activities[first : self._num_written] = np.round(activities * self._steps)
-        self.active[first : self._num_written] = active
+        self.activities_in_steps[first : self._num_written] = np.round(
+            activities * (self.steps * active[..., None]).astype(np.float32)
+        )
+        for window, is_active in enumerate(active, first):
+            self._bounds[window] = self._find_turns(window)
+            is_there = self._bounds[window, ..., 1] > self._bounds[window, ..., 0]
+            self.active[window] = (is_active[:, None] & is_there).ravel()
         if self._folder is None:
             self._offsets[:first] = -1
             self._file, self._num_samples_written = io.BytesIO(), 0
@@ -155,6 +187,11 @@ class Spool:
             self._offsets[first + window, speaker] = self._num_samples_written
             self._scales[first + window, speaker] = scale
             self._write((source / scale).astype(np.float16))
+
+    def _find_turns(self, window: int) -> NDArray[np.int64]:
+        if self._cut is not None:
+            return self._cut(self.outputs(window))
+        return np.tile([0, self.geometry.num_frames], (len(self.activities_in_steps[window]), 1, 1))
 
     def _write(self, samples: NDArray[np.float16]) -> None:
         left = memoryview(samples.tobytes())
@@ -168,21 +205,53 @@ class Spool:
             ) from None
         self._num_samples_written += len(samples)
 
+    @property
+    def active_outputs(self) -> NDArray[np.bool_]:
+        """Which outputs of the model are active, (W, L)."""
+        turns = self.active.reshape(len(self.active), -1, self.num_turns)
+        return np.asarray(turns.any(axis=-1))
+
+    def outputs(self, window: int) -> Floats:
+        """Return the activities (L, F) of a window by outputs of the model; zero for those that are silent."""
+        return self.activities_in_steps[window] / np.float32(self.steps)
+
     def activities(self, window: int) -> Floats:
         """Return the activities (K, F) of a window; zero for local speakers who are silent."""
-        return self._activities[window] * self.active[window][:, None] / np.float32(self._steps)
+        activities = self.outputs(window)[:, None] * self._inside(window)
+        return activities.reshape(self.num_speakers, -1)
+
+    def _inside(self, window: int) -> NDArray[np.bool_]:
+        """Return which frames are those of each turn, (L, R, F)."""
+        frames, bounds = np.arange(self.geometry.num_frames), self._bounds[window]
+        return (frames >= bounds[..., :1]) & (frames < bounds[..., 1:])
+
+    def gates(self, window: int) -> Floats:
+        """Return where each local speaker has its output to itself, (K, T): 1 there, with ramps of a frame."""
+        inside = self._inside(window).reshape(self.num_speakers, -1)
+        return np.stack([self._gate(row) for row in inside])
+
+    def _gate(self, inside: NDArray[np.bool_]) -> Floats:
+        samples = np.arange(self.geometry.window_samples)
+        if inside.all() or not inside.any():
+            return np.full(len(samples), inside.all(), np.float32)
+        centres = frame_centres_samples(self.geometry.frame_grid, len(inside))
+        return np.interp(samples, centres, inside).astype(np.float32)
 
     def source(self, window: int, speaker: int) -> Floats:
         """Return a source (T,), zero where the local speaker is silent."""
-        length = self.geometry.window_samples
-        offset = int(self._offsets[window, speaker])
-        if offset < 0 and self.active[window, speaker]:
-            raise ValueError(f"window {window}: its sources were not kept")
+        output, turn = divmod(speaker, self.num_turns)
+        if not self.active[window, speaker]:
+            return np.zeros(self.geometry.window_samples, np.float32)
+        source = self._read(window, output)
+        return source if self.num_turns == 1 else source * self._gate(self._inside(window)[output, turn])
+
+    def _read(self, window: int, output: int) -> Floats:
+        offset = int(self._offsets[window, output])
         if offset < 0:
-            return np.zeros(length, np.float32)
+            raise ValueError(f"window {window}: its sources were not kept")
         self._file.seek(offset * 2)
-        samples = np.frombuffer(self._file.read(length * 2), np.float16)
-        return samples.astype(np.float32) * self._scales[window, speaker]
+        samples = np.frombuffer(self._file.read(self.geometry.window_samples * 2), np.float16)
+        return samples.astype(np.float32) * self._scales[window, output]
 
     def sources(self, window: int) -> Floats:
         """Return the sources (K, T) of a window."""

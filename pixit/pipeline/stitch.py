@@ -84,7 +84,7 @@ def stitch_tracks(
             named = (names >= 0).astype(np.float32)[:, None]
             activities = local.activities(window.index) * named
             sources = share_residual(sources * named, activities, window, geometry, onset)
-        present = np.repeat(local.active[window.index][:, None], geometry.window_samples, axis=1)
+        present = local.active[window.index][:, None] * local.gates(window.index)
         values = np.concatenate(
             (by_speaker(sources, names, num_speakers, np.add), by_speaker(present, names, num_speakers))
         )
@@ -127,7 +127,9 @@ def share_residual(
     centres = centres[: max(1, np.count_nonzero(centres < window.valid))]  # who talks last talks to the end
     samples = np.arange(len(window.samples))
     gates = np.stack([np.interp(samples, centres, row[: len(centres)]) for row in activities])
+    # of the time for which it may talk: a turn is no weaker for being short
     power = np.square(sources).sum(axis=1, keepdims=True)
+    power /= np.maximum((sources != 0).sum(axis=1, keepdims=True), 1)
     weights = gates * (power + 1e-6 * power.max() + SMALL)
     share = weights / np.maximum(weights.sum(axis=0), 1e-3 * SMALL)
     residual = window.samples - sources.sum(axis=0)

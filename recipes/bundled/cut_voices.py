@@ -1,7 +1,7 @@
-"""Cut what each speaker of real recordings says alone: cut_voices.py database.yml OUT
+"""Cut what each speaker of real recordings says alone.
 
-Writes OUT/<speaker>/<recording>-<start in ms>.flac, of the training subset, stretches of half a second and more. So
-the embedder hears voices that share a room and a microphone.
+``cut_voices.py database.yml OUT`` writes OUT/<speaker>/<recording>-<start in ms>.flac, of the training subset,
+stretches of half a second and more. So the embedder hears voices that share a room and a microphone.
 """
 
 from __future__ import annotations

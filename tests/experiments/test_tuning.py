@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -413,3 +414,21 @@ def postgres() -> Iterator[str]:
 @pytest.mark.slow
 def test_two_processes_share_a_study_in_postgresql(talks: Any, tmp_path: Path, postgres: str) -> None:
     check_sharing(talks, tmp_path, postgres)
+
+
+def test_settings_are_compared_side_by_side(talks: Any, separator: Separator, tmp_path: Path) -> None:
+    """`scripts/compare_settings.py` counts what the networks themselves would have given."""
+    path = Path(__file__).resolve().parents[2] / "scripts" / "compare_settings.py"
+    spec = importlib.util.spec_from_file_location("compare_settings", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    recordings = list(talks.recordings)
+    subject = OfflineSubject(separator, recordings, tmp_path / "heard", script.THRESHOLDS)
+    subject.hear()
+    rows = [script.score(subject, recordings, {"clustering.threshold": value}) for value in (1.9, 0.7)]
+    for row, threshold in zip(rows, (1.9, 0.7), strict=True):
+        expected = errors(separator, talks, **{"clustering.threshold": threshold})
+        assert row["der_percent"] == pytest.approx(100 * expected.der)
+    assert [row["right_percent"] for row in rows] == [0, 100]

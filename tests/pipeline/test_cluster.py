@@ -28,7 +28,9 @@ def cluster(
 ) -> np.ndarray:
     """Windows that do not overlap and speakers who do not: all speech is embedded, and counts in full."""
     talk_s = seconds if talk_s is None else talk_s
-    return module.cluster(vectors, seconds, talk_s, settings, min_speakers, max_speakers)
+    num_windows, num_local = seconds.shape
+    apart = np.tile(~np.eye(num_local, dtype=bool), (num_windows, 1, 1))
+    return module.cluster(vectors, seconds, talk_s, apart, settings, min_speakers, max_speakers)
 
 
 def make_vectors(

@@ -26,7 +26,7 @@ from pixit.data.check import check_database
 from pixit.data.database import load_recordings
 from pixit.formats.rttm import rttm_line
 from pixit.formats.transcripts import read_transcript
-from pixit.types import PixitError, Turn
+from pixit.types import PixitError, Recording, Turn
 
 pytest.importorskip("pyannote.database")
 
@@ -497,3 +497,28 @@ def test_the_papers_table_has_the_embedder_of_pyannotes_pipelines(
     assert "--embedder" not in diarization
     assert f"--model model {expected} --recognizer".replace("  ", " ") in cpwer
     assert (tmp_path / "pixit.num").read_text().splitlines()[0] == ("8" if expected else "6")
+
+
+# --- The bundled model ----------------------------------------------------------------------------------
+
+
+def test_what_somebody_says_alone_is_cut_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither overlap nor stretches of less than half a second, and a little less at both ends."""
+    audio = tmp_path / "talk.wav"
+    write_noise(audio, 6.0)
+    turns = [Turn(0.0, 2.0, "ann"), Turn(1.5, 3.0, "bob"), Turn(3.2, 3.6, "ann"), Turn(4.0, 5.0, "ann")]
+    module = load_script("bundled/cut_voices")
+    recording = Recording("talk", audio, tuple(turns), ((0.0, 6.0),))
+    monkeypatch.setattr(module, "load_recordings", lambda *_: [recording])
+    monkeypatch.setattr(sys, "argv", ["cut_voices.py", "database.yml", str(tmp_path / "voices")])
+    module.main()
+    found = {
+        str(path.relative_to(tmp_path / "voices")): soundfile.info(path).frames / 16000
+        for path in (tmp_path / "voices").rglob("*.flac")
+    }
+    assert found == pytest.approx(
+        {"ann/talk-50.flac": 1.4, "ann/talk-4050.flac": 0.9, "bob/talk-2050.flac": 0.9}
+    )
+    samples, _ = soundfile.read(tmp_path / "voices" / "bob" / "talk-2050.flac")
+    whole, _ = soundfile.read(audio)
+    np.testing.assert_allclose(samples, whole[32800 : 32800 + len(samples)], atol=1e-4)
