@@ -162,9 +162,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
-    # Threads of torch that wait by spinning take the very cores they wait for: on a busy machine that is many
-    # times slower. Read when torch is imported; who sets it keeps it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Threads of torch that wait for each other by spinning take, on a busy machine, the very cores they wait for;
+    # those that sleep at once are many times slower on a quiet one. So they spin for some microseconds. Read when
+    # torch is imported; who sets one of them keeps it.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     for name in ("SIGTERM", "SIGHUP"):  # end as after Ctrl-C, so that temporary folders are removed
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup stays nohup

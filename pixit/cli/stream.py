@@ -102,6 +102,7 @@ def stream(
     from pixit.audio.blocks import FileSource
     from pixit.audio.sources import open_source
     from pixit.config import load_settings
+    from pixit.pipeline.compute import one_thread
     from pixit.pipeline.live_run import LiveRun
     from pixit.pipeline.recorder import StreamRecorder
     from pixit.pipeline.settings import StreamingSettings
@@ -117,7 +118,8 @@ def stream(
     opened.name = name or opened.name
     recorder = None if output is None else StreamRecorder(output, opened.name, separator.rate_hz, overwrite)
     run = LiveRun(separator, opened, recorder)
-    show(run, jsonl, quiet)
+    with one_thread():
+        show(run, jsonl, quiet)
     if opened.note:
         warn([f"{opened.name}: {opened.note}"])
     finish(run, opened.name, jsonl, quiet)

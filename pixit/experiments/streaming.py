@@ -20,6 +20,7 @@ from pixit.evaluation.tables import Column, Table
 from pixit.experiments.benchmark import describe_machine
 from pixit.experiments.heard_live import annotate_updates, open_for_stream, push_all
 from pixit.files import whole_file
+from pixit.pipeline.compute import one_thread
 from pixit.pipeline.live import Update
 from pixit.pipeline.separate import Separator
 from pixit.pipeline.streaming import StreamingSeparator
@@ -118,7 +119,8 @@ def benchmark_streaming(
     """
     lanes = [Lane(latency) for latency in streams] + [Lane(None)]
     for recording in recordings:
-        found, delays = _stream(streams, recording, hook)
+        with one_thread():  # as `pixit stream`
+            found, delays = _stream(streams, recording, hook)
         started = time.perf_counter()
         audio = separator.open({"audio": recording.audio, "uri": recording.uri})
         found.append(separator(audio, hook=hook).diarization)

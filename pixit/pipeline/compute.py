@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -77,6 +78,17 @@ class Compute:
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(num_threads)  # some of torch's libraries know one number for all threads
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread: a single window gains little from more, and on a busy machine it loses."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -16,7 +16,7 @@ from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, Ints, find_r
 from pixit.pipeline.spool import Geometry
 
 TURNS_A_SECOND = 0.6
-"""Of a local speaker there are at most so many in a window, or two, since every one of them has a place in the tables."""
+"""Of a local speaker there are at most so many in a window, or two: each has a place in the tables."""
 
 
 class LocalTurnSettings(Settings):

@@ -28,6 +28,7 @@ from pixit.models.embedders import SpeakerEncoder
 from pixit.simulation.pool import SpeakerPool, find_speakers
 from pixit.simulation.rooms import NoiseBank, RoomBank, measured_rooms, read_noises
 from pixit.training.crops import CropSampler, augment
+from pixit.training.run import last_parts
 from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder
 from pixit.types import LocalModel, PixitError
 
@@ -97,7 +98,8 @@ def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = l
         mean = float(np.mean([rates["eer"] for rates in scores.values()]))
         is_best = log.add(step, loss, mean, scores)
         if is_best:
-            provenance = {"settings": run.model_dump(mode="json"), "step": step, "validation": scores}
+            named = last_parts(run.model_dump(mode="json"))
+            provenance = {"settings": named, "step": step, "validation": scores}
             save_model(encoder, output / "model", provenance)
         rates = ", ".join(f"{name} {100 * found['eer']:.1f} %" for name, found in scores.items())
         best = " (best)" if is_best else ""
