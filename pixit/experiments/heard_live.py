@@ -32,7 +32,7 @@ def open_for_stream(separator: StreamingSeparator, recording: Recording) -> Audi
 def fingerprint_of(separator: StreamingSeparator) -> Mapping[str, Any]:
     """Return what determines what the networks of a separator of streams say: their weights, and some settings."""
     asked = separator.settings.model_dump(
-        mode="json", include={"step_s", "precision", "activity", "embedding"}
+        mode="json", include={"step_s", "precision", "activity", "local_turns", "embedding"}
     )
     networks = {"model_sha256": separator.model, "embedder_sha256": separator.embedder}
     return {"streaming": asked, **{name: WeightsHash(network)() for name, network in networks.items()}}
@@ -123,7 +123,7 @@ def hear_stream(separator: StreamingSeparator, recording: Audio, progress: Progr
     stream = StreamingSeparator(
         separator.model, separator.embedder, separator.settings, str(separator.device)
     )
-    size = separator.model.num_speakers, separator.geometry.num_frames
+    size = separator.num_local, separator.geometry.num_frames
     activities, vectors, position = [np.zeros((0, *size), np.uint8)], [], 0
     vectors = [np.zeros((0, size[0], separator.embedder.embedding_size), np.float32)]
     for windows in push_all(stream, recording):

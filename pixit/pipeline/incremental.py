@@ -18,6 +18,7 @@ from pixit.config import Settings
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 class IncrementalSettings(Settings):
@@ -69,13 +70,15 @@ class IncrementalClustering:
         """Speakers that are known."""
         return len(self.sums)
 
-    def assign(self, activities: Floats, vectors: Floats) -> Ints:
+    def assign(self, activities: Floats, vectors: Floats, apart: Bools | None = None) -> Ints:
         """Return the speaker of each local speaker of a window, (K,), -1 for none; and learn from it.
 
         Parameters
         ----------
         activities, vectors
             Of the local speakers, (K, F) and (K, D); vectors with NaN are of somebody who is not to be assigned.
+        apart
+            Which of them are different people, (K, K). None, as in diart: all are.
         """
         settings = self.settings
         speakers = np.full(len(vectors), -1, np.int64)
@@ -87,6 +90,8 @@ class IncrementalClustering:
         if not self.has_begun:
             self.has_begun, is_long = True, is_active
             self.sums = np.zeros((0, vectors.shape[1]))
+        if apart is not None:
+            return self._assign_in_turn(vectors, active, is_long, apart)
         new: list[int] = []
         distances = self._distances(vectors[active])
         matched, columns = self._match(distances)
@@ -106,6 +111,25 @@ class IncrementalClustering:
         for local in new:
             speakers[local] = self.num_speakers
             self.sums = np.vstack([self.sums, vectors[local]])
+        return speakers
+
+    def _assign_in_turn(self, vectors: Floats, active: Ints, is_long: Bools, apart: Bools) -> Ints:
+        """Assign the active ones of local speakers of whom only some are different people, the most alike first."""
+        speakers = np.full(len(vectors), -1, np.int64)
+        nearest = self._distances(vectors[active]).min(axis=1, initial=np.inf)
+        learnt = []
+        for local in active[np.argsort(nearest, kind="stable")].tolist():
+            distances = self._distances(vectors[[local]])[0]  # also to those whom this window has brought
+            distances[speakers[apart[local] & (speakers >= 0)]] = np.inf
+            speaker = int(distances.argmin()) if np.isfinite(distances).any() else -1
+            if speaker >= 0 and distances[speaker] < self._delta_new:
+                learnt += [(speaker, local)] if is_long[local] else []
+            elif is_long[local] and self.num_speakers < self.settings.max_speakers:
+                speaker = self.num_speakers
+                self.sums = np.vstack([self.sums, vectors[local]])
+            speakers[local] = speaker
+        for speaker, local in learnt:
+            self.sums[speaker] += vectors[local]
         return speakers
 
     def _distances(self, vectors: Floats) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from pixit.config import Settings
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, Ints, find_runs, find_speech
-from pixit.pipeline.spool import Geometry
+from pixit.pipeline.spool import Geometry, gate_of, inside_turns
 
 TURNS_A_SECOND = 0.6
 """Of a local speaker there are at most so many in a window, or two: each has a place in the tables."""
@@ -94,6 +94,24 @@ def make_cut(settings: LocalTurnSettings, activity: ActivitySettings, geometry: 
     return Cut(
         activity, max(1, round(settings.pause_s / frame_s)), round(settings.min_turn_s / frame_s), most
     )
+
+
+def split_window(
+    cut: Cut, geometry: Geometry, activities: Floats, sources: Floats, active: Bools
+) -> tuple[Floats, Floats, Bools]:
+    """Return the local speakers of a window, the turns of its outputs, as a `Spool` gives them.
+
+    Takes, and returns, activities (L, F) and (K, F), sources (L, T) and (K, T), and who is active (L,) and (K,).
+    """
+    bounds = cut(activities)
+    inside = inside_turns(bounds, activities.shape[1])
+    split_activities = (activities[:, None] * inside).reshape(-1, activities.shape[1])
+    is_active = (active[:, None] & (bounds[..., 1] > bounds[..., 0])).ravel()
+    split_sources = np.zeros((len(is_active), sources.shape[1]), np.float32)
+    for row in np.flatnonzero(is_active):
+        output, turn = divmod(int(row), cut.most)
+        split_sources[row] = sources[output] * gate_of(inside[output, turn], geometry)
+    return split_activities, split_sources, is_active
 
 
 def find_together(activities: Floats, num_turns: int, settings: ActivitySettings) -> Bools:

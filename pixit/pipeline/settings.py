@@ -25,6 +25,7 @@ class HearingSettings(Settings):
         description="of the networks; auto is bfloat16 where the device multiplies in it, else float32",
     )
     activity: ActivitySettings = ActivitySettings()
+    local_turns: LocalTurnSettings = LocalTurnSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     stitching: StitchingSettings = StitchingSettings()
 
@@ -39,7 +40,6 @@ class SeparationSettings(HearingSettings):
         le=4096,
         description="windows at a time; by default 8, and on a CPU 1, for each of torch's threads",
     )
-    local_turns: LocalTurnSettings = LocalTurnSettings()
     clustering: ClusteringSettings = ClusteringSettings()
     channels: ChannelSettings = ChannelSettings()
     windows: Literal["fitted", "regular"] = Field(

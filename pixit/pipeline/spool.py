@@ -109,6 +109,21 @@ def in_steps(activities: Floats, steps: int = STEPS) -> Floats:
     return (np.round(activities * steps) / steps).astype(np.float32)
 
 
+def inside_turns(bounds: NDArray[np.integer[Any]], num_frames: int) -> NDArray[np.bool_]:
+    """Return which frames are those of each turn, (L, R, F), for its bounds (L, R, 2)."""
+    frames = np.arange(num_frames)
+    return np.asarray((frames >= bounds[..., :1]) & (frames < bounds[..., 1:]))
+
+
+def gate_of(inside: NDArray[np.bool_], geometry: Geometry) -> Floats:
+    """Return a gain for the samples of a window, (T,), that is 1 in these frames (F,); ramps last a frame."""
+    samples = np.arange(geometry.window_samples)
+    if inside.all() or not inside.any():
+        return np.full(len(samples), inside.all(), np.float32)
+    centres = frame_centres_samples(geometry.frame_grid, len(inside))
+    return np.interp(samples, centres, inside).astype(np.float32)
+
+
 class Cutter(Protocol):
     """Takes what local speakers say in a window apart into turns, at most `most` for each."""
 
@@ -222,20 +237,12 @@ class Spool:
 
     def _inside(self, window: int) -> NDArray[np.bool_]:
         """Return which frames are those of each turn, (L, R, F)."""
-        frames, bounds = np.arange(self.geometry.num_frames), self._bounds[window]
-        return (frames >= bounds[..., :1]) & (frames < bounds[..., 1:])
+        return inside_turns(self._bounds[window], self.geometry.num_frames)
 
     def gates(self, window: int) -> Floats:
         """Return where each local speaker has its output to itself, (K, T): 1 there, with ramps of a frame."""
         inside = self._inside(window).reshape(self.num_speakers, -1)
-        return np.stack([self._gate(row) for row in inside])
-
-    def _gate(self, inside: NDArray[np.bool_]) -> Floats:
-        samples = np.arange(self.geometry.window_samples)
-        if inside.all() or not inside.any():
-            return np.full(len(samples), inside.all(), np.float32)
-        centres = frame_centres_samples(self.geometry.frame_grid, len(inside))
-        return np.interp(samples, centres, inside).astype(np.float32)
+        return np.stack([gate_of(row, self.geometry) for row in inside])
 
     def source(self, window: int, speaker: int) -> Floats:
         """Return a source (T,), zero where the local speaker is silent."""
@@ -243,7 +250,11 @@ class Spool:
         if not self.active[window, speaker]:
             return np.zeros(self.geometry.window_samples, np.float32)
         source = self._read(window, output)
-        return source if self.num_turns == 1 else source * self._gate(self._inside(window)[output, turn])
+        return (
+            source
+            if self.num_turns == 1
+            else source * gate_of(self._inside(window)[output, turn], self.geometry)
+        )
 
     def _read(self, window: int, output: int) -> Floats:
         offset = int(self._offsets[window, output])

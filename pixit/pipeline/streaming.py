@@ -24,6 +24,7 @@ from pixit.pipeline.live import Heard, LiveStitcher, Update, join_updates
 from pixit.pipeline.live_state import below, check_state, pack, unpack
 from pixit.pipeline.live_windows import LiveWindows
 from pixit.pipeline.local import Voices, embed_voices, hear_batch, weigh_frames
+from pixit.pipeline.local_turns import find_together, make_cut, split_window
 from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts, merge
 from pixit.pipeline.settings import StreamingSettings
 from pixit.pipeline.spool import in_steps, lay_windows
@@ -92,6 +93,9 @@ class StreamingSeparator:
         self.sample_rate_hz = self.rate_hz if sample_rate_hz is None else sample_rate_hz
         self.channel = channel
         self.geometry = lay_windows(model, 0, settings.step_s)
+        self._cut = make_cut(settings.local_turns, settings.activity, self.geometry)
+        self.num_local = model.num_speakers * (1 if self._cut is None else self._cut.most)
+        """Local speakers of a window, K: turns of the model's outputs, or these themselves."""
         self.latency_samples = self._latency()
         self.device = pick_device(device)
         self._compute = Compute.choose(self.device, None, settings.precision)
@@ -138,7 +142,7 @@ class StreamingSeparator:
             section: {
                 k: v for k, v in parts.settings.get(section, {}).items() if k not in NOT_LIVE.get(section, ())
             }
-            for section in ("activity", "embedding", "stitching")
+            for section in ("activity", "local_turns", "embedding", "stitching")
         }
         chosen = merge(merge(chosen, parts.streaming), settings or {})
         found = settings_from_mapping(StreamingSettings, chosen, "streaming settings")
@@ -218,20 +222,21 @@ class StreamingSeparator:
             )
             activities = activities * active[:, :, None]
             assert sources is not None, "a stream is separated"
+            local = list(zip(activities, sources, active, strict=True))
+            if self._cut is not None:
+                local = [split_window(self._cut, self.geometry, *outputs) for outputs in local]
             voices = []
-            for number, window in enumerate(batch):
-                speakers = np.flatnonzero(active[number]).tolist()
-                weights = weigh_frames(
-                    activities[number], settings.embedding, settings.activity, self.geometry.frame_s
-                )
+            for number, (window, (activity, source, is_active)) in enumerate(zip(batch, local, strict=True)):
+                speakers = np.flatnonzero(is_active).tolist()
+                weights = weigh_frames(activity, settings.embedding, settings.activity, self.geometry.frame_s)
                 of_mixture = settings.embedding.signal == "mixture"
-                signals = window.samples[None] if of_mixture else sources[number, speakers]
+                signals = window.samples[None] if of_mixture else source[speakers]
                 voices.append(Voices(number, speakers, signals, weights[speakers]))
             _, found = embed_voices(self.embedder, compute, voices)
             for number, (window, own) in enumerate(zip(batch, found, strict=True)):
-                vectors = np.full((len(active[number]), self.embedder.embedding_size), np.nan, np.float32)
+                vectors = np.full((self.num_local, self.embedder.embedding_size), np.nan, np.float32)
                 vectors[voices[number].speakers] = unit(own)
-                heard.append(Heard(window, activities[number], sources[number], vectors))
+                heard.append(Heard(window, *local[number][:2], vectors))
         return heard
 
     def take(self, heard: Iterable[Heard]) -> Update:
@@ -245,9 +250,12 @@ class StreamingSeparator:
             if one.window.index != self._num_taken:
                 raise ValueError(f"window {one.window.index} is taken, expected {self._num_taken}")
             self._num_taken += 1
-            clusters = np.full(self.model.num_speakers, -1)
+            clusters = np.full(self.num_local, -1)
             if one.activities is not None and one.vectors is not None:
-                clusters = self._clustering.assign(one.activities, one.vectors)
+                apart = None
+                if self._cut is not None:
+                    apart = find_together(one.activities, self._cut.most, self.settings.activity)
+                clusters = self._clustering.assign(one.activities, one.vectors, apart)
             count = self._clustering.num_speakers
             updates.append(self._stitcher.add(one, clusters, count, length))
         if length is not None and self._num_taken == self._windows.num_windows and not self._is_over:

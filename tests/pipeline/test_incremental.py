@@ -79,3 +79,27 @@ def test_a_vector_of_zeros_is_nobody_near() -> None:
     clustering = make()
     clustering.assign(TALK[None], ANN[None])
     assert clustering.assign(TALK[None], np.zeros((1, 3))).tolist() == [1]
+
+
+NOBODY, ALL = np.zeros((3, 3), bool), ~np.eye(3, dtype=bool)
+
+
+def test_turns_of_one_output_may_be_one_speaker_or_several() -> None:
+    """Ann, Bob, and Ann again, none of them at the same time: a new speaker is known within the window."""
+    clustering = make()
+    clustering.assign(HUSH[None], np.full((1, 3), np.nan))
+    talk = np.stack([TALK, TALK, TALK])
+    assert clustering.assign(talk, np.stack([ANN, BOB, ANN]), NOBODY).tolist() == [0, 1, 0]
+    assert clustering.assign(talk, np.stack([BOB, BOB, CAT]), NOBODY).tolist() == [1, 1, 2]
+    np.testing.assert_array_equal(clustering.sums, [2 * ANN, 3 * BOB, CAT])
+
+
+def test_turns_at_the_same_time_are_different_people() -> None:
+    clustering = make()
+    clustering.assign(TALK[None], ANN[None], NOBODY[:1, :1])
+    alike = np.stack([ANN, 0.9 * ANN + 0.1 * BOB, np.full(3, np.nan)])
+    assert clustering.assign(np.stack([TALK, TALK, HUSH]), alike, ALL).tolist() == [0, 1, -1]
+    few = np.stack([TALK, BRIEF, BRIEF])  # a few words go to the nearest who is free, or to nobody
+    assert clustering.assign(few, np.stack([ANN, ANN, CAT]), ALL)[0] == 0
+    assert sorted(clustering.assign(few, np.stack([ANN, ANN, CAT]), ALL).tolist()) == [-1, 0, 1]
+    assert make(max_speakers=1).assign(np.stack([TALK] * 3), np.eye(3), ALL).tolist() == [0, -1, -1]

@@ -196,7 +196,8 @@ def test_what_a_model_hears_before_the_stream_and_after_it_counts_for_nothing() 
             output = super().forward(waveforms)
             return LocalOutput(torch.full_like(output.activity_logits, 9), output.sources)
 
-    stream = StreamingSeparator(Chatter(), Sign(), StreamingSettings(step_s=0.5), device="cpu")
+    settings = StreamingSettings.model_validate({"step_s": 0.5, "local_turns": {"pause_s": None}})
+    stream = StreamingSeparator(Chatter(), Sign(), settings, device="cpu")
     windows = stream.feed(make_sound(1.2)) + stream.end()
     for window, heard in zip(windows, stream.hear(windows), strict=True):
         times = window.start_samples + np.arange(100) * 20 + 10
