@@ -139,12 +139,11 @@ class LiveStitcher:
             stretch, covered = self._samples.add(2 * num_clusters)
             activity, _ = self._frames.add(1 + num_clusters)
             return self._give(stretch, covered, activity, self._frames.ahead(), length)
-        named = (clusters >= 0).astype(np.float32)[:, None]
-        sources, activities = heard.sources * named, heard.activities * named
+        rows = np.flatnonzero(clusters >= 0)
+        sources, activities = heard.sources[rows], heard.activities[rows]
         if self.stitching.keep_room:
             sources = share_residual(sources, activities, heard.window, self.geometry, self.activity.onset)
-        found = np.unique(clusters[clusters >= 0])
-        places = np.where(clusters >= 0, np.searchsorted(found, clusters), -1)
+        found, places = np.unique(clusters[rows], return_inverse=True)
         own = by_speaker(sources, places, len(found), np.add)
         rows, values = np.concatenate([2 * found, 2 * found + 1]), np.concatenate([own, np.ones_like(own)])
         stretch, covered = self._samples.add(2 * num_clusters, rows, values)

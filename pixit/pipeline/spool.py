@@ -240,8 +240,11 @@ class Spool:
         return inside_turns(self._bounds[window], self.geometry.num_frames)
 
     def gates(self, window: int) -> Floats:
-        """Return where each local speaker has its output to itself, (K, T): 1 there, with ramps of a frame."""
-        inside = self._inside(window).reshape(self.num_speakers, -1)
+        """Return where each local speaker has its output to itself, (K, T): 1 there, with ramps of a frame.
+
+        Zero for those who are silent.
+        """
+        inside = self._inside(window).reshape(self.num_speakers, -1) & self.active[window][:, None]
         return np.stack([gate_of(row, self.geometry) for row in inside])
 
     def source(self, window: int, speaker: int) -> Floats:

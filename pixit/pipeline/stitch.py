@@ -76,15 +76,16 @@ def stitch_tracks(
     overlap_add = OverlapAdd(*sizes, 2 * num_speakers, settings.taper)
     position = 0
     for window in windows:
-        names = speakers[window.index]
-        sources = local.sources(window.index)
+        rows = np.flatnonzero(local.active[window.index])
+        names = speakers[window.index, rows]
+        sources = local.sources(window.index)[rows]
         if gains is not None:
             sources = sources * np.append(gains, 0)[names][:, None]  # the last entry serves -1
         if settings.keep_room:  # what was said by nobody who has a track is left to the others
             named = (names >= 0).astype(np.float32)[:, None]
-            activities = local.activities(window.index) * named
+            activities = local.activities(window.index)[rows] * named
             sources = share_residual(sources * named, activities, window, geometry, onset)
-        present = local.active[window.index][:, None] * local.gates(window.index)
+        present = local.gates(window.index)[rows]
         values = np.concatenate(
             (by_speaker(sources, names, num_speakers, np.add), by_speaker(present, names, num_speakers))
         )
@@ -123,6 +124,8 @@ def share_residual(
     its activity as weight: one who talks alone gets all of it, even if the source is silent, and where nobody
     talks it is dropped. Sources are (K, T), activities (K, F); from the activity `onset` on, all is given.
     """
+    if not len(sources):
+        return sources
     centres = frame_centres_samples(geometry.frame_grid, activities.shape[1])
     centres = centres[: max(1, np.count_nonzero(centres < window.valid))]  # who talks last talks to the end
     samples = np.arange(len(window.samples))

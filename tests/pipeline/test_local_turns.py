@@ -78,7 +78,7 @@ def test_the_turns_of_an_output_are_all_of_it(tmp_path: Path, rng: np.random.Gen
             together = turns.sources(window).reshape(2, 3, 200).sum(axis=1)
             np.testing.assert_allclose(together, whole.sources(window), atol=1e-5)
             gates = turns.gates(window).reshape(2, 3, 200).sum(axis=1)
-            np.testing.assert_allclose(gates, 1, atol=1e-6)
+            np.testing.assert_allclose(gates, np.repeat(active[window, :, None], 200, axis=1), atol=1e-6)
 
 
 def test_who_is_somebody_else() -> None:
