@@ -72,7 +72,7 @@ class Heard:
         """Return who spoke when, as `Separator.diarize` finds it with these settings.
 
         They may differ from those of the separator that heard it in the clustering (not in whether it takes turns,
-        as `Separator.spool` says), and in what of the activity is not for each window: the thresholds are to be among
+        as `make_spool` has it), and in what of the activity is not for each window: the thresholds are to be among
         those that it was heard with.
         """
         activity = settings.activity

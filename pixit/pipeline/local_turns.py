@@ -114,7 +114,7 @@ def split_window(
     return split_activities, split_sources, is_active
 
 
-def find_together(activities: Floats, num_turns: int, settings: ActivitySettings) -> Bools:
+def find_apart(activities: Floats, num_turns: int, settings: ActivitySettings) -> Bools:
     """Return which turns are of different people, (n, n), for the activities of all turns of a window, (n, F).
 
     `num_turns` follow on each other for each local speaker. Turns of two local speakers are of different people if

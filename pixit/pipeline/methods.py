@@ -27,7 +27,7 @@ from pixit.pipeline.cluster import (
 )
 from pixit.pipeline.diarize import ActivitySettings
 from pixit.pipeline.local import count_solo, count_talk
-from pixit.pipeline.local_turns import find_together
+from pixit.pipeline.local_turns import find_apart
 from pixit.pipeline.spool import Spool
 from pixit.pipeline.vbx import label_by_vbx
 from pixit.types import PixitError
@@ -60,7 +60,7 @@ def cluster_speakers(
     """
     if settings.method == "average":
         apart = np.stack(
-            [find_together(local.activities(window), local.num_turns, activity) for window in local]
+            [find_apart(local.activities(window), local.num_turns, activity) for window in local]
         )
         return cluster(vectors, embedded_s, count_talk(local, activity), apart, settings, *bounds)
     return cluster_by_centroids(vectors, count_solo(local, activity), settings, *bounds)

@@ -13,7 +13,7 @@ from pixit.formats.names import match_items
 from pixit.formats.rttm import read_rttm
 from pixit.pipeline.cluster import Ints, by_first_appearance
 from pixit.pipeline.diarize import ActivitySettings, Bools, find_speech
-from pixit.pipeline.local_turns import find_together
+from pixit.pipeline.local_turns import find_apart
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.types import PixitError, Turn
 from pixit.windows import frames_from_intervals
@@ -64,7 +64,7 @@ def cluster_by_reference(local: Spool, turns: Sequence[Turn], settings: Activity
         activities = local.activities(window)
         speech = find_speech(activities, settings).astype(np.float64)  # (K, F)
         shared = speech @ here.T  # (K, N)
-        apart = find_together(activities, local.num_turns, settings)
+        apart = find_apart(activities, local.num_turns, settings)
         for row in np.argsort(-shared.max(axis=1, initial=0), kind="stable"):
             taken = speakers[window][apart[row] & (speakers[window] >= 0)]
             shared[row, taken] = 0

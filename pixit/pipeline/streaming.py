@@ -24,7 +24,7 @@ from pixit.pipeline.live import Heard, LiveStitcher, Update, join_updates
 from pixit.pipeline.live_state import below, check_state, pack, unpack
 from pixit.pipeline.live_windows import LiveWindows
 from pixit.pipeline.local import Voices, embed_voices, hear_batch, weigh_frames
-from pixit.pipeline.local_turns import find_together, make_cut, split_window
+from pixit.pipeline.local_turns import find_apart, make_cut, split_window
 from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts, merge
 from pixit.pipeline.settings import StreamingSettings
 from pixit.pipeline.spool import in_steps, lay_windows
@@ -254,7 +254,7 @@ class StreamingSeparator:
             if one.activities is not None and one.vectors is not None:
                 apart = None
                 if self._cut is not None:
-                    apart = find_together(one.activities, self._cut.most, self.settings.activity)
+                    apart = find_apart(one.activities, self._cut.most, self.settings.activity)
                 clusters = self._clustering.assign(one.activities, one.vectors, apart)
             count = self._clustering.num_speakers
             updates.append(self._stitcher.add(one, clusters, count, length))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")
-def script() -> Any:
+def script(load_script: Any) -> Any:
     """scripts/make_golden_embedders.py"""
-    path = Path(__file__).resolve().parents[2] / "scripts" / "make_golden_embedders.py"
-    spec = importlib.util.spec_from_file_location("make_golden_embedders", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scripts/make_golden_embedders.py")
 
 
 @pytest.fixture(scope="session")

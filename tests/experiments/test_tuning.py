@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pwd
 import shutil
@@ -416,14 +415,11 @@ def test_two_processes_share_a_study_in_postgresql(talks: Any, tmp_path: Path, p
     check_sharing(talks, tmp_path, postgres)
 
 
-def test_settings_are_compared_side_by_side(talks: Any, separator: Separator, tmp_path: Path) -> None:
+def test_settings_are_compared_side_by_side(
+    talks: Any, separator: Separator, load_script: Any, tmp_path: Path
+) -> None:
     """`scripts/compare_settings.py` counts what the networks themselves would have given."""
-    path = Path(__file__).resolve().parents[2] / "scripts" / "compare_settings.py"
-    spec = importlib.util.spec_from_file_location("compare_settings", path)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("scripts/compare_settings.py")
     recordings = list(talks.recordings)
     subject = OfflineSubject(separator, recordings, tmp_path / "heard", script.THRESHOLDS)
     subject.hear()

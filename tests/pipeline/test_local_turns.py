@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pixit.pipeline.diarize import ActivitySettings
-from pixit.pipeline.local_turns import Cut, LocalTurnSettings, find_together, join_turns, make_cut
+from pixit.pipeline.local_turns import Cut, LocalTurnSettings, find_apart, join_turns, make_cut
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.types import FrameGrid, LocalOutput
 
@@ -87,8 +87,8 @@ def test_who_is_somebody_else() -> None:
     activities[2, 4:8] = activities[3, 15:16] = 1  # of the second: one within a turn, one within the other
     expected = np.zeros((4, 4), bool)
     expected[0, 2] = expected[2, 0] = expected[1, 3] = expected[3, 1] = True
-    np.testing.assert_array_equal(find_together(activities, 2, ACTIVITY), expected)
-    np.testing.assert_array_equal(find_together(activities, 1, ACTIVITY), ~np.eye(4, dtype=bool))
+    np.testing.assert_array_equal(find_apart(activities, 2, ACTIVITY), expected)
+    np.testing.assert_array_equal(find_apart(activities, 1, ACTIVITY), ~np.eye(4, dtype=bool))
 
 
 @dataclass

@@ -129,7 +129,6 @@ def test_no_turns_no_talk(voice: Voice) -> None:
     assert speech.shape == (0, 2)
 
 
-@pytest.mark.real
 def test_turns_of_nothing_are_left_out(voice: Voice) -> None:
     turns, with_empty = np.array([[400, 900]]), np.array([[400, 900], [1000, 1000]])
     first, second = (
@@ -139,6 +138,7 @@ def test_turns_of_nothing_are_left_out(voice: Voice) -> None:
     np.testing.assert_array_equal(first[1], second[1])
 
 
+@pytest.mark.real
 def test_real_speech_is_told_from_its_pauses(shared_data) -> None:
     folder = shared_data / "librispeech" / "dev" / "3080"
     from pixit.audio import open_audio

@@ -132,7 +132,7 @@ def test_bad_input_is_told(speech: Path, tmp_path: Path, changes: dict[str, Any]
 
 
 def test_a_training_goes_on_from_an_embedder(speech: Path, tmp_path: Path) -> None:
-    """With the next to no steps it is still the one that it began with."""
+    """With next to no steps it is still the one that it began with."""
     first = load_model(BUNDLED / "embedder")
     run = run_of(speech, encoder={}, steps=2, learning_rate=1e-9, precision="bf16-mixed")
     run = run.model_copy(update={"init": str(BUNDLED / "embedder")})
