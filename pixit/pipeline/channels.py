@@ -15,7 +15,7 @@ from pixit.pipeline.compute import Compute
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, decide, find_speech, mean_activities
 from pixit.pipeline.local import Progress, run_windows
 from pixit.pipeline.spool import Geometry, Spool
-from pixit.pipeline.stitch import StitchingSettings, turn_down
+from pixit.pipeline.stitch import StitchingSettings, open_tracks, turn_down
 from pixit.types import LocalDiarizer, PixitError
 from pixit.windows import Window
 
@@ -133,6 +133,7 @@ def cut_tracks(
     position = 0
     streams = [recording.at(channel=channel).blocks() for channel in channels]
     for blocks in zip(*streams, strict=True):
-        yield turn_down(np.stack(blocks), talking, position, geometry, settings)
+        gains = open_tracks(talking, position, len(blocks[0]), geometry, settings.collar_s)
+        yield turn_down(np.stack(blocks), gains, settings)
         position += len(blocks[0])
         progress(position, geometry.num_samples)

@@ -95,7 +95,7 @@ def find_runs(flags: Bools) -> Ints:
 
 def diarize(
     local: Spool, speakers: Ints, settings: ActivitySettings, max_speakers: int | None = None
-) -> tuple[list[list[tuple[float, float]]], Bools, Ints]:
+) -> tuple[list[list[tuple[float, float]]], Halves, Ints]:
     """Average the activities of overlapping windows and decide who talks.
 
     Speech that the windows agree on but not who says it, so that nobody's mean reaches the onset, goes to the one
@@ -112,38 +112,44 @@ def diarize(
     -------
     turns
         For each speaker who talks, in the order of their first words, the turns ``(start_s, end_s)``.
-    talking
-        The same on the frames of the recording, (N, F).
+    gates
+        How far the track of each is open on the frames of the recording, (N, F): 1 in turns; with the decision
+        threshold, elsewhere the share of the onset that the activity reaches, as words may have been missed there.
     speakers
         As the parameter, with the numbers that `turns` has; -1 also for those who never talk.
     """
-    geometry = local.geometry
     if settings.decision == "count":
-        decisions = _decide_by_count(local, speakers, settings, max_speakers)
+        talking = _decide_by_count(local, speakers, settings, max_speakers)
+        gates = talking.astype(np.float16)
     else:
-        decisions = _decide_by_threshold(local, speakers, settings)
-    heard = sorted((int(row.argmax()), number) for number, row in enumerate(decisions) if row.any())
-    renumbered = np.full(len(decisions) + 1, -1, np.int64)  # the last entry serves -1
-    for new, (_, number) in enumerate(heard):
-        renumbered[number] = new
-    talking = np.array([decisions[number] for _, number in heard], bool)
-    talking = talking.reshape(len(heard), decisions.shape[1])
-    return find_turns(talking, geometry), talking, renumbered[speakers]
+        talking, activities = _decide_by_threshold(local, speakers, settings)
+        gates = open_gates(talking, activities, settings)
+    heard = sorted((int(row.argmax()), number) for number, row in enumerate(talking) if row.any())
+    chosen = [number for _, number in heard]
+    renumbered = np.full(len(talking) + 1, -1, np.int64)  # the last entry serves -1
+    renumbered[chosen] = np.arange(len(chosen))
+    return find_turns(talking[chosen], local.geometry), gates[chosen], renumbered[speakers]
 
 
-def _decide_by_threshold(local: Spool, speakers: Ints, settings: ActivitySettings) -> Bools:
-    """Return where each speaker talks, (N, F): whose mean activity is enough."""
+def open_gates(talking: Bools, activities: Halves | Floats, settings: ActivitySettings) -> Halves:
+    """Return how far tracks are open, for who talks and the mean activities, all (N, F)."""
+    return np.where(talking, 1, np.minimum(1, activities / settings.onset)).astype(np.float16)
+
+
+def _decide_by_threshold(local: Spool, speakers: Ints, settings: ActivitySettings) -> tuple[Bools, Halves]:
+    """Return where each speaker talks, whose mean activity is enough, and that activity; both (N, F)."""
     frame_s = local.geometry.frame_s
     activities, anybody = mean_activities(local, speakers)  # (N, F), (F,)
-    decisions = np.array([decide(row, frame_s, settings) for row in activities], bool)
-    if not len(decisions):
-        return np.zeros(activities.shape, bool)
-    disputed = np.flatnonzero(find_speech(anybody, settings) & ~decisions.any(axis=0))
+    talking = np.array([decide(row, frame_s, settings) for row in activities], bool)
+    talking = talking.reshape(activities.shape)
+    if not len(talking):
+        return talking, activities
+    disputed = np.flatnonzero(find_speech(anybody, settings) & ~talking.any(axis=0))
     likeliest = activities[:, disputed].argmax(axis=0)
     activities[likeliest, disputed] = anybody[disputed]
     for number in np.unique(likeliest):
-        decisions[number] = decide(activities[number], frame_s, settings)
-    return decisions
+        talking[number] = decide(activities[number], frame_s, settings)
+    return talking, activities
 
 
 def _decide_by_count(

@@ -9,10 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from pixit.audio.intake import State
-from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, Ints, by_speaker, find_runs, speaker_name
+from pixit.pipeline.diarize import (
+    ActivitySettings,
+    Bools,
+    Floats,
+    Ints,
+    by_speaker,
+    find_runs,
+    open_gates,
+    speaker_name,
+)
 from pixit.pipeline.live_windows import LiveOverlapAdd
 from pixit.pipeline.spool import Geometry
-from pixit.pipeline.stitch import StitchingSettings, finish_stretch, share_residual
+from pixit.pipeline.stitch import StitchingSettings, finish_stretch
 from pixit.pipeline.turns import TurnChange, TurnFollower
 from pixit.windows import Window
 
@@ -112,7 +121,7 @@ class LiveStitcher:
         past = math.ceil((window - latency_samples + step - grid.centre_samples(0)) / grid.step_samples)
         past = min(max(past, geometry.step_frames), geometry.num_frames)
         latency_frames = geometry.num_frames + geometry.step_frames - past
-        self._samples = LiveOverlapAdd(window, step, latency_samples, 0, stitching.taper)
+        self._samples = LiveOverlapAdd(window, step, latency_samples, 1, stitching.taper)
         self._frames = LiveOverlapAdd(geometry.num_frames, geometry.step_frames, latency_frames, 1)
         self.position = step - latency_samples
         """First sample that was not yet given out; negative at first."""
@@ -120,7 +129,7 @@ class LiveStitcher:
         self._followers: list[TurnFollower] = []
         self._numbers: dict[int, int] = {}  # cluster -> number in the order of the first words
         self._margin = round(stitching.collar_s / geometry.frame_s) + 3
-        self._talked = np.zeros((0, self._margin), bool)  # who talked in the frames before
+        self._gates = np.zeros((0, self._margin), np.float16)  # of the frames before
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -134,19 +143,18 @@ class LiveStitcher:
         """
         for _ in range(num_clusters - len(self._followers)):
             self._followers.append(TurnFollower(self.geometry.frame_s, self.activity))
-            self._talked = np.pad(self._talked, ((0, 1), (0, 0)))
+            self._gates = np.pad(self._gates, ((0, 1), (0, 0)))
         if heard.activities is None or heard.sources is None:
-            stretch, covered = self._samples.add(2 * num_clusters)
+            stretch, covered = self._samples.add(1 + 2 * num_clusters)
             activity, _ = self._frames.add(1 + num_clusters)
             return self._give(stretch, covered, activity, self._frames.ahead(), length)
         rows = np.flatnonzero(clusters >= 0)
         sources, activities = heard.sources[rows], heard.activities[rows]
-        if self.stitching.keep_room:
-            sources = share_residual(sources, activities, heard.window, self.geometry, self.activity.onset)
         found, places = np.unique(clusters[rows], return_inverse=True)
         own = by_speaker(sources, places, len(found), np.add)
-        rows, values = np.concatenate([2 * found, 2 * found + 1]), np.concatenate([own, np.ones_like(own)])
-        stretch, covered = self._samples.add(2 * num_clusters, rows, values)
+        rows = np.concatenate([[0], 1 + 2 * found, 2 + 2 * found])
+        values = np.concatenate([heard.window.samples[None], own, np.ones_like(own)])
+        stretch, covered = self._samples.add(1 + 2 * num_clusters, rows, values)
         talk = by_speaker(activities, places, len(found))
         rows, values = np.append(1 + found, 0), np.vstack([talk, talk.max(axis=0, initial=0)])
         activity, _ = self._frames.add(1 + num_clusters, rows, values)
@@ -170,21 +178,25 @@ class LiveStitcher:
         length: int | None,
         is_end: bool = False,
     ) -> Update:
-        """Decide about a stretch (2N, n) of sources and presence, and frames (1 + N, f) of anybody and everybody."""
+        """Decide about a stretch (1 + 2N, n) of the recording, sources and presence, and frames (1 + N, f).
+
+        These are of the activity of anybody, and of everybody.
+        """
         first, num_frames = self._frame, activity.shape[1]
         start, end = self.position, self.position + stretch.shape[1]
         self._frame, self.position = first + num_frames, end
         known = self._settle(np.concatenate([activity, ahead], axis=1))
-        talking = np.concatenate([self._talked, self._foresee(known, first, is_end)], axis=1)
-        self._talked = talking[:, num_frames : num_frames + self._margin]
+        soon = open_gates(self._foresee(known, first, is_end), known, self.activity)
+        gates = np.concatenate([self._gates, soon], axis=1)
+        self._gates = gates[:, num_frames : num_frames + self._margin]
         turns = self._follow(known[:, :num_frames], first, length, is_end)
         # none of what is before the recording, or after it
         begin, end = (max(0, at if length is None else min(at, length)) for at in (start, end))
         inside = slice(begin - start, end - start)
         grid = self.geometry.frame_grid
         place = begin - self._origin - (first - self._margin) * grid.step_samples
-        both = np.concatenate([stretch[0::2, inside], stretch[1::2, inside]])
-        tracks = finish_stretch(both, talking, place, self.geometry, self.stitching)
+        ordered = np.concatenate([stretch[:1], stretch[1::2], stretch[2::2]])[:, inside]
+        tracks = finish_stretch(ordered, gates, place, self.geometry, self.stitching)
         gaps = find_runs(~covered[inside]) + begin
         return Update(
             begin,
@@ -252,7 +264,7 @@ class LiveStitcher:
             "places": np.array([self.position, self._frame]),
             "followers": np.array(followers, np.int64).reshape(-1, 5),
             "clusters": np.array(list(self._numbers), np.int64),
-            "talked": self._talked,
+            "gates": self._gates,
         }
 
     def restore(self, state: State) -> None:
@@ -264,4 +276,4 @@ class LiveStitcher:
             self._followers.append(TurnFollower(self.geometry.frame_s, self.activity))
             self._followers[-1].restore(row)
         self._numbers = {cluster: number for number, cluster in enumerate(state["clusters"].tolist())}
-        self._talked = state["talked"]
+        self._gates = state["gates"]

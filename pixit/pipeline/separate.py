@@ -161,10 +161,10 @@ class Separator(Pretrained):
             mixtures = windows() if settings.embedding.signal == "mixture" else None
             speakers = self._find_speakers(local, mixtures, bounds, reference, step("embeddings"))
             known = activity.model_copy(update={"unknown_voices": False})  # who has no voice has no track
-            turns, talking, speakers = diarize(local, speakers, known)
+            turns, gates, speakers = diarize(local, speakers, known)
             gains = fit_levels(local, speakers, windows()) if levels == "track" else None
-            more = settings.stitching, activity.onset, step("separations"), gains
-            stretches = stitch_tracks(local, speakers, talking, windows(), *more)
+            more = settings.stitching, step("separations"), gains
+            stretches = stitch_tracks(local, speakers, gates, windows(), *more)
             tracks = write_tracks(stretches, len(turns), folder, geometry)
         return annotate(turns, recording.uri), tracks, {}
 

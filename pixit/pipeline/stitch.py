@@ -9,13 +9,14 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
+from scipy.ndimage import maximum_filter1d
 
 from pixit.audio import Track, TrackWriter
 from pixit.config import Settings
-from pixit.pipeline.diarize import Bools, Floats, Ints, by_speaker, speaker_name
+from pixit.pipeline.diarize import Bools, Floats, Halves, Ints, by_speaker, speaker_name
 from pixit.pipeline.local import Progress
 from pixit.pipeline.spool import Geometry, Spool
-from pixit.windows import OverlapAdd, Window, frame_centres_samples
+from pixit.windows import OverlapAdd, Window
 
 SMALL = 1e-12
 """Energy of a window below that of any sound."""
@@ -47,7 +48,8 @@ class StitchingSettings(Settings):
         20.0,
         ge=0,
         le=200,
-        description="decibels by which a track is turned down where its speaker is not heard; 0: none",
+        description="decibels by which a track is turned down where its speaker is not heard; less where the speaker "
+        "may be heard; 0: none",
     )
     collar_s: float = Field(
         0.1, ge=0, le=60, description="seconds around each turn that leakage removal spares"
@@ -57,23 +59,21 @@ class StitchingSettings(Settings):
 def stitch_tracks(
     local: Spool,
     speakers: Ints,
-    talking: Bools,
+    gates: Halves,
     windows: Iterable[Window],
     settings: StitchingSettings,
-    onset: float,
     progress: Progress,
     gains: Floats | None = None,
 ) -> Iterator[Floats]:
     """Yield the tracks (N, n) in finished stretches, from the first sample of the recording to the last.
 
     Each window's sources are added with a taper. What is normalised is the sum over the windows in which
-    a speaker was found, so that a track keeps its level where only some of the windows heard the speaker. `gains`
-    (N,) are those of `fit_levels`, where the levels are those of the tracks.
+    a speaker was found, so that a track keeps its level where only some of the windows heard the speaker. `gates`
+    (N, F) say where each talks, and `gains` (N,) are those of `fit_levels`, where the levels are those of the tracks.
     """
-    geometry = local.geometry
-    num_speakers = len(talking)
+    geometry, num_speakers = local.geometry, len(gates)
     sizes = geometry.window_samples, geometry.step_samples
-    overlap_add = OverlapAdd(*sizes, 2 * num_speakers, settings.taper)
+    overlap_add = OverlapAdd(*sizes, 1 + 2 * num_speakers, settings.taper)
     position = 0
     for window in windows:
         rows = np.flatnonzero(local.active[window.index])
@@ -81,19 +81,14 @@ def stitch_tracks(
         sources = local.sources(window.index)[rows]
         if gains is not None:
             sources = sources * np.append(gains, 0)[names][:, None]  # the last entry serves -1
-        if settings.keep_room:  # what was said by nobody who has a track is left to the others
-            named = (names >= 0).astype(np.float32)[:, None]
-            activities = local.activities(window.index)[rows] * named
-            sources = share_residual(sources * named, activities, window, geometry, onset)
-        present = local.gates(window.index)[rows]
-        values = np.concatenate(
-            (by_speaker(sources, names, num_speakers, np.add), by_speaker(present, names, num_speakers))
-        )
+        own = by_speaker(sources, names, num_speakers, np.add)
+        present = by_speaker(local.gates(window.index)[rows], names, num_speakers)
+        values = np.concatenate((window.samples[None], own, present))
         stretch = overlap_add.add(window.start_samples, values)
-        yield finish_stretch(stretch, talking, position, geometry, settings)
+        yield finish_stretch(stretch, gates, position, geometry, settings)
         position += stretch.shape[1]
         progress(window.index + 1, len(local))
-    yield finish_stretch(overlap_add.finish(geometry.num_samples), talking, position, geometry, settings)
+    yield finish_stretch(overlap_add.finish(geometry.num_samples), gates, position, geometry, settings)
 
 
 def fit_levels(local: Spool, speakers: Ints, windows: Iterable[Window]) -> Floats:
@@ -115,66 +110,66 @@ def fit_levels(local: Spool, speakers: Ints, windows: Iterable[Window]) -> Float
     return gains.clip(-loudest, loudest).astype(np.float32)
 
 
-def share_residual(
-    sources: Floats, activities: Floats, window: Window, geometry: Geometry, onset: float
-) -> Floats:
-    """Give what the sources do not explain of the mixture to those who talk (mixture consistency).
-
-    After Wisdom et al., "Differentiable consistency constraints", ICASSP 2019, with the power of a source times
-    its activity as weight: one who talks alone gets all of it, even if the source is silent, and where nobody
-    talks it is dropped. Sources are (K, T), activities (K, F); from the activity `onset` on, all is given.
-    """
-    if not len(sources):
-        return sources
-    centres = frame_centres_samples(geometry.frame_grid, activities.shape[1])
-    centres = centres[: max(1, np.count_nonzero(centres < window.valid))]  # who talks last talks to the end
-    samples = np.arange(len(window.samples))
-    gates = np.stack([np.interp(samples, centres, row[: len(centres)]) for row in activities])
-    # of the time for which it may talk: a turn is no weaker for being short
-    power = np.square(sources).sum(axis=1, keepdims=True)
-    power /= np.maximum((sources != 0).sum(axis=1, keepdims=True), 1)
-    weights = gates * (power + 1e-6 * power.max() + SMALL)
-    share = weights / np.maximum(weights.sum(axis=0), 1e-3 * SMALL)
-    residual = window.samples - sources.sum(axis=0)
-    heard = np.minimum(1, gates.max(axis=0) / onset)
-    return (sources + share * heard * residual).astype(np.float32)
-
-
 def finish_stretch(
-    stretch: Floats, talking: Bools, position: int, geometry: Geometry, settings: StitchingSettings
+    stretch: Floats, gates: Halves, position: int, geometry: Geometry, settings: StitchingSettings
 ) -> Floats:
-    """Normalise a stretch (2N, n) of sources and presence, and turn down those who do not talk: (N, n)."""
-    num_speakers = len(talking)
-    tracks = stretch[:num_speakers]
+    """Return a stretch of the tracks, (N, n), from sample `position` on.
+
+    Parameters
+    ----------
+    stretch
+        The recording, the sources of all speakers, and how much of the windows' weight these stand on, (1 + 2N, n).
+    gates
+        Where each speaker talks, (N, F).
+    """
+    mixture, (tracks, present) = stretch[0], stretch[1:].reshape(2, len(gates), stretch.shape[1])
     if settings.absent == "skip":
-        tracks = np.divide(tracks, np.maximum(stretch[num_speakers:], 1e-3), dtype=np.float32)
-    return turn_down(tracks, talking, position, geometry, settings)
+        tracks = np.divide(tracks, np.maximum(present, 1e-3), dtype=np.float32)
+    place = position, tracks.shape[1], geometry
+    found = turn_down(tracks, open_tracks(gates, *place, settings.collar_s), settings)
+    if settings.keep_room and len(tracks):
+        gains = open_tracks(gates, *place, collar_s=0)  # within the collar of others one talks alone, too
+        found += share_residual(mixture - (gains * tracks).sum(axis=0), gains)
+    return found
 
 
-def turn_down(
-    tracks: Floats, talking: Bools, position: int, geometry: Geometry, settings: StitchingSettings
-) -> Floats:
-    """Remove leakage: turn down tracks (N, n), from sample `position` on, where their speakers do not talk."""
-    if settings.leakage_removal_db == 0 or tracks.shape[1] == 0:
-        return tracks
-    gates = [gate(row, position, tracks.shape[1], geometry, settings.collar_s) for row in talking]
+def share_residual(residual: Floats, gains: Floats) -> Floats:
+    """Return what of the recording the tracks do not hold, (n,), shared out among those who talk, (N, n).
+
+    Mixture consistency (Wisdom et al., "Differentiable consistency constraints", ICASSP 2019) among the speakers
+    whose `gains` (N, n) are not 0: the tracks of those who talk sum to the recording, and who talks alone has all of
+    it, whatever the model separated there. Where nobody talks it is dropped.
+    """
+    everybody = gains.sum(axis=0)
+    share: Floats = gains * (gains.max(axis=0) / np.maximum(everybody, np.finfo(np.float32).tiny))
+    return share * residual
+
+
+def turn_down(tracks: Floats, gains: Floats, settings: StitchingSettings) -> Floats:
+    """Remove leakage: turn down tracks (N, n) where their speakers do not talk, by the `gains` of `open_tracks`."""
     # Not to silence: words that the diarization missed stay in the track, if softly.
     floor = np.float32(10 ** (-settings.leakage_removal_db / 20))
-    return tracks * (floor + (1 - floor) * np.reshape(gates, tracks.shape))
+    return tracks * (floor + (1 - floor) * gains)
 
 
-def gate(talking: Bools, start: int, length: int, geometry: Geometry, collar_s: float) -> Floats:
-    """Return a gain (n,) that is 1 in the turns and within a collar of them, and fades to 0 over one frame."""
-    grid = geometry.frame_grid
-    collar = round(collar_s / geometry.frame_s)
+def open_tracks(
+    gates: Halves | Bools, start: int, length: int, geometry: Geometry, collar_s: float
+) -> Floats:
+    """Return gains (N, n) for samples from `start` on: those of `gates` (N, F), within a collar of each frame too.
+
+    Between the middles of two frames they are interpolated. Who talks last talks up to the very end.
+    """
+    if not len(gates):
+        return np.zeros((0, length), np.float32)
+    grid, collar = geometry.frame_grid, round(collar_s / geometry.frame_s)
     first_centre = grid.centre_samples(0)
     low = int((start - first_centre) // grid.step_samples) - collar - 1
     high = int((start + length - first_centre) // grid.step_samples) + collar + 3
-    frames = np.arange(low, high)
-    open_frames = talking[frames.clip(0, len(talking) - 1)]  # who talks last talks up to the very end
-    counts = np.convolve(open_frames, np.ones(2 * collar + 1), mode="same")
-    samples = np.arange(start, start + length)
-    return np.interp(samples, first_centre + frames * grid.step_samples, counts > 0).astype(np.float32)
+    frames, samples = np.arange(low, high), np.arange(start, start + length)
+    centres = first_centre + frames * grid.step_samples
+    near = gates[:, frames.clip(0, gates.shape[1] - 1)].astype(np.float32)
+    widened = maximum_filter1d(near, 2 * collar + 1, axis=1)
+    return np.array([np.interp(samples, centres, row) for row in widened], np.float32)
 
 
 def write_tracks(

@@ -31,7 +31,7 @@ from pixit.pipeline.spool import in_steps, lay_windows
 from pixit.types import Embedder, LocalModel, PixitError, separates
 from pixit.windows import Window
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 NOT_LIVE = {"activity": ("decision", "unknown_voices"), "stitching": ("levels",)}
 """Settings of a separator that need the whole recording: a stream does not take them over."""
 

@@ -301,7 +301,7 @@ def test_opened_turns_close_in_order(oracle: Any) -> None:
 def test_tracks_have_sound_where_there_are_turns_and_are_turned_down_elsewhere(oracle: Any) -> None:
     truth = oracle.conversation(3, 40)
     found = stream_known(oracle, truth, stitching={"collar_s": 0.0})
-    plain = stream_known(oracle, truth, stitching={"leakage_removal_db": 0})
+    plain = stream_known(oracle, truth, stitching={"leakage_removal_db": 0, "collar_s": 0.0})
     for name, track in found.tracks.items():
         gate = np.zeros(truth.num_samples, bool)
         for turn in found.turns:
