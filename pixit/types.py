@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -145,6 +147,28 @@ class Embedder(Protocol):
     def __call__(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
         """Embed `waveforms` (B, T); `weights` (B, F), any F, say how much each stretch counts."""
         ...
+
+
+@dataclass(frozen=True)
+class Plda:
+    """How the embeddings of an embedder vary: probabilistic linear discriminant analysis, of two covariances.
+
+    Embeddings less `centre` (D,), brought to the length √D, less `mean` (D,) and times `basis` (D, d), have a
+    covariance of one within a speaker, and between speakers a diagonal one, `variances` (d,).
+    """
+
+    centre: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    basis: NDArray[np.float64]
+    variances: NDArray[np.float64]
+
+
+@runtime_checkable
+class PldaEmbedder(Protocol):
+    """An `Embedder` that may know how its embeddings vary."""
+
+    @property
+    def plda(self) -> Plda | None: ...
 
 
 @runtime_checkable

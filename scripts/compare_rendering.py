@@ -85,7 +85,8 @@ class Heard:
             self.embeddings = embed_speakers(self.separator.embedder, local, None, *how, lambda *_: None)
         number = len({turn.speaker for turn in case.turns}) if "count" in given else None
         bounds = check_num_speakers(number, None, None)
-        return cluster_speakers(local, *self.embeddings, settings.clustering, settings.activity, bounds)
+        how = settings.clustering, settings.activity, bounds, self.separator.plda
+        return cluster_speakers(local, *self.embeddings, *how)
 
     def render(self, case: Case, changes: Mapping[str, Any], folder: Path) -> list[SpeakerScores]:
         """Make tracks in one way, and return their scores."""

@@ -28,7 +28,7 @@ from pixit.pipeline.methods import cluster_speakers
 from pixit.pipeline.separate import Separator, make_spool
 from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.spool import Geometry
-from pixit.types import FrameGrid, PixitError
+from pixit.types import FrameGrid, PixitError, Plda
 
 TOGETHER = 64
 """Windows whose outputs are remembered at a time: some hundred megabytes."""
@@ -68,12 +68,12 @@ class Heard:
     rows: NDArray[np.int32]
     embedded_s: NDArray[np.float32]
 
-    def decide(self, settings: SeparationSettings) -> Annotation:
+    def decide(self, settings: SeparationSettings, plda: Plda | None = None) -> Annotation:
         """Return who spoke when, as `Separator.diarize` finds it with these settings.
 
         They may differ from those of the separator that heard it in the clustering (not in whether it takes turns,
         as `make_spool` has it), and in what of the activity is not for each window: the thresholds are to be among
-        those that it was heard with.
+        those that it was heard with. `plda` is the embedder's, if it has one.
         """
         activity = settings.activity
         number = self.thresholds.index(thresholds_of(activity))
@@ -84,7 +84,7 @@ class Heard:
             values = self.activities / np.float32(local.steps)
             local.append(values.astype(np.float32), None, self.active[number])
             found = vectors, self.embedded_s[number]
-            speakers = cluster_speakers(local, *found, settings.clustering, activity, (1, None))
+            speakers = cluster_speakers(local, *found, settings.clustering, activity, (1, None), plda)
             turns, _, _ = diarize(local, speakers, activity, None)
         return annotate(turns, self.uri)
 

@@ -157,9 +157,8 @@ class OfflineSubject:
 
     def decide(self, uri: str, values: Mapping[str, float]) -> Annotation:
         """Return who spoke when in a recording, with the separator's settings but for `values`."""
-        return self._heard[uri].decide(
-            SeparationSettings.model_validate(changed(self.separator.settings, values))
-        )
+        settings = SeparationSettings.model_validate(changed(self.separator.settings, values))
+        return self._heard[uri].decide(settings, self.separator.plda)
 
     def _pairs(self) -> list[Thresholds]:
         """Return all pairs of thresholds that a trial may ask for, and that of the separator."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ Floats = NDArray[np.float32]
 Numbers = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Refine = Callable[[Floats, Ints], Ints]
+"""Takes vectors (n, D) and their labels (n,), and returns better labels, of no more clusters."""
 
 MOST_SPEAKERS = 10_000
 """More are not asked for."""
@@ -48,10 +51,17 @@ class ClusteringSettings(Settings):
         le=100_000,
         description="agglomerative: embeddings (one a window) that a speaker has at least",
     )
-    fa: float = Field(0.07, gt=0, le=1000, description="vbx: how much each embedding counts as evidence")
-    fb: float = Field(0.8, gt=0, le=1000, description="vbx: the larger, the fewer speakers")
+    refined: bool = Field(
+        True,
+        description="average: VBx decides anew which embeddings are of one speaker, where the embedder has a PLDA",
+    )
+    fa: float = Field(
+        0.07, gt=0, le=1000, description="vbx, and refined: how much each embedding counts as evidence"
+    )
+    fb: float = Field(0.8, gt=0, le=1000, description="vbx, and refined: the larger, the fewer speakers")
     plda: str | None = Field(
-        None, description="vbx: folder with the embedder's PLDA, xvec_transform.npz and plda.npz"
+        None,
+        description="vbx: folder with a PLDA, xvec_transform.npz and plda.npz; by default the embedder's own",
     )
     min_active_ratio: float = Field(
         0.2,
@@ -120,13 +130,14 @@ def cluster(
     settings: ClusteringSettings,
     min_speakers: int = 1,
     max_speakers: int | None = None,
+    refine: Refine | None = None,
 ) -> Ints:
     """Assign every local speaker to a speaker of the recording.
 
-    The embeddings that stand on enough speech are clustered (average linkage on cosine distance), which gives the
-    speakers and their centroids; then each window assigns its local speakers to the centroids, different ones to
-    those who cannot be the same person; unless that forces one of them to a voice much less like its own
-    (``split_gap``): then the network has split a voice in two, and both parts go to the same speaker.
+    The embeddings that stand on enough speech are clustered (average linkage on cosine distance, and `refine` after
+    it), which gives the speakers and their centroids; then each window assigns its local speakers to the centroids,
+    different ones to those who cannot be the same person; unless that forces one of them to a voice much less like
+    its own (``split_gap``): then the network has split a voice in two, and both parts go to the same speaker.
 
     Parameters
     ----------
@@ -152,7 +163,7 @@ def cluster(
     chosen = _choose(active, embedded_s, settings, min_speakers)
     clustered = unit(vectors[chosen])
     seconds = _talk_near(clustered, vectors, talk_s, active)
-    labels = _agglomerate(clustered, seconds, settings, min_speakers, max_speakers)
+    labels = _agglomerate(clustered, seconds, settings, (min_speakers, max_speakers), refine)
     centroids = _centroids(clustered, labels)
     for window in np.flatnonzero(active.any(axis=1)):
         local = np.flatnonzero(active[window])
@@ -209,8 +220,8 @@ def _agglomerate(
     vectors: Floats,
     seconds: Floats,
     settings: ClusteringSettings,
-    min_speakers: int,
-    max_speakers: int | None,
+    bounds: tuple[int, int | None],
+    refine: Refine | None,
 ) -> Ints:
     """Return a label for each vector; clusters with too little speech join the nearest larger one."""
     if len(vectors) == 1:
@@ -219,15 +230,23 @@ def _agglomerate(
     assert settings.threshold is not None, "the separator puts the embedder's in its place"
     tree = linkage(pdist(vectors, "sqeuclidean") / 2, method="average")
     labels = fcluster(tree, settings.threshold, criterion="distance") - 1
-    totals = np.bincount(labels, weights=seconds)
-    large = np.flatnonzero(totals >= settings.min_speaker_s)
-    low, high = min_speakers, max_speakers or len(vectors)
+    labels = labels if refine is None else refine(vectors, labels)
+    large = _large(labels, seconds, settings)
+    low, high = bounds[0], bounds[1] or len(vectors)
     if not low <= max(1, len(large)) <= high:
         labels, large = _cut_to(tree, seconds, settings, low if len(large) < low else high)
+        better = labels if refine is None else refine(vectors, labels)
+        if len(large) == len(found := _large(better, seconds, settings)):  # all speakers are still there
+            labels, large = better, found
     if len(large) == 0:
         large = np.array([np.argmax(np.bincount(labels, weights=seconds))])
     nearest = large[(vectors @ _centroids(vectors, labels, large).T).argmax(axis=1)]
     return np.where(np.isin(labels, large), labels, nearest)
+
+
+def _large(labels: Ints, seconds: Floats, settings: ClusteringSettings) -> Ints:
+    """Return the clusters that have enough speech."""
+    return np.flatnonzero(np.bincount(labels, weights=seconds) >= settings.min_speaker_s)
 
 
 def _centroids(vectors: Floats, labels: Ints, of: Ints | None = None) -> Floats:

@@ -8,6 +8,8 @@ Agglomerative clustering and VBx decide as pyannote.audio 4 does, so that its se
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -29,8 +31,8 @@ from pixit.pipeline.diarize import ActivitySettings
 from pixit.pipeline.local import count_solo, count_talk
 from pixit.pipeline.local_turns import find_apart
 from pixit.pipeline.spool import Spool
-from pixit.pipeline.vbx import label_by_vbx
-from pixit.types import PixitError
+from pixit.pipeline.vbx import label_by_vbx, refine
+from pixit.types import PixitError, Plda
 
 ON_UNIT_VECTORS = ("centroid", "median", "ward")
 """Linkages that are defined for Euclidean distances only."""
@@ -52,18 +54,21 @@ def cluster_speakers(
     settings: ClusteringSettings,
     activity: ActivitySettings,
     bounds: Bounds,
+    plda: Plda | None = None,
 ) -> Ints:
     """Assign every local speaker to a speaker of the recording, (W, K), by the method of the settings.
 
-    `vectors` (W, K, D) and `embedded_s` (W, K) are what `embed_speakers` gave; a PixitError as of
-    `cluster_by_centroids`.
+    `vectors` (W, K, D) and `embedded_s` (W, K) are what `embed_speakers` gave, and `plda` is the embedder's, if it
+    has one; a PixitError as of `cluster_by_centroids`.
     """
     if settings.method == "average":
         apart = np.stack(
             [find_apart(local.activities(window), local.num_turns, activity) for window in local]
         )
-        return cluster(vectors, embedded_s, count_talk(local, activity), apart, settings, *bounds)
-    return cluster_by_centroids(vectors, count_solo(local, activity), settings, *bounds)
+        better = partial(refine, settings=settings, plda=plda) if settings.refined and plda else None
+        talk_s = count_talk(local, activity)
+        return cluster(vectors, embedded_s, talk_s, apart, settings, *bounds, better)
+    return cluster_by_centroids(vectors, count_solo(local, activity), settings, *bounds, plda)
 
 
 def cluster_by_centroids(
@@ -72,6 +77,7 @@ def cluster_by_centroids(
     settings: ClusteringSettings,
     min_speakers: int = 1,
     max_speakers: int | None = None,
+    plda: Plda | None = None,
 ) -> Ints:
     """Assign every local speaker to a speaker of the recording.
 
@@ -83,6 +89,8 @@ def cluster_by_centroids(
         Share of its window for which each local speaker talks alone, (W, K).
     min_speakers, max_speakers
         Bounds on the number of speakers; kept if there are enough embeddings.
+    plda
+        The embedder's, for VBx.
 
     Returns
     -------
@@ -106,7 +114,7 @@ def cluster_by_centroids(
     if high < 2:
         speakers[active] = 0
         return speakers
-    weights, constrained = _share_out(train, settings, low, high)
+    weights, constrained = _share_out(train, settings, (low, high), plda)
     centroids = weights.T @ train / weights.sum(axis=0)[:, None]
     if settings.constrained is not None:
         constrained = settings.constrained
@@ -120,10 +128,13 @@ def cluster_by_centroids(
     return speakers
 
 
-def _share_out(vectors: Numbers, settings: ClusteringSettings, low: int, high: int) -> tuple[Numbers, bool]:
+def _share_out(
+    vectors: Numbers, settings: ClusteringSettings, bounds: tuple[int, int], plda: Plda | None
+) -> tuple[Numbers, bool]:
     """Return how much each vector counts for each speaker, (n, N), and whether speakers of a window differ."""
+    low, high = bounds
     if settings.method == "vbx":
-        weights = label_by_vbx(vectors, settings)
+        weights = label_by_vbx(vectors, settings, plda)
         if low <= weights.shape[1] <= high:
             return weights, True
         labels = label_by_kmeans(vectors, int(np.clip(weights.shape[1], low, high)))

@@ -16,7 +16,7 @@ from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts
 from pixit.pipeline.provenance import WeightsHash
 from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.spool import Geometry, lay_windows
-from pixit.types import Embedder, LocalDiarizer, separates
+from pixit.types import Embedder, LocalDiarizer, Plda, PldaEmbedder, separates
 
 
 class Pretrained:
@@ -133,6 +133,11 @@ class Pretrained:
             "separation": self.settings.model_dump(mode="json", exclude={"batch_size", "channels"}),
             **{name: weights_hash() for name, weights_hash in self._hashes.items()},
         }
+
+    @property
+    def plda(self) -> Plda | None:
+        """The PLDA of the embedder, if it has one."""
+        return self.embedder.plda if isinstance(self.embedder, PldaEmbedder) else None
 
     @property
     def compute(self) -> Compute:

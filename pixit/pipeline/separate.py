@@ -182,7 +182,7 @@ class Separator(Pretrained):
             return cluster_by_reference(local, reference, activity)
         where = self.compute, progress
         found = embed_speakers(self.embedder, local, windows, settings.embedding, activity, *where)
-        return cluster_speakers(local, *found, settings.clustering, activity, bounds)
+        return cluster_speakers(local, *found, settings.clustering, activity, bounds, self.plda)
 
     def _diarize(self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, step: Step) -> Found:
         """Follow the data to the turns: each window is embedded as soon as the model has heard it."""

@@ -15,8 +15,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.linalg import LinAlgError, eigh
 from scipy.special import logsumexp, softmax
 
-from pixit.pipeline.cluster import ClusteringSettings, Numbers, unit
-from pixit.types import PixitError, one_line
+from pixit.pipeline.cluster import ClusteringSettings, Ints, Numbers, unit
+from pixit.types import PixitError, Plda, one_line
 
 TRANSFORM, PLDA = "xvec_transform.npz", "plda.npz"
 LARGEST_DIMENSION = 128
@@ -27,20 +27,39 @@ SMALLEST_PRIOR = 1e-7
 """Share of the embeddings up to which a speaker has vanished."""
 
 
-def label_by_vbx(vectors: Numbers, settings: ClusteringSettings) -> Numbers:
+def label_by_vbx(vectors: Numbers, settings: ClusteringSettings, plda: Plda | None = None) -> Numbers:
     """Return how far each speaker is responsible for each vector (n, D): (n, N).
 
     Clusters of a tree (centroid linkage, ``threshold``) are the first guess; those that explain nothing vanish.
-    A PixitError without a PLDA, or with one that does not fit.
+    `plda` is the embedder's; that of the settings comes first. A PixitError without any, or with one that does not
+    fit.
     """
-    if settings.plda is None:
-        raise PixitError("clustering.method=vbx: needs a PLDA; give its folder as clustering.plda")
-    features, variances = read_plda(Path(settings.plda), vectors)
+    if settings.plda is not None:
+        features, variances = read_plda(Path(settings.plda), vectors)
+    elif plda is not None:
+        features, variances = project(vectors, plda), plda.variances
+    else:
+        raise PixitError(
+            "clustering.method=vbx: needs a PLDA, the embedder has none; give its folder as clustering.plda"
+        )
     tree = linkage(unit(vectors), "centroid", "euclidean")
     labels = np.unique(fcluster(tree, settings.threshold, criterion="distance"), return_inverse=True)[1]
     first = softmax(SHARPNESS * np.eye(labels.max() + 1)[labels], axis=1)
     responsibilities, priors = infer(features, variances, first, settings.fa, settings.fb)
     return responsibilities[:, priors > SMALLEST_PRIOR]
+
+
+def refine(vectors: Numbers, labels: Ints, settings: ClusteringSettings, plda: Plda) -> Ints:
+    """Return labels of vectors (n, D) after inference from `labels` (n,); clusters that explain nothing vanish."""
+    first = softmax(SHARPNESS * np.eye(labels.max() + 1)[labels], axis=1)
+    responsibilities, _ = infer(project(vectors, plda), plda.variances, first, settings.fa, settings.fb)
+    return np.unique(responsibilities.argmax(axis=1), return_inverse=True)[1]
+
+
+def project(vectors: Numbers, plda: Plda) -> Numbers:
+    """Return vectors (n, D) in the space of a PLDA, (n, d)."""
+    size = np.sqrt(len(plda.centre))
+    return np.asarray((size * unit(vectors - plda.centre) - plda.mean) @ plda.basis)
 
 
 def infer(

@@ -46,6 +46,11 @@ class SpeakerTrainingSettings(Settings):
     )
     ema_decay: float = Field(0.995, ge=0, lt=1, description="decay of the average over the weights")
     report_every_steps: int = Field(100, ge=1, description="steps between validations")
+    plda_crops: int = Field(
+        7200,
+        ge=0,
+        description="crops on which the PLDA is fitted in the end, with which pixit clusters; 0: none",
+    )
 
 
 class AdditiveAngularMargin(nn.Module):

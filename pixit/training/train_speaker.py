@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from pixit.models.embedders import SpeakerEncoder
 from pixit.simulation.pool import SpeakerPool, find_speakers
 from pixit.simulation.rooms import NoiseBank, RoomBank, measured_rooms, read_noises
 from pixit.training.crops import CropSampler, augment
+from pixit.training.plda import fit_plda
 from pixit.training.run import last_parts
 from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder
 from pixit.types import LocalModel, PixitError
@@ -56,7 +58,8 @@ class SpeakerRun(Settings):
 def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = lambda _: None) -> Path:
     """Train an embedder in the folder `output`, or go on with the training that is there.
 
-    ``model`` is the encoder with the lowest mean EER over the validation sets so far; ``metrics.csv`` has every
+    ``model`` is the encoder with the lowest mean EER over the validation sets so far, in the end with the PLDA that
+    clustering takes; ``metrics.csv`` has every
     validation, ``state.pt`` what a resumption needs.
 
     Parameters
@@ -78,17 +81,10 @@ def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = l
     _keep(run, output)
     encoder = _load_encoder(run)
     keep_memory()
-    settings, cache = run.training, run.cache
-    voices = SpeakerPool.from_folders(run.speech, SAMPLE_RATE_HZ, cache=cache, balance=settings.balance)
-    noises = NoiseBank(read_noises(run.noise, SAMPLE_RATE_HZ), seed=settings.seed)
-    place = cache / f"speaker-rooms-{settings.seed}.npz" if cache is not None else None
-    measured = measured_rooms(run.rooms, SAMPLE_RATE_HZ)
-    rooms = RoomBank(seed=settings.seed, sample_rate_hz=SAMPLE_RATE_HZ, cache=place, measured=measured)
-    model = _load_separator(run.separator)
-    sampler = CropSampler(voices, rooms, noises, settings.crops, model)
-    sets = validation_sets(run.validation, noises, settings, model)
+    settings, sampler = run.training, make_sampler(run)
+    sets = validation_sets(run.validation, sampler.noises, settings, sampler.model)
     tell(
-        f"{len(voices)} speakers, {sampler.num_classes} classes; validation on {_count(sets)} other speakers"
+        f"{len(sampler.pool)} speakers, {sampler.num_classes} classes; validation on {_count(sets)} other speakers"
     )
     log = _Log(output / "metrics.csv")
     started_s = time.monotonic()
@@ -106,7 +102,32 @@ def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = l
         tell(f"step {step}, {time.monotonic() - started_s:.0f} s: loss {loss:.2f}, EER {rates}{best}")
 
     train_speaker_encoder(sampler, settings, output / "state.pt", report, encoder)
+    if settings.plda_crops:
+        _add_plda(output / "model", sampler, settings)
+        tell(f"the best state has a PLDA, of {settings.plda_crops} crops")
     return output / "model"
+
+
+def _add_plda(folder: Path, sampler: CropSampler, settings: SpeakerTrainingSettings) -> None:
+    """Put a PLDA into the embedder of a folder, if it has none."""
+    encoder = load_model(folder)
+    assert isinstance(encoder, SpeakerEncoder), "it was written here"
+    if encoder.plda is not None:
+        return
+    encoder.plda = fit_plda(encoder, sampler, settings.plda_crops, settings.seed)
+    provenance = json.loads((folder / "config.json").read_text(encoding="utf-8"))["provenance"]
+    save_model(encoder, folder, provenance)
+
+
+def make_sampler(run: SpeakerRun) -> CropSampler:
+    """Return the source of a training's crops: its speakers in its rooms and noises, through its separator."""
+    settings, cache = run.training, run.cache
+    voices = SpeakerPool.from_folders(run.speech, SAMPLE_RATE_HZ, cache=cache, balance=settings.balance)
+    noises = NoiseBank(read_noises(run.noise, SAMPLE_RATE_HZ), seed=settings.seed)
+    place = cache / f"speaker-rooms-{settings.seed}.npz" if cache is not None else None
+    measured = measured_rooms(run.rooms, SAMPLE_RATE_HZ)
+    rooms = RoomBank(seed=settings.seed, sample_rate_hz=SAMPLE_RATE_HZ, cache=place, measured=measured)
+    return CropSampler(voices, rooms, noises, settings.crops, _load_separator(run.separator))
 
 
 def validation_sets(
@@ -193,6 +214,7 @@ def _load_encoder(run: SpeakerRun) -> SpeakerEncoder | None:
             f"{run.init}: found {type(encoder).__name__} for {encoder.sample_rate_hz} Hz, expected a SpeakerEncoder "
             f"for {SAMPLE_RATE_HZ} Hz: no other is trained here"
         )
+    encoder.plda = None  # of what it was before
     return encoder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixit.pipeline.cluster import ClusteringSettings, by_first_appearance
+from pixit.pipeline.cluster import ClusteringSettings, by_first_appearance, cluster
 from pixit.pipeline.methods import cluster_by_centroids, label_by_kmeans, label_by_linkage
-from pixit.types import PixitError
+from pixit.pipeline.vbx import refine
+from pixit.types import PixitError, Plda
 
 SIZE = 16
 METHODS: dict[str, dict[str, Any]] = {
@@ -118,6 +120,39 @@ def test_small_clusters_join_the_most_similar_large_one() -> None:
 def test_kmeans_always_gives_the_same() -> None:
     vectors = np.random.default_rng(0).standard_normal((50, 4))
     np.testing.assert_array_equal(label_by_kmeans(vectors, 3), label_by_kmeans(vectors, 3))
+
+
+def test_vbx_mends_what_a_tree_gives() -> None:
+    """Each speaker twice, and a quarter of mistakes; they differ in one of many axes."""
+    rng = np.random.default_rng(0)
+    owners = np.arange(80) % 2
+    vectors = rng.normal(size=(80, SIZE))
+    vectors[:, 0] += np.where(owners, 5, -5)
+    variances = np.array([30.0, *[0.01] * (SIZE - 1)])
+    plda = Plda(np.zeros(SIZE), np.zeros(SIZE), np.eye(SIZE), variances)
+    start = np.where(rng.random(80) < 0.25, rng.integers(4, size=80), 2 * owners + rng.integers(2, size=80))
+    wanted = ClusteringSettings(fa=0.5, fb=0.5)
+    found = refine(vectors, start, wanted, plda)
+    assert set(zip(found.tolist(), owners.tolist(), strict=True)) in ({(0, 0), (1, 1)}, {(0, 1), (1, 0)})
+    assert refine(vectors[owners == 0], start[owners == 0], wanted, plda).tolist() == [0] * 40
+
+
+def test_the_embedders_plda_serves_vbx_and_refines_average_linkage() -> None:
+    owners, vectors, solo = make(3)
+    plda = Plda(np.zeros(SIZE), np.zeros(SIZE), np.eye(SIZE), np.full(SIZE, 20.0))
+    vbx = ClusteringSettings(method="vbx", threshold=0.3, fa=0.2, fb=0.5)
+    found = by_first_appearance(cluster_by_centroids(vectors, solo, vbx, plda=plda))
+    np.testing.assert_array_equal(found, owners)
+    talk = np.where(owners < 0, 0, 2).astype(np.float32)
+    apart = np.broadcast_to(~np.eye(2, dtype=bool), (len(owners), 2, 2))
+    wanted = ClusteringSettings(threshold=0.01, fa=0.2, fb=0.5, min_speech_s=0)
+    tree = cluster(vectors, talk, talk, apart, wanted)
+    assert tree.max() > 2  # far too many
+    better = partial(refine, settings=wanted, plda=plda)
+    np.testing.assert_array_equal(cluster(vectors, talk, talk, apart, wanted, refine=better), owners)
+    for count in (2, 3, 5):  # what is known about the number still holds
+        known = cluster(vectors, talk, talk, apart, wanted, count, count, better)
+        assert known.max() + 1 == count
 
 
 def test_what_a_method_lacks_is_said(tmp_path: Path) -> None:

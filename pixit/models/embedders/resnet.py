@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixit.models.embedders.checks import check_input, check_threshold
 from pixit.models.filterbank import full_precision
-from pixit.types import PixitError
+from pixit.types import PixitError, Plda
 
 WINDOW_S, STEP_S = 0.025, 0.010
 FLOOR = 1e-5
@@ -35,6 +37,8 @@ class SpeakerEncoder(nn.Module):
         Channels of the first stage, which each of the three next doubles; and residual blocks in each stage.
     clustering_threshold
         Mean cosine distance up to which embeddings are of one speaker: chosen for the weights, kept with them.
+    plda
+        Whether a `Plda` is kept with the weights, too.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class SpeakerEncoder(nn.Module):
         blocks_per_stage: int = 2,
         sample_rate_hz: int = 16000,
         clustering_threshold: float = 0.6,
+        plda: bool = False,
     ) -> None:
         super().__init__()
         check_threshold("SpeakerEncoder", clustering_threshold)
@@ -61,6 +66,7 @@ class SpeakerEncoder(nn.Module):
             "blocks_per_stage": blocks_per_stage,
             "sample_rate_hz": sample_rate_hz,
             "clustering_threshold": clustering_threshold,
+            "plda": plda,
         }
         self.sample_rate_hz, self.embedding_size = sample_rate_hz, embedding_size
         self.clustering_threshold = clustering_threshold
@@ -84,6 +90,23 @@ class SpeakerEncoder(nn.Module):
             nn.Linear(num_statistics, embedding_size, bias=False),
             nn.BatchNorm1d(embedding_size),
         )
+        size = embedding_size
+        self.plda = Plda(np.zeros(size), np.zeros(size), np.eye(size), np.ones(size)) if plda else None
+
+    @property
+    def plda(self) -> Plda | None:
+        """How the embeddings vary between and within speakers; None if that was not found."""
+        if not self.config["plda"]:
+            return None
+        parts = {field.name: getattr(self, f"plda_{field.name}") for field in fields(Plda)}
+        return Plda(**{name: part.double().cpu().numpy() for name, part in parts.items()})
+
+    @plda.setter
+    def plda(self, plda: Plda | None) -> None:
+        self.config["plda"] = plda is not None
+        for field in fields(Plda):
+            value = None if plda is None else torch.as_tensor(getattr(plda, field.name), dtype=torch.float32)
+            self.register_buffer(f"plda_{field.name}", value)
 
     def forward(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
         """Embed waveforms (B, T), speech of one speaker each, at any level: (B, D), of unit length.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pixit.checkpoints import load_model, save_model
 from pixit.models.embedders.resnet import (
     LogMel,
     SpeakerEncoder,
@@ -14,7 +18,7 @@ from pixit.models.embedders.resnet import (
     mel_filterbank,
     weighted_statistics,
 )
-from pixit.types import Embedder, PixitError
+from pixit.types import Embedder, PixitError, Plda, PldaEmbedder
 
 SMALL = {"embedding_size": 16, "num_mels": 32, "base_channels": 4, "blocks_per_stage": 1}
 
@@ -176,6 +180,23 @@ def test_every_mel_band_hears_something() -> None:
 
 
 @pytest.mark.slow
+def test_a_plda_is_kept_with_the_weights(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    encoder = SpeakerEncoder(embedding_size=8, num_mels=16, base_channels=4, blocks_per_stage=1)
+    assert isinstance(encoder, PldaEmbedder)
+    assert encoder.plda is None
+    plain = len(encoder.state_dict())
+    plda = Plda(*(rng.normal(size=size).astype(np.float32).astype(float) for size in (8, 8, (8, 8), 8)))
+    encoder.plda = plda
+    found = load_model(save_model(encoder, tmp_path / "model", {}))
+    assert isinstance(found, SpeakerEncoder)
+    assert found.plda is not None
+    for name, value in vars(plda).items():
+        np.testing.assert_array_equal(getattr(found.plda, name), value)
+    found.plda = None
+    assert (len(found.state_dict()), found.config["plda"]) == (plain, False)
+
+
 def test_the_default_size_is_small() -> None:
     encoder = SpeakerEncoder().eval()
     assert sum(parameter.numel() for parameter in encoder.parameters()) < 1.5e6
