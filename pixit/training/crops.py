@@ -47,6 +47,12 @@ class CropSettings(Settings):
     noise_probability: float = Field(0.7, ge=0, le=1, description="crops with noise")
     noise_snr_db: tuple[float, float] = Field((5.0, 30.0), description="speech to noise")
     channel_probability: float = Field(0.7, ge=0, le=1, description="crops through a telephone or the like")
+    session_probability: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="batches of one meeting: in one room, noise and channel, so that only voices tell speakers apart",
+    )
 
     def milder(self, severity: float) -> CropSettings:
         """Return settings under which augmentations are `severity` (0 to 1) times as frequent."""
@@ -101,7 +107,7 @@ class CropSampler:
         kinds = rng.integers(len(self.kinds), size=size).repeat(2)
         step = round(STEP_S * self.sample_rate_hz)
         num_frames = round(rng.uniform(*settings.length_s) / STEP_S)
-        targets, intruders, noises = np.zeros((3, len(speakers), num_frames * step), np.float32)
+        targets, intruders = np.zeros((2, len(speakers), num_frames * step), np.float32)
         weights = np.zeros((len(speakers), num_frames), np.float32)
         for row, speaker in enumerate(speakers):
             other = (speaker + rng.integers(1, len(self.pool))) % len(self.pool)
@@ -111,13 +117,42 @@ class CropSampler:
             intruder, _ = self._talk(int(other), another, num_frames, rng)
             weights[row] = active * speech if np.any(active * speech) else speech
             targets[row], intruders[row] = target * np.repeat(weights[row], step), intruder
+        if rng.random() < severity * settings.session_probability:
+            waveforms = self._in_a_meeting(targets, intruders, settings, rng)
+        else:
+            waveforms = self._anywhere(targets, intruders, settings, rng)
+        labels = torch.as_tensor(speakers * len(self.kinds) + kinds)
+        return Batch(torch.from_numpy(waveforms), torch.from_numpy(weights), labels)
+
+    def _anywhere(
+        self, targets: Signal, intruders: Signal, settings: CropSettings, rng: np.random.Generator
+    ) -> Signal:
+        """Augment targets and intruders (B, T), each row in a room, noise and channel of its own."""
+        noises = np.zeros_like(targets)
+        for row in range(len(targets)):
             if self.rooms is not None and rng.random() < settings.reverberation_probability:
                 places = self.rooms.draw(2, rng)
                 targets[row], intruders[row] = places[0](targets[row]), places[1](intruders[row])
-            noises[row] = self.noises.draw([num_frames * step], rng)[0]
-        waveforms = augment(targets, intruders, noises, settings, self.sample_rate_hz, rng, self.model)
-        labels = torch.as_tensor(speakers * len(self.kinds) + kinds)
-        return Batch(torch.from_numpy(waveforms), torch.from_numpy(weights), labels)
+            noises[row] = self.noises.draw([targets.shape[1]], rng)[0]
+        return augment(targets, intruders, noises, settings, self.sample_rate_hz, rng, self.model)
+
+    def _in_a_meeting(
+        self, targets: Signal, intruders: Signal, settings: CropSettings, rng: np.random.Generator
+    ) -> Signal:
+        """Augment targets and intruders (B, T) in one room, one noise and one channel, if in any."""
+        size, num_samples = targets.shape
+        if self.rooms is not None and rng.random() < settings.reverberation_probability:
+            places = self.rooms.draw(2 * size, rng)
+            targets = np.stack([place(row) for place, row in zip(places[:size], targets, strict=True)])
+            intruders = np.stack([place(row) for place, row in zip(places[size:], intruders, strict=True)])
+        noises = np.stack(self.noises.draw([num_samples] * size, rng))
+        has_channel = rng.random() < settings.channel_probability
+        settings = settings.model_copy(update={"channel_probability": 0.0})
+        mixed = augment(targets, intruders, noises, settings, self.sample_rate_hz, rng, self.model)
+        if not has_channel:
+            return mixed
+        channel = draw_channel(self.sample_rate_hz, rng)
+        return np.stack([channel(row) for row in mixed])
 
     def _talk(
         self, speaker: int, kind: int, num_frames: int, rng: np.random.Generator

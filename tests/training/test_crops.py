@@ -66,8 +66,8 @@ def test_weights_lie_on_the_speech(voices: SpeakerPool, noises: NoiseBank) -> No
     assert batch.weights.shape == (6, 200)
     energy = batch.waveforms.square().reshape(6, 200, 160).mean(2)
     assert (batch.weights.sum(1) > 0).all()
-    # frames with a weight hold the tone, the others almost nothing; a frame at each edge is forgiven
-    assert ((energy > 1e-4).float() - batch.weights).abs().sum(1).max() <= 6
+    # frames with a weight hold the tone, the others almost nothing; some at each edge are forgiven
+    assert ((energy > 1e-4).float() - batch.weights).abs().sum(1).max() <= 10
 
 
 def test_the_seed_tells_all(voices: SpeakerPool, noises: NoiseBank) -> None:
@@ -99,6 +99,31 @@ def test_rooms_are_heard(voices: SpeakerPool, noises: NoiseBank) -> None:
         for gain in (1.0, 2.0)
     )
     torch.testing.assert_close(wet, 2 * dry, rtol=1e-3, atol=1e-5)
+
+
+def test_a_meeting_is_in_one_room_and_channel(voices: SpeakerPool, noises: NoiseBank) -> None:
+    asked: list[int] = []
+
+    class Rooms(RoomBank):
+        def __init__(self) -> None:
+            pass
+
+        def draw(self, num_speakers: int, rng: np.random.Generator) -> list[Filter]:
+            asked.append(num_speakers)
+            return [Filter(np.array([1], np.float32), 0)] * num_speakers
+
+    many = {"reverberation_probability": 1, "channel_probability": 1, "session_probability": 1}
+    settings = CropSettings.model_validate({**PLAIN, "batch_size": 6, "length_s": (1, 1), **many})
+    found = [
+        CropSampler(voices, Rooms(), noises, settings).batch(np.random.default_rng(0), severity)
+        for severity in (0.0, 1.0)
+    ]
+    assert asked == [12]  # a place for each speaker, and for each intruder
+    dry, heard = (batch.waveforms.numpy() for batch in found)
+    levels = [np.std(row) for row in heard] / np.std(dry, axis=1)
+    assert dry.shape == heard.shape
+    np.testing.assert_allclose(levels[0::2], levels[1::2], rtol=0.1)  # the same tone through the same channel
+    assert np.ptp(levels) > 0.05
 
 
 def test_severity_makes_augmentations_rarer() -> None:
