@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import hypothesis
 import pytest
@@ -29,21 +26,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings in {folder}; set PIXIT_TEST_DATA to their folder")
     return folder
-
-
-@pytest.fixture(scope="session")
-def load_script() -> Callable[[str], ModuleType]:
-    """Import a file of the repository that is no module of the package, as ``scripts/NAME.py``."""
-
-    def load(path: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture(scope="session")

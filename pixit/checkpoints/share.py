@@ -51,21 +51,25 @@ def save_pretrained(
 def save_separator(
     networks: Mapping[str, Any],
     settings: Mapping[str, Any],
+    streaming: Mapping[str, Any],
     folder: Path | str,
     repo_id: str | None = None,
     licence: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write a separator's ``model`` and ``embedder``, ``separator.yaml`` and model card; see `save_pretrained`.
+    """Write a separator's ``model`` and ``embedder``, its settings and a model card; see `save_pretrained`.
 
-    `settings` are its differences from the defaults.
+    `settings` are its differences from the defaults, for ``separator.yaml``, and `streaming` what streams have
+    besides, for ``streaming.yaml``.
     """
-    folder = check_target(folder, {*SEPARATOR_ROLES, SEPARATOR, CARD})
+    folder = check_target(folder, {*SEPARATOR_ROLES, SEPARATOR, STREAMING, CARD})
     with whole_folder(folder) as new:
         for role in SEPARATOR_ROLES:
             (new / role).mkdir()
             write_model(networks[role], new / role, provenance_of(networks[role]), dtype)
-        (new / SEPARATOR).write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
+        for name, chosen in ((SEPARATOR, settings), (STREAMING, streaming)):
+            if chosen or name == SEPARATOR:
+                (new / name).write_text(yaml.safe_dump(dict(chosen), sort_keys=False), encoding="utf-8")
         _write_card(new, repo_id or folder.name, licence)
     return folder
 

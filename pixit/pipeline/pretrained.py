@@ -43,6 +43,8 @@ class Pretrained:
         for network in (model, embedder):
             if isinstance(network, torch.nn.Module):
                 network.to(self.device).eval()
+        self.streaming: Mapping[str, Any] = {}
+        """Settings chosen for streams with these networks alone (``streaming.yaml``), kept when they are saved."""
         self._hashes = {"model_sha256": WeightsHash(model), "embedder_sha256": WeightsHash(embedder)}
 
     @classmethod
@@ -85,7 +87,9 @@ class Pretrained:
         parts = find_parts(name, embedder, device, settings or {}, hub)
         found = settings_from_mapping(SeparationSettings, parts.settings, parts.place)
         named = BUNDLED if name is None else str(name)
-        return cls(parts.model, parts.embedder, found, parts.device, name=named)
+        separator = cls(parts.model, parts.embedder, found, parts.device, name=named)
+        separator.streaming = parts.streaming
+        return separator
 
     def save_pretrained(
         self, folder: str | Path, licence: str | None = None, repo_id: str | None = None
@@ -110,9 +114,8 @@ class Pretrained:
         if self.settings.clustering.threshold == self.embedder.clustering_threshold:
             chosen["clustering"].pop("threshold")  # the embedder brings it
         networks = {"model": self.model, "embedder": self.embedder}
-        return save_separator(
-            networks, {k: v for k, v in chosen.items() if v != {}}, folder, repo_id, licence
-        )
+        chosen = {section: values for section, values in chosen.items() if values != {}}
+        return save_separator(networks, chosen, self.streaming, folder, repo_id, licence)
 
     def push_to_hub(self, repo_id: str, licence: str | None = None, **options: Any) -> str:
         """Put this separator on the Hugging Face hub as ``organisation/name``, with a model card; return its address.

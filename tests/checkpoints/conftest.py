@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from pixit.models.embedders import EcapaTdnn, WeSpeakerResNet34
+from script_files import load_script
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")
-def script(load_script: Any) -> Any:
+def script() -> Any:
     """scripts/make_golden_embedders.py"""
     return load_script("scripts/make_golden_embedders.py")
 

@@ -26,6 +26,7 @@ from pixit.cli import cli
 from pixit.models.embedders import EcapaTdnn, SpeakerEncoder, WeSpeakerResNet34
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.streaming import StreamingSeparator
 from pixit.types import PixitError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -312,8 +313,11 @@ def test_a_separator_and_its_card(tmp_path: Path, card_of: Any) -> None:
         "embedder",
         "model",
         "separator.yaml",
+        "streaming.yaml",
     ]
     again = Separator.from_pretrained(folder, device="cpu")
+    live, bundled = (StreamingSeparator.from_pretrained(name, device="cpu") for name in (folder, None))
+    assert live.settings == bundled.settings
     assert again.fingerprint == separator.fingerprint
     assert again.settings.batch_size is None, "that belongs to the machine"
     card = card_of(folder)

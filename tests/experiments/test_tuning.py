@@ -31,6 +31,7 @@ from pixit.pipeline.separate import Separator
 from pixit.pipeline.settings import SeparationSettings, StreamingSettings
 from pixit.pipeline.streaming import StreamingSeparator
 from pixit.types import PixitError, Turn
+from script_files import load_script
 
 optuna = pytest.importorskip("optuna")
 
@@ -415,9 +416,7 @@ def test_two_processes_share_a_study_in_postgresql(talks: Any, tmp_path: Path, p
     check_sharing(talks, tmp_path, postgres)
 
 
-def test_settings_are_compared_side_by_side(
-    talks: Any, separator: Separator, load_script: Any, tmp_path: Path
-) -> None:
+def test_settings_are_compared_side_by_side(talks: Any, separator: Separator, tmp_path: Path) -> None:
     """`scripts/compare_settings.py` counts what the networks themselves would have given."""
     script = load_script("scripts/compare_settings.py")
     recordings = list(talks.recordings)

@@ -5,7 +5,6 @@ The fixture (scripts/compare_pyannote_diarization.py --golden) holds small netwo
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,13 @@ from pixit.models.embedders import WeSpeakerResNet34
 from pixit.models.pyannet import PyanNet
 from pixit.pipeline.separate import Separator
 from pixit.types import PixitError
+from script_files import load_script
 
 REPOSITORY = Path(__file__).parents[2]
-SCRIPT = REPOSITORY / "scripts" / "compare_pyannote_diarization.py"
 GOLDEN = Path(__file__).parent / "golden" / "diarization.npz"
 
 
-def load_script() -> Any:
-    specification = importlib.util.spec_from_file_location("compare_pyannote_diarization", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-SHARED = load_script()
+SHARED = load_script("scripts/compare_pyannote_diarization.py")
 
 
 @pytest.fixture(scope="module")

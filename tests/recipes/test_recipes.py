@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.util
 import io
 import os
 import re
@@ -14,7 +13,6 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -27,6 +25,7 @@ from pixit.data.database import load_recordings
 from pixit.formats.rttm import rttm_line
 from pixit.formats.transcripts import read_transcript
 from pixit.types import PixitError, Recording, Turn
+from script_files import load_script
 
 pytest.importorskip("pyannote.database")
 
@@ -35,17 +34,10 @@ SDM = "AMI-SDM.SpeakerDiarization.only_words"
 TEST_MEETINGS = [f"{group}{part}" for group in ("IS1009", "ES2004", "TS3003", "EN2002") for part in "abcd"]
 
 
-def load_script(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.replace("/", "_"), RECIPES / f"{path}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def run(script: str, *arguments: object) -> Result:
-    result = CliRunner().invoke(load_script(script).main, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(
+        load_script(f"recipes/{script}.py").main, [str(argument) for argument in arguments]
+    )
     if isinstance(result.exception, PixitError):
         raise result.exception
     return result
@@ -317,7 +309,7 @@ def test_a_file_that_the_mirror_lacks_does_not_stop_the_others(mirror: type[Mirr
 def test_an_attempt_that_fails_is_followed_by_another(mirror: type[Mirror], tmp_path: Path) -> None:
     mirror.files["/file"] = b"0123456789"
     mirror.hang_up_after = 4
-    fetch = load_script("ami/download").fetch
+    fetch = load_script("recipes/ami/download.py").fetch
     fetch(f"{mirror.url}/file", tmp_path / "file", attempts=2)  # type: ignore[attr-defined]
     assert (tmp_path / "file").read_bytes() == b"0123456789"
     assert [wanted for _, wanted in mirror.requests] == [None, "bytes=4-"]
@@ -329,7 +321,7 @@ def test_a_half_file_that_is_whole_or_too_long(
 ) -> None:
     mirror.files["/file"] = b"0123456789"
     (tmp_path / "file.part").write_bytes(part)
-    load_script("ami/download").fetch(f"{mirror.url}/file", tmp_path / "file", attempts=2)  # type: ignore[attr-defined]
+    load_script("recipes/ami/download.py").fetch(f"{mirror.url}/file", tmp_path / "file", attempts=2)  # type: ignore[attr-defined]
     assert (tmp_path / "file").read_bytes() == b"0123456789"
     assert len(mirror.requests) == (1 if whole else 2)
 
@@ -507,7 +499,7 @@ def test_what_somebody_says_alone_is_cut_out(tmp_path: Path, monkeypatch: pytest
     audio = tmp_path / "talk.wav"
     write_noise(audio, 6.0)
     turns = [Turn(0.0, 2.0, "ann"), Turn(1.5, 3.0, "bob"), Turn(3.2, 3.6, "ann"), Turn(4.0, 5.0, "ann")]
-    module = load_script("bundled/cut_voices")
+    module = load_script("recipes/bundled/cut_voices.py")
     recording = Recording("talk", audio, tuple(turns), ((0.0, 6.0),))
     monkeypatch.setattr(module, "load_recordings", lambda *_: [recording])
     monkeypatch.setattr(sys, "argv", ["cut_voices.py", "database.yml", str(tmp_path / "voices")])

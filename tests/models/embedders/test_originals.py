@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,15 +9,11 @@ from torch import nn
 
 from pixit.models.embedders import EcapaTdnn, WeSpeakerResNet34
 from pixit.types import Embedder, PixitError
+from script_files import load_script
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 NETWORKS = {"wespeaker": WeSpeakerResNet34, "ecapa": EcapaTdnn}
 
-_spec = importlib.util.spec_from_file_location("script", REPOSITORY / "scripts" / "make_golden_embedders.py")
-assert _spec is not None
-assert _spec.loader is not None
-script = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(script)
+script = load_script("scripts/make_golden_embedders.py")
 
 
 @pytest.fixture(scope="module")
