@@ -61,7 +61,7 @@ class Range:
     log
         Small values are tried as often as large ones: twice as much is as far everywhere.
     methods
-        Of clustering, that take the setting; none for all.
+        Of clustering, that take the setting; none for all. Average linkage that VBx refines is `REFINED`, too.
     """
 
     low: float
@@ -83,6 +83,7 @@ class Range:
         return [float(f"{self.low + number * self.step:.3g}") for number in range(count + 1)]
 
 
+REFINED = "refined"
 OFFLINE = {
     # the embedder is asked anew for each pair: few
     "activity.onset": Range(0.3, 0.7, step=0.1),
@@ -95,8 +96,8 @@ OFFLINE = {
     "clustering.min_speaker_s": Range(0.5, 60.0, log=True, methods=("average",)),
     "clustering.split_gap": Range(0.0, 1.0, methods=("average",)),
     "clustering.min_cluster_size": Range(2, 60, log=True, methods=("agglomerative",)),
-    "clustering.fa": Range(0.01, 0.5, log=True, methods=("vbx",)),
-    "clustering.fb": Range(0.01, 15.0, log=True, methods=("vbx",)),
+    "clustering.fa": Range(0.01, 0.5, log=True, methods=("vbx", REFINED)),
+    "clustering.fb": Range(0.01, 15.0, log=True, methods=("vbx", REFINED)),
 }
 """Setting of a separator -> where it is looked for."""
 
@@ -137,11 +138,13 @@ class OfflineSubject:
             raise PixitError(
                 f"clustering.method={method}: cannot be tuned; expected one that finds the speakers"
             )
+        is_refined = method == "average" and separator.settings.clustering.refined and separator.plda
+        methods = {method, REFINED} if is_refined else {method}
         self.separator = separator
         self.ranges: Mapping[str, Range] = {
             key: values
             for key, values in OFFLINE.items()
-            if key not in fixed and (not values.methods or method in values.methods)
+            if key not in fixed and (not values.methods or not methods.isdisjoint(values.methods))
         }
         self._thresholds = self._pairs()
         opened = [self._open(recording) for recording in recordings]

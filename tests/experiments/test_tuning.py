@@ -30,7 +30,7 @@ from pixit.experiments.tuning import Tuned, tune
 from pixit.pipeline.separate import Separator
 from pixit.pipeline.settings import SeparationSettings, StreamingSettings
 from pixit.pipeline.streaming import StreamingSeparator
-from pixit.types import PixitError, Turn
+from pixit.types import PixitError, Plda, Turn
 from script_files import load_script
 
 optuna = pytest.importorskip("optuna")
@@ -46,6 +46,18 @@ WRONG = {
 @pytest.fixture
 def separator(talks: Any) -> Separator:
     return Separator(talks.Unsure(), talks.Ears(), SeparationSettings.model_validate(WRONG), device="cpu")
+
+
+@pytest.mark.parametrize("refined", [True, False])
+def test_what_is_tuned_depends_on_how_is_clustered(talks: Any, tmp_path: Path, refined: bool) -> None:
+    class Ears(talks.Ears):  # type: ignore[misc]
+        plda = Plda(np.zeros(2), np.zeros(2), np.eye(2), np.ones(2))
+
+    wanted = SeparationSettings.model_validate({"clustering": {"refined": refined}})
+    knowing = Separator(talks.Unsure(), Ears(), wanted, device="cpu")
+    subject = OfflineSubject(knowing, talks.recordings, tmp_path)
+    assert ("clustering.fa" in subject.ranges) == ("clustering.fb" in subject.ranges) == refined
+    assert "clustering.min_cluster_size" not in subject.ranges
 
 
 def errors(separator: Separator, talks: Any, **changes: Any) -> DiarizationCounts:
