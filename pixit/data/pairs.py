@@ -2,46 +2,27 @@
 
 Mixing the two chunks of such a pair gives a mixture of mixtures for MixIT (Kalda et al., "PixIT", Odyssey
 2024): no speaker is in both, so every separated source belongs to exactly one of them. Turns and numbers are
-enough to draw a pair (`PairSampler`); `PairDataset` reads the audio and makes tensors of it.
-
-The speakers of the chunk ``[t, t + d)`` change only where a turn begins (at ``t = start − d``) or ends (at
-``t = end``). Between these points the set is constant, so that all starts fall into finitely many
-*stretches*, and drawing a pair is drawing two sets of speakers, then a start of each: exact, and without
-rejection.
+enough to draw a pair (`PairSampler`), two sets of speakers and then a chunk of each (`pixit.data.chunks`);
+`PairDataset` reads the audio and makes tensors of it.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pixit.audio import Samples, open_audio
+from pixit.data.chunks import Bools, Chunk, ChunkTable, draw
 from pixit.types import FrameGrid, PixitError, Recording
 from pixit.windows import frames_from_intervals, seconds_to_samples
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Item = dict[str, Tensor]
-
-_ROUNDING_S = 1e-6
-"""Differences below this (less than a sample at any rate) come from floating-point arithmetic."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A stretch of `recording` from `start_s` on; `speakers` (sorted) are all who talk in it, if shortly."""
-
-    recording: Recording
-    start_s: float
-    speakers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +72,7 @@ class PairSampler:
 
     def sample(self, rng: np.random.Generator) -> Pair:
         """Draw one pair."""
-        return self._tables[_draw(self._cumulative, rng)].sample(rng)
+        return self._tables[draw(self._cumulative, rng)].sample(rng)
 
     def describe(self) -> str:
         """Say in one line how many recordings give pairs, and name those that do not, with the reason."""
@@ -103,93 +84,33 @@ class PairSampler:
 
 
 class _PairTable:
-    """All pairs of one recording: sets of speakers (S, speakers), and the stretches of starts of each set.
-
-    `problem` says why there are none, or is None.
-    """
+    """All pairs of one recording, as pairs of sets of speakers; `problem` says why there are none, or is None."""
 
     def __init__(self, recording: Recording, duration_s: float, max_speakers: int) -> None:
-        self.recording = recording
-        self.problem: str | None = None
-        regions = [(a, b) for a, b in recording.annotated if b - a >= duration_s - _ROUNDING_S]
-        self.usable_s = sum(b - a for a, b in regions)
-        if not regions:
-            self.problem = f"no annotated stretch of {duration_s:g} s"
+        self.recording, self._max_speakers = recording, max_speakers
+        self._chunks = ChunkTable(recording, duration_s, max_speakers)
+        self.usable_s, self.problem = self._chunks.usable_s, self._chunks.problem
+        if self.problem is not None:
             return
-        low_s, high_s, weights = _stretches(recording, regions, duration_s)
-        speakers, active = _who_talks(recording, (low_s + high_s) / 2, duration_s)
-        few = active.sum(axis=1) <= max_speakers
-        self._low_s, self._high_s, self._stretch_weights = low_s[few], high_s[few], weights[few]
-        self._sets, set_of = np.unique(active[few], axis=0, return_inverse=True)
-        self._set_of = set_of.reshape(-1)  # NumPy 2.0 keeps an axis
-        self._names = [tuple(s for s, on in zip(speakers, row, strict=True) if on) for row in self._sets]
-        self._sizes = self._sets.sum(axis=1)
-        self._max_speakers = max_speakers
-        self._weights = np.bincount(self._set_of, weights=weights[few], minlength=len(self._sets))
-        partner_weights = [self._weights[self._partners(i)].sum() for i in range(len(self._sets))]
-        self._cumulative = np.cumsum(self._weights * np.array(partner_weights))
+        self._sizes, weights = self._chunks.sets.sum(axis=1), self._chunks.weights
+        partner_weights = [weights[self._partners(i)].sum() for i in range(len(weights))]
+        self._cumulative = np.cumsum(weights * np.array(partner_weights))
         if not (self._cumulative > 0).any():
             self.problem = f"any two chunks are silent, share a speaker or have over {max_speakers} together"
 
     def sample(self, rng: np.random.Generator) -> Pair:
         """Draw a pair of sets by the product of their weights, then a chunk of each."""
-        first = _draw(self._cumulative, rng)
+        first = draw(self._cumulative, rng)
         partners = np.flatnonzero(self._partners(first))
-        second = int(partners[_draw(np.cumsum(self._weights[partners]), rng)])
-        return Pair(self._chunk(first, rng), self._chunk(second, rng))
+        second = int(partners[draw(np.cumsum(self._chunks.weights[partners]), rng)])
+        return Pair(self._chunks.chunk(first, rng), self._chunks.chunk(second, rng))
 
     def _partners(self, index: int) -> Bools:
         """Which sets of speakers may stand beside set `index`, (S,)."""
-        shared = (self._sets & self._sets[index]).any(axis=1)
+        sets = self._chunks.sets
+        shared = (sets & sets[index]).any(axis=1)
         together = self._sizes + self._sizes[index]
         return ~shared & (together <= self._max_speakers) & (together > 0)
-
-    def _chunk(self, index: int, rng: np.random.Generator) -> Chunk:
-        stretches = np.flatnonzero(self._set_of == index)
-        stretch = stretches[_draw(np.cumsum(self._stretch_weights[stretches]), rng)]
-        start_s = rng.uniform(self._low_s[stretch], self._high_s[stretch])
-        return Chunk(self.recording, float(start_s), self._names[index])
-
-
-def _stretches(
-    recording: Recording, regions: Sequence[tuple[float, float]], duration_s: float
-) -> tuple[Floats, Floats, Floats]:
-    """Cut the possible starts where the speakers change: first start, last start and weight, each (P,)."""
-    changes_s = [turn.start_s - duration_s for turn in recording.turns] + [t.end_s for t in recording.turns]
-    stretches = []
-    for region_start_s, region_end_s in regions:
-        length_s = region_end_s - region_start_s
-        last_s = region_end_s - duration_s
-        if last_s - region_start_s < _ROUNDING_S:  # as long as a chunk: there is one start
-            stretches.append((region_start_s, region_start_s, length_s))
-            continue
-        inside_s = [t for t in changes_s if region_start_s < t < last_s]
-        edges_s = np.unique([region_start_s, *inside_s, last_s])
-        density = length_s / (last_s - region_start_s)
-        stretches += [
-            (low_s, high_s, density * (high_s - low_s))
-            for low_s, high_s in itertools.pairwise(edges_s)
-            if high_s - low_s > 1e-3 * _ROUNDING_S  # else two changes at once, but for rounding
-        ]
-    low_s, high_s, weights = np.array(stretches).T
-    return low_s, high_s, weights
-
-
-def _who_talks(recording: Recording, starts_s: Floats, duration_s: float) -> tuple[list[str], Bools]:
-    """Speakers of the recording, and which of them talk in the chunks at `starts_s`, (P, speakers)."""
-    speakers = sorted({turn.speaker for turn in recording.turns})
-    active = np.zeros((len(starts_s), len(speakers)), dtype=bool)
-    for turn in recording.turns:
-        overlaps = (starts_s + duration_s > turn.start_s) & (starts_s < turn.end_s)
-        active[:, speakers.index(turn.speaker)] |= overlaps
-    return speakers, active
-
-
-def _draw(cumulative: Floats, rng: np.random.Generator) -> int:
-    """Draw an index by the cumulative sum of non-negative weights; one of weight 0 is never drawn."""
-    total = cumulative[-1]
-    level = min(rng.random() * total, np.nextafter(total, 0.0))  # the product may be rounded up to the total
-    return int(np.searchsorted(cumulative, level, side="right"))
 
 
 @dataclass(frozen=True)
@@ -273,9 +194,9 @@ def load_pair(pair: Pair, shape: ChunkShape) -> Item:
     if known:
         for i, chunk in enumerate(chunks):
             for k, speaker in enumerate(chunk.speakers):
-                references[i, k] = _read(known[speaker], chunk, shape)
+                references[i, k] = read_chunk(known[speaker], chunk, shape)
     return {
-        "mixtures": torch.from_numpy(np.stack([_read(c.recording.audio, c, shape) for c in chunks])),
+        "mixtures": torch.from_numpy(np.stack([read_chunk(c.recording.audio, c, shape) for c in chunks])),
         "activities": torch.from_numpy(np.stack([activities(chunk, shape) for chunk in chunks])),
         "references": torch.from_numpy(references),
         "has_references": torch.tensor(bool(known)),
@@ -299,7 +220,7 @@ def activities(chunk: Chunk, shape: ChunkShape) -> Samples:
     return active
 
 
-def _read(path: Path, chunk: Chunk, shape: ChunkShape) -> Samples:
+def read_chunk(path: Path, chunk: Chunk, shape: ChunkShape) -> Samples:
     """Read a chunk of a file, (T,); rounding may leave a sample to fill at the end of the file."""
     start = seconds_to_samples(chunk.start_s, shape.sample_rate_hz)
     audio = open_audio(path, sample_rate_hz=shape.sample_rate_hz)

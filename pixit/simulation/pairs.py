@@ -1,11 +1,12 @@
-"""Training pairs made on the fly from simulated meetings: endless, and with reference sources."""
+"""Training pairs made on the fly from simulated meetings, and beside real ones: endless."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from pixit.data.pairs import ChunkShape, EpochDataset, Item
+from pixit.data.chunks import ChunkSampler
+from pixit.data.pairs import ChunkShape, EpochDataset, Item, activities, read_chunk
 from pixit.simulation.simulate import (
     Ingredients,
     Positive,
@@ -82,8 +83,11 @@ class SimulatedPairs(EpochDataset):
 
     def draw(self, rng: np.random.Generator) -> Item:
         """Simulate two chunks."""
+        return self.make(self._draw_counts(rng), rng)
+
+    def make(self, counts: tuple[int, int], rng: np.random.Generator) -> Item:
+        """Simulate two chunks with so many speakers each."""
         shape = self.shape
-        counts = self._draw_counts(rng)
         voices = iter(self.ingredients.pool.draw(sum(counts), rng))
         scene = Scene.draw(self.ingredients, sum(counts), self.settings, rng)
         parts = iter(scene.parts)
@@ -120,6 +124,49 @@ class SimulatedPairs(EpochDataset):
         duration_s = self.shape.num_samples / rate_hz
         excerpt = self.ingredients.turn_taking.excerpt(count, duration_s, rng, self.settings.min_talk_s)
         return [to_integers(turns * rate_hz) for turns in excerpt]
+
+
+class BesideSimulated(EpochDataset):
+    """Pairs of a real chunk and a simulated one, of as many speakers as there is room for; for MixIT, as real pairs.
+
+    Any real chunk will do, whoever talks in the rest of its recording, and no two items are alike: a few minutes of
+    real meetings go a long way. The chunks are as loud as each other but for ``level_spread_db``.
+
+    Parameters
+    ----------
+    chunks
+        Where real chunks are drawn from.
+    simulated
+        What makes the other ones.
+    items_per_epoch, seed
+        As of `pixit.data.pairs.PairDataset`.
+    """
+
+    def __init__(
+        self, chunks: ChunkSampler, simulated: SimulatedPairs, items_per_epoch: int, seed: int
+    ) -> None:
+        super().__init__(items_per_epoch, seed)
+        self.chunks, self.simulated = chunks, simulated
+
+    def draw(self, rng: np.random.Generator) -> Item:
+        """Read a real chunk, and simulate one beside it."""
+        shape, settings = self.simulated.shape, self.simulated.settings
+        chunk = self.chunks.sample(rng)
+        free = shape.max_speakers - len(chunk.speakers)
+        made = self.simulated.make((int(rng.integers(min(1, free), free + 1)), 0), rng)
+        real, other = read_chunk(chunk.recording.audio, chunk, shape), made["mixtures"][0].numpy()
+        level_db = rng.normal(0, settings.level_spread_db)
+        if real.any() and other.any():
+            other = other * np.float32(np.std(real) / np.std(other) * 10 ** (level_db / 20))
+        mixtures = np.stack([real, other])
+        mixtures *= np.float32(draw_gain(float(np.abs(mixtures.sum(axis=0)).max()), settings, rng))
+        talk = np.stack([activities(chunk, shape), made["activities"][0].numpy()])
+        return {
+            "mixtures": torch.from_numpy(mixtures),
+            "activities": torch.from_numpy(talk),
+            "references": torch.zeros_like(made["references"]),
+            "has_references": torch.tensor(False),
+        }
 
 
 def _check_counts(counts: Counts, max_speakers: int, pool_size: int) -> None:

@@ -13,9 +13,10 @@ from pydantic import Field
 from torch.utils.data import DataLoader, Sampler
 
 from pixit.config import Settings
+from pixit.data.chunks import ChunkSampler
 from pixit.data.database import load_recordings
 from pixit.data.pairs import ChunkShape, EpochDataset, Item, PairDataset, PairSampler
-from pixit.simulation.pairs import PairSettings, SimulatedPairs
+from pixit.simulation.pairs import BesideSimulated, PairSettings, SimulatedPairs
 from pixit.simulation.simulate import Ingredients
 from pixit.types import LocalModel, PixitError
 
@@ -61,6 +62,12 @@ class DataSettings(Settings):
     validation_pairs: int = Field(200, ge=1, le=10**6, description="pairs to validate on, always the same")
     num_workers: int = Field(4, ge=0, le=1024, description="processes that prepare batches")
     real_share: float = Field(0.5, ge=0, le=1, description="share of real pairs where both kinds are given")
+    beside_simulated: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the real pairs, in training, whose other chunk is simulated: any real chunk serves",
+    )
     simulation: SimulationSettings | None = None
 
 
@@ -187,17 +194,23 @@ class PairData(pl.LightningDataModule):
 
     def _dataset(self, subset: str, count: int) -> MixedPairs:
         settings, seed = self.settings, self.seed if subset == "train" else self.seed + 1_000_003
-        parts: list[Any] = []
-        weights: list[float] = []
-        if self.real:
-            recordings = load_recordings(self.protocol, subset, self.database)
-            sampler = PairSampler(recordings, settings.duration_s, self.shape.max_speakers)
+        size = settings.duration_s, self.shape.max_speakers
+        simulation, parts, weights = settings.simulation, list[EpochDataset](), list[float]()
+        share = (settings.real_share if simulation is not None else 1.0) if self.real else 0.0
+        beside = settings.beside_simulated if simulation is not None and subset == "train" else 0.0
+        recordings = load_recordings(self.protocol, subset, self.database) if self.real else []
+        if self.real and beside < 1:
+            sampler = PairSampler(recordings, *size)
             self.reports.append(f"{subset}: {sampler.describe()}")
             parts.append(PairDataset(sampler, self.shape, count, seed))
-            weights.append(settings.real_share if settings.simulation else 1.0)
-        if settings.simulation is not None:
-            parts.append(self._simulated(settings.simulation, subset, count, seed))
-            weights.append(1 - settings.real_share if self.real else 1.0)
+            weights.append(share * (1 - beside))
+        if simulation is not None:
+            simulated = self._simulated(simulation, subset, count, seed)
+            parts.append(simulated)
+            weights.append(1 - share)
+            if self.real and beside > 0:
+                parts.append(BesideSimulated(ChunkSampler(recordings, *size), simulated, count, seed))
+                weights.append(share * beside)
         return MixedPairs(parts, weights, seed)
 
     def _simulated(

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 from torch.utils.data import DataLoader
 
-from pixit.data.pairs import Chunk, ChunkShape, Item, Pair, PairDataset, PairSampler, activities, load_pair
+from pixit.data.chunks import Chunk, ChunkSampler
+from pixit.data.pairs import ChunkShape, Item, Pair, PairDataset, PairSampler, activities, load_pair
 from pixit.types import FrameGrid, PixitError, Recording, Turn
 
 CELL_S = 0.01  # the oracle's resolution; all times of its recordings are multiples of it
@@ -388,3 +389,36 @@ def test_length_and_bounds(dataset: PairDataset) -> None:
 def test_a_sampler_that_does_not_fit(meeting: Recording, duration_s: float, max_speakers: int) -> None:
     with pytest.raises(PixitError, match="expected 16000 samples and at most 3 speakers"):
         PairDataset(PairSampler([meeting], duration_s, max_speakers), SHAPE, 10, seed=0)
+
+
+# --- single chunks ------------------------------------------------------------------------------------
+
+
+def test_single_chunks_come_as_often_as_there_are_starts() -> None:
+    """Also from where no pair can be drawn: everybody talks at the end, and A in every chunk."""
+    meeting = recording(
+        [(0, 8, "A"), (3, 4, "B"), (7, 8, "B"), (7, 8, "C"), (7, 8, "D")], [(0, 8), (20, 21.5)]
+    )
+    with pytest.raises(PixitError, match="no pair of chunks"):
+        PairSampler([replace(meeting, annotated=((0, 8),))], 1.0, 3)
+    sampler, rng = (
+        ChunkSampler([meeting, recording([], [(0, 0.5)], "short")], 1.0, 3),
+        np.random.default_rng(0),
+    )
+    drawn = [sampler.sample(rng) for _ in range(4000)]
+    counts = starts_by_brute_force(meeting, 1.0)
+    counts = Counter({speakers: n for speakers, n in counts.items() if len(speakers) <= 3})
+    assert set(counts) == {("A",), ("A", "B"), ()}
+    for chunk in drawn:
+        assert chunk.speakers == speakers_on_timeline(timeline(meeting), chunk.start_s, 1.0)
+    # a region of d seconds has d, and not d less a chunk, as its weight
+    shares = Counter(chunk.speakers for chunk in drawn)
+    assert abs(shares[()] / 4000 - 1.5 / (1.5 + 8 * (counts[("A",)] + counts[("A", "B")]) / 700)) < 0.03
+
+
+def test_no_chunk_is_told() -> None:
+    crowd = recording([(0, 5, name) for name in "ABCD"], [(0, 5)])
+    with pytest.raises(PixitError, match=r"meeting \(over 3 speakers in every chunk\)"):
+        ChunkSampler([crowd], 1.0, 3)
+    with pytest.raises(PixitError, match="there are no recordings"):
+        ChunkSampler([], 1.0, 3)

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch.utils.data import DataLoader
 
+from pixit.data.chunks import ChunkSampler
 from pixit.data.pairs import ChunkShape
-from pixit.simulation.pairs import PairSettings, SimulatedPairs
+from pixit.simulation.pairs import BesideSimulated, PairSettings, SimulatedPairs
 from pixit.simulation.simulate import Ingredients
-from pixit.types import FrameGrid, PixitError
+from pixit.types import FrameGrid, PixitError, Recording, Turn
 
 SHAPE = ChunkShape(8000, 24000, FrameGrid(80, 160), 299, 3)
 DRY = {
@@ -177,3 +179,32 @@ def test_real_speech_gives_pairs(shared_data: Path) -> None:
     for i in range(20):
         assert torch.isfinite(pairs[i]["mixtures"]).all()
         assert pairs[i]["activities"].any()
+
+
+def test_a_real_chunk_beside_a_simulated_one(ingredients: Ingredients, tmp_path: Path) -> None:
+    time_s = np.arange(10 * 8000) / 8000
+    soundfile.write(tmp_path / "meeting.wav", 0.01 * np.sin(2 * np.pi * 100 * time_s), 8000)
+    turns = [Turn(0.0, 4.0, "A"), Turn(3.5, 6.0, "B"), Turn(6.0, 10.0, "C"), Turn(6.0, 10.0, "D")]
+    meeting = Recording("meeting", tmp_path / "meeting.wav", tuple(turns), ((0.0, 10.0),))
+    simulated = _pairs(ingredients, count=60, noise_probability=0, reverb_probability=0, level_spread_db=0)
+    pairs = BesideSimulated(ChunkSampler([meeting], 3.0, 3), simulated, 60, 0)
+    real_counts, other_counts = set(), set()
+    for i in range(60):
+        item = pairs[i]
+        assert {name: value.shape for name, value in item.items()} == {
+            name: value.shape for name, value in simulated[i].items()
+        }
+        assert not item["has_references"]
+        assert not item["references"].any()
+        real, other = item["mixtures"].numpy()
+        spectrum = np.abs(np.fft.rfft(real))
+        assert spectrum.argmax() == 300  # the tone of the recording
+        count, others = (int((rows.amax(-1) > 0).sum()) for rows in item["activities"])
+        real_counts.add(count)
+        other_counts.add((count, others))
+        if others:
+            np.testing.assert_allclose(np.std(other), np.std(real), rtol=1e-3)
+        assert item["mixtures"].sum(0).abs().max() <= 1
+    assert real_counts == {1, 2, 3}
+    assert {(1, 1), (1, 2), (2, 1), (3, 0)} <= other_counts
+    assert max(map(sum, other_counts)) == 3

@@ -230,6 +230,22 @@ def test_simulation_names_what_it_needs() -> None:
     }
 
 
+@pytest.mark.parametrize(("beside", "kinds"), [(0.0, 2), (0.5, 3), (1.0, 2)])
+def test_real_chunks_beside_simulated_ones(
+    settings: Settings, simulation: dict[str, Any], database: Path, beside: float, kinds: int
+) -> None:
+    values = {"simulation": simulation, "real_share": 0.5, "beside_simulated": beside}
+    data = pair_data(settings(data=values), database)
+    names = [type(part).__name__ for part in data.training_set.parts]
+    assert ("BesideSimulated" in names, "PairDataset" in names) == (beside > 0, beside < 1)
+    assert len(names) == kinds
+    np.testing.assert_allclose(data.training_set.weights[names.index("SimulatedPairs")], 0.5)
+    validation = [type(part).__name__ for part in data.validation_set.parts]
+    assert validation == ["PairDataset", "SimulatedPairs"]  # the same, whatever the training hears
+    batch = next(iter(data.train_dataloader()))
+    assert batch["mixtures"].shape == (2, 2, 16000)
+
+
 def test_validation_shares_nothing_with_the_training(
     settings: Settings, simulation: dict[str, Any], tmp_path: Path
 ) -> None:
