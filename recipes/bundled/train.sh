@@ -99,7 +99,7 @@ run 4-real 3-longer --database "$data/ami/database.yml" data.real_share=0.1 \
     objective.spectral_weight=0.6 objective.max_si_sdr_db=25 "${meetings[@]}"
 
 # 5. the same in larger batches, from a higher rate that falls more slowly
-run 5-longer 4-real --database "$data/ami/database.yml" data.real_share=0.06 \
+run 5-longer 4-real --database "$data/ami/database.yml" data.real_share=0.15 data.beside_simulated=0.8 \
     data.duration_s=5 data.batch_size=12 data.pairs_per_epoch=6000 data.validation_pairs=160 \
     trainer.max_steps=12000 trainer.monitor=val/loss trainer.checkpoint_every_steps=250 trainer.ema_decay=0.999 \
     optimizer.learning_rate=1e-3 objective.separation_weight=0.2 objective.supervised_mixtures=sum \
@@ -115,5 +115,7 @@ if [ "$stage" = all ] || [ "$stage" = 6-speaker ]; then
     while read -r -d , place; do speaker+=(--room "$place"); done <<< "${rooms//, /,},"
     pixit train-speaker "${speaker[@]}" --separator "$out/5-longer/last" --cache "$out/cache" \
         --config configs/speaker-cpu.yaml -o "$out/6-speaker" \
-        --init pixit/bundled/embedder "training.precision=${PRECISION:-bf16-mixed}"
+        --init pixit/bundled/embedder "training.precision=${PRECISION:-bf16-mixed}" training.steps=6000 \
+        training.easy_start=0.1 training.crops.session_probability=0.5 \
+        training.crops.reverberation_probability=0.7 training.crops.noise_probability=0.8
 fi
