@@ -224,7 +224,7 @@ def _hear(
         assert mixture is not None, "whoever embeds mixtures hands the windows over"
         signals = mixture[None]
     else:
-        signals = np.array([local.source(number, speaker) for speaker in speakers], np.float32)
+        signals = local.sources(number)
     weights = weigh_frames(local.activities(number), settings, activity, local.geometry.frame_s)
     return Voices(number, speakers, signals, weights[speakers])
 

@@ -240,24 +240,18 @@ class Spool:
         return inside_turns(self._bounds[window], self.geometry.num_frames)
 
     def gates(self, window: int) -> Floats:
-        """Return where each local speaker has its output to itself, (K, T): 1 there, with ramps of a frame.
+        """Return where each active local speaker has its output to itself, (n, T): 1 there, with ramps of a frame."""
+        inside = self._inside(window).reshape(self.num_speakers, -1)[self.active[window]]
+        gates = [gate_of(row, self.geometry) for row in inside]
+        return np.array(gates, np.float32).reshape(len(inside), self.geometry.window_samples)
 
-        Zero for those who are silent.
-        """
-        inside = self._inside(window).reshape(self.num_speakers, -1) & self.active[window][:, None]
-        return np.stack([gate_of(row, self.geometry) for row in inside])
-
-    def source(self, window: int, speaker: int) -> Floats:
-        """Return a source (T,), zero where the local speaker is silent."""
-        output, turn = divmod(speaker, self.num_turns)
-        if not self.active[window, speaker]:
-            return np.zeros(self.geometry.window_samples, np.float32)
-        source = self._read(window, output)
-        return (
-            source
-            if self.num_turns == 1
-            else source * gate_of(self._inside(window)[output, turn], self.geometry)
-        )
+    def sources(self, window: int) -> Floats:
+        """Return the sources of the active local speakers of a window, (n, T); zero outside their turns."""
+        outputs = np.flatnonzero(self.active[window]) // self.num_turns
+        read = {output: self._read(window, int(output)) for output in np.unique(outputs)}
+        sources = np.array([read[output] for output in outputs], np.float32)
+        sources = sources.reshape(len(outputs), self.geometry.window_samples)
+        return sources if self.num_turns == 1 else sources * self.gates(window)
 
     def _read(self, window: int, output: int) -> Floats:
         offset = int(self._offsets[window, output])
@@ -266,10 +260,6 @@ class Spool:
         self._file.seek(offset * 2)
         samples = np.frombuffer(self._file.read(self.geometry.window_samples * 2), np.float16)
         return samples.astype(np.float32) * self._scales[window, output]
-
-    def sources(self, window: int) -> Floats:
-        """Return the sources (K, T) of a window."""
-        return np.stack([self.source(window, speaker) for speaker in range(self.num_speakers)])
 
     def __len__(self) -> int:
         return self._num_written

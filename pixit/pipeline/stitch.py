@@ -76,13 +76,12 @@ def stitch_tracks(
     overlap_add = OverlapAdd(*sizes, 1 + 2 * num_speakers, settings.taper)
     position = 0
     for window in windows:
-        rows = np.flatnonzero(local.active[window.index])
-        names = speakers[window.index, rows]
-        sources = local.sources(window.index)[rows]
+        names = speakers[window.index, local.active[window.index]]
+        sources = local.sources(window.index)
         if gains is not None:
             sources = sources * np.append(gains, 0)[names][:, None]  # the last entry serves -1
         own = by_speaker(sources, names, num_speakers, np.add)
-        present = by_speaker(local.gates(window.index)[rows], names, num_speakers)
+        present = by_speaker(local.gates(window.index), names, num_speakers)
         values = np.concatenate((window.samples[None], own, present))
         stretch = overlap_add.add(window.start_samples, values)
         yield finish_stretch(stretch, gates, position, geometry, settings)
@@ -100,7 +99,8 @@ def fit_levels(local: Spool, speakers: Ints, windows: Iterable[Window]) -> Float
     gram, cross = np.zeros((num_speakers, num_speakers)), np.zeros(num_speakers)
     power = 0.0
     for window in windows:
-        sources = by_speaker(local.sources(window.index), speakers[window.index], num_speakers, np.add)
+        names = speakers[window.index, local.active[window.index]]
+        sources = by_speaker(local.sources(window.index), names, num_speakers, np.add)
         gram += sources @ sources.T
         cross += sources @ window.samples
         power += float(window.samples @ window.samples)
@@ -126,15 +126,18 @@ def finish_stretch(
     if settings.absent == "skip":
         tracks = np.divide(tracks, np.maximum(present, 1e-3), dtype=np.float32)
     place = position, tracks.shape[1], geometry
-    found = turn_down(tracks, open_tracks(gates, *place, settings.collar_s), settings)
+    gains = open_tracks(gates, *place, settings.collar_s)
+    found = turn_down(tracks, gains, settings)
     if settings.keep_room and len(tracks):
-        gains = open_tracks(gates, *place, collar_s=0)  # within the collar of others one talks alone, too
-        found += share_residual(mixture - (gains * tracks).sum(axis=0), gains)
+        # of others only a frame around their turns: within the rest of their collars one talks alone, too
+        talking = open_tracks(gates, *place, min(settings.collar_s, geometry.frame_s))
+        rest = mixture - (talking * tracks).sum(axis=0)
+        found += share_residual(rest - (gains - talking) * tracks, talking)
     return found
 
 
 def share_residual(residual: Floats, gains: Floats) -> Floats:
-    """Return what of the recording the tracks do not hold, (n,), shared out among those who talk, (N, n).
+    """Return what of the recording the tracks do not hold, (N, n) as each track sees it, by how far each talks.
 
     Mixture consistency (Wisdom et al., "Differentiable consistency constraints", ICASSP 2019) among the speakers
     whose `gains` (N, n) are not 0: the tracks of those who talk sum to the recording, and who talks alone has all of
