@@ -55,10 +55,19 @@ class ClusteringSettings(Settings):
         True,
         description="average: VBx decides anew which embeddings are of one speaker, where the embedder has a PLDA",
     )
-    fa: float = Field(
-        0.07, gt=0, le=1000, description="vbx, and refined: how much each embedding counts as evidence"
+    fa: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="vbx, and refined: how much each embedding counts as evidence; by default 0.07 with vbx, as in "
+        "pyannote.audio, and where it refines the step divided by the window, as so many windows hear the same",
     )
-    fb: float = Field(0.8, gt=0, le=1000, description="vbx, and refined: the larger, the fewer speakers")
+    fb: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="vbx, and refined: the larger, the fewer speakers; by default 0.8 with vbx, 0.5 where it refines",
+    )
     plda: str | None = Field(
         None,
         description="vbx: folder with a PLDA, xvec_transform.npz and plda.npz; by default the embedder's own",

@@ -23,6 +23,7 @@ from pixit.pipeline.cluster import (
     Floats,
     Ints,
     Numbers,
+    Refine,
     cluster,
     spread,
     unit,
@@ -38,6 +39,8 @@ ON_UNIT_VECTORS = ("centroid", "median", "ward")
 """Linkages that are defined for Euclidean distances only."""
 SMALLEST_SHARE = 0.1
 """Of a few embeddings a cluster need not hold more than this share, whatever ``min_cluster_size`` says."""
+REFINED_FB = 0.5
+"""Weight of VBx's prior where it refines average linkage."""
 Bounds = tuple[int, int | None]
 """Fewest and most speakers; None for any number."""
 RUNS = 10
@@ -65,10 +68,16 @@ def cluster_speakers(
         apart = np.stack(
             [find_apart(local.activities(window), local.num_turns, activity) for window in local]
         )
-        better = partial(refine, settings=settings, plda=plda) if settings.refined and plda else None
+        better = _make_refine(local, settings, plda) if settings.refined and plda else None
         talk_s = count_talk(local, activity)
         return cluster(vectors, embedded_s, talk_s, apart, settings, *bounds, better)
     return cluster_by_centroids(vectors, count_solo(local, activity), settings, *bounds, plda)
+
+
+def _make_refine(local: Spool, settings: ClusteringSettings, plda: Plda) -> Refine:
+    """Return VBx for turns of windows that overlap: together they are the evidence of one hearing."""
+    step, window = local.geometry.step_samples, local.geometry.window_samples
+    return partial(refine, plda=plda, fa=settings.fa or step / window, fb=settings.fb or REFINED_FB)
 
 
 def cluster_by_centroids(

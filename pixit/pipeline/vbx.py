@@ -21,6 +21,8 @@ from pixit.types import PixitError, Plda, one_line
 TRANSFORM, PLDA = "xvec_transform.npz", "plda.npz"
 LARGEST_DIMENSION = 128
 MOST_ITERATIONS, LEAST_GAIN = 20, 1e-4
+FA, FB = 0.07, 0.8
+"""Evidence of an embedding, and weight of the prior, as pyannote.audio has them."""
 SHARPNESS = 7.0
 """How sure the first responsibilities are: logit of the cluster that the tree gives."""
 SMALLEST_PRIOR = 1e-7
@@ -45,14 +47,15 @@ def label_by_vbx(vectors: Numbers, settings: ClusteringSettings, plda: Plda | No
     tree = linkage(unit(vectors), "centroid", "euclidean")
     labels = np.unique(fcluster(tree, settings.threshold, criterion="distance"), return_inverse=True)[1]
     first = softmax(SHARPNESS * np.eye(labels.max() + 1)[labels], axis=1)
-    responsibilities, priors = infer(features, variances, first, settings.fa, settings.fb)
+    fa, fb = settings.fa or FA, settings.fb or FB
+    responsibilities, priors = infer(features, variances, first, fa, fb)
     return responsibilities[:, priors > SMALLEST_PRIOR]
 
 
-def refine(vectors: Numbers, labels: Ints, settings: ClusteringSettings, plda: Plda) -> Ints:
+def refine(vectors: Numbers, labels: Ints, plda: Plda, fa: float, fb: float) -> Ints:
     """Return labels of vectors (n, D) after inference from `labels` (n,); clusters that explain nothing vanish."""
     first = softmax(SHARPNESS * np.eye(labels.max() + 1)[labels], axis=1)
-    responsibilities, _ = infer(project(vectors, plda), plda.variances, first, settings.fa, settings.fb)
+    responsibilities, _ = infer(project(vectors, plda), plda.variances, first, fa, fb)
     return np.unique(responsibilities.argmax(axis=1), return_inverse=True)[1]
 
 

@@ -131,10 +131,9 @@ def test_vbx_mends_what_a_tree_gives() -> None:
     variances = np.array([30.0, *[0.01] * (SIZE - 1)])
     plda = Plda(np.zeros(SIZE), np.zeros(SIZE), np.eye(SIZE), variances)
     start = np.where(rng.random(80) < 0.25, rng.integers(4, size=80), 2 * owners + rng.integers(2, size=80))
-    wanted = ClusteringSettings(fa=0.5, fb=0.5)
-    found = refine(vectors, start, wanted, plda)
+    found = refine(vectors, start, plda, 0.5, 0.5)
     assert set(zip(found.tolist(), owners.tolist(), strict=True)) in ({(0, 0), (1, 1)}, {(0, 1), (1, 0)})
-    assert refine(vectors[owners == 0], start[owners == 0], wanted, plda).tolist() == [0] * 40
+    assert refine(vectors[owners == 0], start[owners == 0], plda, 0.5, 0.5).tolist() == [0] * 40
 
 
 def test_the_embedders_plda_serves_vbx_and_refines_average_linkage() -> None:
@@ -145,10 +144,10 @@ def test_the_embedders_plda_serves_vbx_and_refines_average_linkage() -> None:
     np.testing.assert_array_equal(found, owners)
     talk = np.where(owners < 0, 0, 2).astype(np.float32)
     apart = np.broadcast_to(~np.eye(2, dtype=bool), (len(owners), 2, 2))
-    wanted = ClusteringSettings(threshold=0.01, fa=0.2, fb=0.5, min_speech_s=0)
+    wanted = ClusteringSettings(threshold=0.01, min_speech_s=0)
     tree = cluster(vectors, talk, talk, apart, wanted)
     assert tree.max() > 2  # far too many
-    better = partial(refine, settings=wanted, plda=plda)
+    better = partial(refine, plda=plda, fa=0.2, fb=0.5)
     np.testing.assert_array_equal(cluster(vectors, talk, talk, apart, wanted, refine=better), owners)
     for count in (2, 3, 5):  # what is known about the number still holds
         known = cluster(vectors, talk, talk, apart, wanted, count, count, better)
