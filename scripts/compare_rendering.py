@@ -36,16 +36,17 @@ from pixit.evaluation.separation.score import SpeakerScores, score_separation
 from pixit.evaluation.tables import Column, Table
 from pixit.experiments.ladder import Case, OracleActivities, read_cases
 from pixit.experiments.separator import OPTIONS
+from pixit.experiments.subjects import changed
 from pixit.pipeline.cluster import Bools, Floats, Ints, check_num_speakers
 from pixit.pipeline.diarize import Halves, diarize
 from pixit.pipeline.local import embed_speakers, run_windows
 from pixit.pipeline.methods import cluster_speakers
 from pixit.pipeline.oracle import cluster_by_reference, lay_turns
 from pixit.pipeline.separate import Separator, make_spool
+from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.spool import Spool
 from pixit.pipeline.stitch import stitch_tracks, write_tracks
 
-GIVEN = ("count", "speakers", "activities", "turns")
 FIGURES = (
     ("si_sdr_improvement_db", "whole", "whole_gain_db", "whole, gain"),
     ("si_sdr_improvement_db", "overlap", "overlap_gain_db", "overlap, gain"),
@@ -85,22 +86,22 @@ class Heard:
             self.embeddings = embed_speakers(self.separator.embedder, local, None, *how, lambda *_: None)
         number = len({turn.speaker for turn in case.turns}) if "count" in given else None
         bounds = check_num_speakers(number, None, None)
-        how = settings.clustering, settings.activity, bounds, self.separator.plda
-        return cluster_speakers(local, *self.embeddings, *how)
+        vectors, seconds = self.embeddings
+        known = settings.clustering, settings.activity, bounds, self.separator.plda
+        return cluster_speakers(local, vectors, seconds, *known)
 
     def render(self, case: Case, changes: Mapping[str, Any], folder: Path) -> list[SpeakerScores]:
         """Make tracks in one way, and return their scores."""
         given = changes.get("given", ())
-        stitching = self.separator.settings.stitching.model_copy(
-            update={key.removeprefix("stitching."): value for key, value in changes.items() if key != "given"}
-        )
+        settings = {key: value for key, value in changes.items() if key != "given"}
+        chosen = SeparationSettings.model_validate(changed(self.separator.settings, settings))
         speakers = self.find_speakers(case, given)
         activity, local = self.separator.settings.activity, self.local
         turns, gates, speakers = diarize(local, speakers, activity)
         if "turns" in given:
             gates = true_gates(gates, lay_turns(case.turns, local.geometry)[1])
         windows = local.geometry.cut(self.recording)
-        stretches = stitch_tracks(local, speakers, gates, windows, stitching, lambda *_: None)
+        stretches = stitch_tracks(local, speakers, gates, windows, chosen.stitching, lambda *_: None)
         tracks = write_tracks(stretches, len(turns), folder, local.geometry)
         files = {name: track.path for name, track in tracks.items()}
         scores = score_separation(case.sources, files, case.path, case.turns, OPTIONS, case.path.stem)

@@ -46,17 +46,20 @@ def label_by_vbx(vectors: Numbers, settings: ClusteringSettings, plda: Plda | No
         )
     tree = linkage(unit(vectors), "centroid", "euclidean")
     labels = np.unique(fcluster(tree, settings.threshold, criterion="distance"), return_inverse=True)[1]
-    first = softmax(SHARPNESS * np.eye(labels.max() + 1)[labels], axis=1)
     fa, fb = settings.fa or FA, settings.fb or FB
-    responsibilities, priors = infer(features, variances, first, fa, fb)
+    responsibilities, priors = infer(features, variances, _sure_of(labels), fa, fb)
     return responsibilities[:, priors > SMALLEST_PRIOR]
 
 
 def refine(vectors: Numbers, labels: Ints, plda: Plda, fa: float, fb: float) -> Ints:
     """Return labels of vectors (n, D) after inference from `labels` (n,); clusters that explain nothing vanish."""
-    first = softmax(SHARPNESS * np.eye(labels.max() + 1)[labels], axis=1)
-    responsibilities, _ = infer(project(vectors, plda), plda.variances, first, fa, fb)
+    responsibilities, _ = infer(project(vectors, plda), plda.variances, _sure_of(labels), fa, fb)
     return np.unique(responsibilities.argmax(axis=1), return_inverse=True)[1]
+
+
+def _sure_of(labels: Ints) -> Numbers:
+    """Return the first responsibilities (n, N) for labels (n,)."""
+    return np.asarray(softmax(SHARPNESS * np.eye(labels.max() + 1)[labels], axis=1))
 
 
 def project(vectors: Numbers, plda: Plda) -> Numbers:

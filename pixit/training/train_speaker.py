@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from pixit.audio import open_audio
 from pixit.checkpoints import load_model, save_model
+from pixit.checkpoints.native import provenance_of
 from pixit.checkpoints.roles import check_role
 from pixit.config import Settings, read_yaml
 from pixit.evaluation.verification import (
@@ -115,8 +115,7 @@ def _add_plda(folder: Path, sampler: CropSampler, settings: SpeakerTrainingSetti
     if encoder.plda is not None:
         return
     encoder.plda = fit_plda(encoder, sampler, settings.plda_crops, settings.seed)
-    provenance = json.loads((folder / "config.json").read_text(encoding="utf-8"))["provenance"]
-    save_model(encoder, folder, provenance)
+    save_model(encoder, folder, dict(provenance_of(encoder)))
 
 
 def make_sampler(run: SpeakerRun) -> CropSampler:
