@@ -74,6 +74,7 @@ def test_the_interval_is_that_of_scipy() -> None:
         paired=True,
         method="percentile",
         n_resamples=10_000,
+        rng=np.random.default_rng(0),
     ).confidence_interval
     assert found is not None
     assert found.interval == pytest.approx((expected.low, expected.high), abs=1.0)
