@@ -38,11 +38,12 @@ from pixit.experiments.ladder import Case, OracleActivities, read_cases
 from pixit.experiments.separator import OPTIONS
 from pixit.experiments.subjects import changed
 from pixit.pipeline.cluster import Bools, Floats, Ints, check_num_speakers
-from pixit.pipeline.diarize import Halves, diarize
+from pixit.pipeline.diarize import Halves, diarize, speaker_names
 from pixit.pipeline.local import embed_speakers, run_windows
+from pixit.pipeline.local_turns import make_spool
 from pixit.pipeline.methods import cluster_speakers
 from pixit.pipeline.oracle import cluster_by_reference, lay_turns
-from pixit.pipeline.separate import Separator, make_spool
+from pixit.pipeline.separate import Separator
 from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.spool import Spool
 from pixit.pipeline.stitch import stitch_tracks, write_tracks
@@ -102,7 +103,7 @@ class Heard:
             gates = true_gates(gates, lay_turns(case.turns, local.geometry)[1])
         windows = local.geometry.cut(self.recording)
         stretches = stitch_tracks(local, speakers, gates, windows, chosen.stitching, lambda *_: None)
-        tracks = write_tracks(stretches, len(turns), folder, local.geometry)
+        tracks = write_tracks(stretches, speaker_names(len(turns)), folder, local.geometry)
         files = {name: track.path for name, track in tracks.items()}
         scores = score_separation(case.sources, files, case.path, case.turns, OPTIONS, case.path.stem)
         return list(scores.speakers)
@@ -134,7 +135,7 @@ def try_all(
             if is_oracle:
                 model = OracleActivities(model, separator, recording, case.turns)
             settings, geometry = separator.settings, separator.lay_windows(recording)
-            with make_spool(settings, geometry, model.num_speakers, folder) as local:
+            with make_spool(settings.activity, settings.turns, geometry, model.num_speakers, folder) as local:
                 how = settings.activity, separator.compute, lambda *_: None
                 run_windows(model, geometry.cut(recording), local, *how)
                 heard = Heard(separator, recording, local)

@@ -30,6 +30,7 @@ from pixit.cli.evaluate import split_list
 from pixit.diarized import Diarization
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
+from pixit.pipeline.asked import Asked
 from pixit.pipeline.provenance import WeightsHash, describe, make_request
 from pixit.pipeline.separate import Separator
 from pixit.pipeline.settings import SeparationSettings
@@ -66,7 +67,7 @@ class FakeSeparator:
 
     fingerprint = Separator.fingerprint
     fingerprint_of_diarization = Separator.fingerprint_of_diarization
-    find_reference = Separator.find_reference
+    ask = Separator.ask
 
     def load(
         self, name: str | None, embedder: str | None, device: str, settings: dict[str, Any]
@@ -89,13 +90,15 @@ class FakeSeparator:
         diarization = Annotation(uri=audio.uri)
         diarization[Segment(0, audio.duration_s)] = "SPEAKER_00"
         tracks = {"SPEAKER_00": Track.open(path)}
-        settings = describe(audio, 1, None, 1) | {"request": make_request(self.fingerprint, audio, **bounds)}
+        settings = describe(audio, 1, None, 1) | {
+            "request": make_request(self.fingerprint, audio, Asked(**bounds))
+        }
         return Separation(audio.uri, diarization, tracks, audio.sample_rate_hz, audio.num_samples, settings)
 
     def diarize(self, audio: Audio, *speakers: int | None, hook: Any = None, **call: Any) -> Diarization:
         found = self(audio, *speakers, hook=hook, **call)
         bounds = dict(zip(("num_speakers", "min_speakers", "max_speakers"), speakers, strict=True))
-        request = make_request(self.fingerprint_of_diarization, audio, **bounds)
+        request = make_request(self.fingerprint_of_diarization, audio, Asked(**bounds))
         size, settings = (found.sample_rate_hz, found.num_samples), found.settings | {"request": request}
         return Diarization(found.uri, found.diarization, *size, settings)
 
@@ -290,7 +293,7 @@ def test_options_reach_the_separator(fake: FakeSeparator, tmp_path: Path) -> Non
             "--channel",
             1,
         ),
-        *("--num_speakers", 3, "--min-speakers=2", "--max_speakers=4", "--step", 0.25, "--batch_size", 4),
+        *("--num_speakers", 3, "--min-speakers=3", "--max_speakers=3", "--step", 0.25, "--batch_size", 4),
         *(
             "--set",
             "clustering.threshold=0.7",
@@ -309,7 +312,7 @@ def test_options_reach_the_separator(fake: FakeSeparator, tmp_path: Path) -> Non
     }
     assert fake.loaded == [{"name": "m", "embedder": "e", "device": "cpu", "settings": settings}]
     assert fake.calls == [
-        {"num_speakers": 3, "min_speakers": 2, "max_speakers": 4, "channel": 1, "work_folder": Path("out")}
+        {"num_speakers": 3, "min_speakers": 3, "max_speakers": 3, "channel": 1, "work_folder": Path("out")}
     ]
     assert (tmp_path / "out" / "a" / "SPEAKER_00.flac").exists()
     assert "channel 1 of 3" in result.stdout
@@ -333,6 +336,24 @@ def test_streams_and_channels_are_asked_for_and_told(fake: FakeSeparator, tmp_pa
     assert (result.exit_code, result.stderr) == (0, "")
     assert "stream 1 of 2 (from 0), " in result.stdout
     assert "channels_are_speakers" not in fake.calls[-1]
+
+
+def test_known_speakers_are_looked_for(tiny_separator: Path, tmp_path: Path) -> None:
+    """By every way to work on recordings; what is wrong with the voices is said before networks are loaded."""
+    recording = write(tmp_path / "noise.wav", num_samples=2 * RATE_HZ, seed=1)
+    (tmp_path / "voices").mkdir()
+    write(tmp_path / "voices" / "Ann.wav", num_samples=5 * RATE_HZ, seed=2)
+    asked = "--model", tiny_separator, "-n", 1, "--device", "cpu"
+    for more in ((), ("--overwrite", "--jobs", 2)):
+        out = tmp_path / "out"
+        known = "--known-speakers", tmp_path / "voices"
+        result = run("separate", recording, write(tmp_path / "b.wav"), "-o", out, *asked, *known, *more)
+        assert result.exit_code == 0, result.stderr
+        assert "1 speaker (Ann), " in result.stdout
+        assert (out / "noise" / "Ann.wav").is_file()
+    result = run("diarize", recording, "--model", "nowhere", "--known-speakers", tmp_path / "none")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"pixit: error: {tmp_path / 'none'}: does not exist; expected a folder")
 
 
 def test_options_not_given_leave_the_separator_its_own_settings(fake: FakeSeparator, tmp_path: Path) -> None:

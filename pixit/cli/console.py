@@ -113,6 +113,14 @@ def collect_overrides(overrides: Iterable[str], **options: Any) -> list[str]:
     return [*(f"{name}={value}" for name, value in given.items()), *overrides]
 
 
+known_option = click.option(
+    "--known-speakers",
+    type=PATH,
+    metavar="DIR",
+    help="recordings of people, DIR/Ann.wav or DIR/Ann/*.wav, or a result in which speakers have names: who is heard "
+    "again has that name",
+)
+
 REFERENCES = [
     click.Option(
         ["--recordings"], multiple=True, type=PATH, help="recording, or folder of them; may be repeated"

@@ -15,6 +15,7 @@ from pixit.cli.console import (
     SettingsCommand,
     collect_overrides,
     examples,
+    known_option,
     networks_options,
     progress,
     quiet_option,
@@ -48,6 +49,7 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
         "pixit separate meeting.wav -n 4",
         "pixit separate recordings/ --recursive -o separated --format flac",
         "pixit separate recordings/ --jobs 4",
+        "pixit separate meeting.wav --known-speakers voices/",
         "pixit separate meeting.wav --model experiments/mine/model --set clustering.threshold=0.5",
     ),
 )
@@ -74,6 +76,7 @@ def parse_channel(ctx: click.Context, option: click.Parameter, value: str) -> Ch
 @click.option(
     "--reference", type=PATH, help="RTTM file or folder with the truth, for clustering.method=oracle alone"
 )
+@known_option
 @click.option(
     "--keep-room/--clean",
     default=None,
@@ -111,6 +114,7 @@ def separate(
     stream: int | None,
     channels_are_speakers: bool,
     reference: Path | None,
+    known_speakers: Path | None,
     keep_room: bool | None,
     format: str | None,
     settings: Path | None,
@@ -130,14 +134,20 @@ def separate(
     from pixit.config import load_settings
     from pixit.files import writable
     from pixit.pipeline.batch import Job, find_recordings
+    from pixit.pipeline.enrolment import find_voices
     from pixit.pipeline.settings import SeparationSettings
 
     # what cannot be done is said before the networks are loaded
     files = list(find_recordings(recordings, recursive).values())
     chosen = collect_overrides(overrides, **options, **{"stitching.keep_room": keep_room})
     changes = load_settings(SeparationSettings, settings, chosen).model_dump(exclude_unset=True)
+    if known_speakers is not None:
+        find_voices(known_speakers)
     bounds = num_speakers, min_speakers, max_speakers
-    job = Job(output, *bounds, channel, format, overwrite, stream, channels_are_speakers, reference)
+    job = Job(
+        *(output, *bounds, channel, format, overwrite),
+        *(stream, channels_are_speakers, reference, known_speakers),
+    )
     with writable(output), progress(None, quiet) as bars:
         failed, num_outcomes = [], 0
         for outcome in begin(files, job, (model, embedder, device, changes), jobs, cluster, bars):
@@ -233,6 +243,8 @@ def describe(result: Diarization) -> str:
     taken = f"mean of {number} channels" if channel == "mean" else taken
     taken = f"each of {number} channels" if channel == "each" else taken
     speakers = f"{len(result.speakers)} speaker{'' if len(result.speakers) == 1 else 's'}"
+    if result.settings.get("known_speakers"):
+        speakers += f" ({', '.join(result.speakers) or 'nobody who is known'})"
     stream, num_streams = result.settings.get("stream", 0), result.settings.get("source_streams", 1)
     source = f"stream {stream} of {num_streams} (from 0), " if num_streams > 1 else ""
     return f"{clock(result.duration_s)}, {source}{taken if number > 1 else 'mono'}, {speakers}"

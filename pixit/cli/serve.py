@@ -40,6 +40,7 @@ token_option = click.option(
         "requests_per_minute": "--requests",
         "grace_s": "--grace",
         "batch_size": "--batch-size",
+        "known_speakers": "--known-speakers",
     },
     epilog=examples(
         "pixit serve",

@@ -16,6 +16,7 @@ from pixit.cli.console import (
     SettingsCommand,
     collect_overrides,
     examples,
+    known_option,
     networks_options,
     quiet_option,
     set_option,
@@ -69,6 +70,7 @@ FAINTEST_DB = 60
     "--realtime", is_flag=True, help="pace a file as it was spoken; take a pipe for one that cannot wait"
 )
 @click.option("--max-speakers", type=int, help="most speakers that are told apart")
+@known_option
 @networks_options
 @settings_option
 @set_option
@@ -85,6 +87,7 @@ def stream(
     channel: int | None,
     realtime: bool,
     max_speakers: int | None,
+    known_speakers: Path | None,
     model: str | None,
     embedder: str | None,
     device: str,
@@ -114,9 +117,13 @@ def stream(
     taken = None if isinstance(opened, FileSource) else channel
     rate_hz = opened.sample_rate_hz
     with telling_warnings():
-        separator = StreamingSeparator.from_pretrained(model, embedder, device, changes, rate_hz, taken)
+        heard = changes, rate_hz, taken, known_speakers
+        separator = StreamingSeparator.from_pretrained(model, embedder, device, *heard)
     opened.name = name or opened.name
-    recorder = None if output is None else StreamRecorder(output, opened.name, separator.rate_hz, overwrite)
+    recorder = None
+    if output is not None:
+        names = () if separator.known is None else separator.known.names
+        recorder = StreamRecorder(output, opened.name, separator.rate_hz, overwrite, names)
     run = LiveRun(separator, opened, recorder)
     with one_thread():
         show(run, jsonl, quiet)

@@ -24,8 +24,9 @@ from pixit.files import ARRAY_ERRORS, whole_file
 from pixit.pipeline.compute import batches
 from pixit.pipeline.diarize import ActivitySettings, annotate, diarize
 from pixit.pipeline.local import Progress, embed_speakers, hear_windows
+from pixit.pipeline.local_turns import make_spool
 from pixit.pipeline.methods import cluster_speakers
-from pixit.pipeline.separate import Separator, make_spool
+from pixit.pipeline.separate import Separator
 from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.spool import Geometry
 from pixit.types import FrameGrid, PixitError, Plda
@@ -72,15 +73,15 @@ class Heard:
         """Return who spoke when, as `Separator.diarize` finds it with these settings.
 
         They may differ from those of the separator that heard it in the clustering (not in whether it takes turns,
-        as `make_spool` has it), and in what of the activity is not for each window: the thresholds are to be among
-        those that it was heard with. `plda` is the embedder's, if it has one.
+        as `SeparationSettings.turns` has it), and in what of the activity is not for each window: the thresholds are
+        to be among those that it was heard with. `plda` is the embedder's, if it has one.
         """
         activity = settings.activity
         number = self.thresholds.index(thresholds_of(activity))
         rows = self.rows[number]
         vectors = np.full((*rows.shape, self.vectors.shape[1]), np.nan, np.float32)
         vectors[rows >= 0] = self.vectors[rows[rows >= 0]]
-        with make_spool(settings, self.geometry, self.activities.shape[1]) as local:
+        with make_spool(activity, settings.turns, self.geometry, self.activities.shape[1]) as local:
             values = self.activities / np.float32(local.steps)
             local.append(values.astype(np.float32), None, self.active[number])
             found = vectors, self.embedded_s[number]
@@ -129,9 +130,7 @@ def hear(
     numbers: dict[bytes, int] = {}
     with ExitStack() as stack:
         spools = [
-            stack.enter_context(
-                make_spool(settings.model_copy(update={"activity": activity}), geometry, model.num_speakers)
-            )
+            stack.enter_context(make_spool(activity, settings.turns, geometry, model.num_speakers))
             for activity in variants
         ]
         rows = np.full((len(spools), *spools[0].active.shape), -1, np.int32)

@@ -14,7 +14,8 @@ from pyannote.core import Annotation, Segment
 
 from pixit.audio import Audio, open_audio
 from pixit.files import ARRAY_ERRORS, whole_file
-from pixit.pipeline.live import Heard, Update
+from pixit.pipeline.live import Update
+from pixit.pipeline.live_hearing import Heard
 from pixit.pipeline.local import Progress
 from pixit.pipeline.provenance import WeightsHash
 from pixit.pipeline.settings import StreamingSettings

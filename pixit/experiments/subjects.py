@@ -179,7 +179,7 @@ class OfflineSubject:
 
     def _identify(self, audio: Audio) -> dict[str, Any]:
         """Return what determines the networks' answers to a recording, those that are asked for, and the rest."""
-        request = make_request(self.separator.fingerprint_of_diarization, audio, None, None, None)
+        request = make_request(self.separator.fingerprint_of_diarization, audio)
         return request | {"thresholds": self._thresholds}
 
     def _heard_of(self, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,7 +206,7 @@ class StreamingSubject:
             key: values for key, values in STREAMING.items() if key not in fixed
         }
         opened = [open_for_stream(separator, recording) for recording in recordings]
-        heard_of = [make_request(fingerprint_of(separator), audio, None, None, None) for audio in opened]
+        heard_of = [make_request(fingerprint_of(separator), audio) for audio in opened]
         self.identity: Any = [*heard_of, separator.settings.model_dump(mode="json")]
         run = partial(hear_stream, separator)
         self._hear = partial(hear_each, opened, heard_of, folder, HeardStream, run, hook)

@@ -13,6 +13,7 @@ from pixit.diarized import Diarization
 from pixit.files import file_name, list_files, real_path, writable
 from pixit.formats.names import AUDIO_ENDINGS, is_result
 from pixit.ownership import claim
+from pixit.pipeline.enrolment import Known
 from pixit.pipeline.provenance import make_request
 from pixit.pipeline.separate import Separator
 from pixit.results import Separation
@@ -59,6 +60,7 @@ class Job:
     stream: int | None = None
     channels_are_speakers: bool = False
     reference: str | Path | None = None
+    known_speakers: Known | None = None
 
 
 def separate_all(
@@ -76,6 +78,7 @@ def separate_all(
     stream: int | None = None,
     channels_are_speakers: bool = False,
     reference: str | Path | None = None,
+    known_speakers: Known | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Separate recordings into ``output/NAME``, one after the other; finished ones are skipped.
@@ -91,7 +94,7 @@ def separate_all(
         Audio or video files, folders of them, or `Recording` objects; named by the stem of the file, or the uri.
     output
         Folder of the results; made if need be, and removed again if nothing came of it.
-    num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers
+    num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers, known_speakers
         As for `Separator`, the same for all.
     reference
         RTTM file or folder that holds who really spoke when, for ``clustering.method="oracle"``.
@@ -126,6 +129,7 @@ def separate_all(
         stream=stream,
         channels_are_speakers=channels_are_speakers,
         reference=reference,
+        known_speakers=known_speakers,
     )
     return separate_each(separator, recordings, job, hook, say)
 
@@ -184,28 +188,25 @@ def _separate_one(
 ) -> Outcome:
     """Separate a recording and save the result, unless that is done; bad input is an outcome, not raised."""
     started_s, folder = time.perf_counter(), job.output / file_name(uri)
-    speakers = job.num_speakers, job.min_speakers, job.max_speakers
-    channels = separator.settings.channels if job.channels_are_speakers else None
-    more: dict[str, Any] = {"channels_are_speakers": True} if job.channels_are_speakers else {}
-    if job.reference is not None:
-        more["reference"] = job.reference
+    numbers = job.num_speakers, job.min_speakers, job.max_speakers
+    given = {name: getattr(job, name) for name in ("channels_are_speakers", "reference", "known_speakers")}
+    more: dict[str, Any] = {name: value for name, value in given.items() if value}
     try:
         audio = open_audio({"audio": path, "uri": uri}, channel=job.channel, stream=job.stream, partial=True)
         if folder.exists() and (was_elsewhere or not job.overwrite):
-            turns = separator.find_reference(job.reference, uri, job.channels_are_speakers)
             is_plain = job.format is None
             fingerprint = separator.fingerprint_of_diarization if is_plain else separator.fingerprint
-            asked = make_request(fingerprint, audio, *speakers, channels, turns)
+            request = make_request(fingerprint, audio, separator.ask(uri, *numbers, **more))
             try:
-                return Outcome(uri, path, folder, _load_done(folder, asked, job.format))
+                return Outcome(uri, path, folder, _load_done(folder, request, job.format))
             except PixitError:
                 if not job.overwrite:
                     raise
         more |= {"hook": hook, "channel": job.channel}
         if job.format is None:
-            separator.diarize(audio, *speakers, **more).save(job.output, overwrite=job.overwrite)
+            separator.diarize(audio, *numbers, **more).save(job.output, overwrite=job.overwrite)
         else:
-            found = separator(audio, *speakers, work_folder=job.output, **more)
+            found = separator(audio, *numbers, work_folder=job.output, **more)
             found.save(job.output, job.format, job.overwrite)
             del found
         result = Diarization.load(folder)  # what a separation was saved from has vanished with it

@@ -10,6 +10,7 @@ from typing import Any
 
 from pixit.audio import Audio, Channel
 from pixit.diarized import Diarization
+from pixit.pipeline.enrolment import Known
 from pixit.pipeline.separate import Separator
 from pixit.results import Separation
 from pixit.types import Hook
@@ -24,6 +25,7 @@ def separate(
     channel: Channel | None = None,
     stream: int | None = None,
     channels_are_speakers: bool = False,
+    known_speakers: Known | None = None,
     model: str | Path | None = None,
     embedder: str | Path | None = None,
     device: str = "auto",
@@ -37,7 +39,7 @@ def separate(
 
     Parameters
     ----------
-    audio, num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers, hook
+    audio, num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers, known_speakers, hook
         As for `Separator`.
     model, embedder, device, settings
         As `name`, `embedder`, `device` and `settings` of `Separator.from_pretrained`.
@@ -55,8 +57,17 @@ def separate(
     >>> result.save("separated")                                            # doctest: +SKIP
     """
     separator = _load(model, embedder, device, settings)
-    taken = _taken(channel, stream, channels_are_speakers, hook)
-    return separator(audio, num_speakers, min_speakers, max_speakers, **taken)
+    return separator(
+        audio,
+        num_speakers,
+        min_speakers,
+        max_speakers,
+        hook,
+        channel,
+        stream=stream,
+        channels_are_speakers=channels_are_speakers,
+        known_speakers=known_speakers,
+    )
 
 
 def diarize(
@@ -68,6 +79,7 @@ def diarize(
     channel: Channel | None = None,
     stream: int | None = None,
     channels_are_speakers: bool = False,
+    known_speakers: Known | None = None,
     model: str | Path | None = None,
     embedder: str | Path | None = None,
     device: str = "auto",
@@ -78,7 +90,7 @@ def diarize(
 
     Parameters
     ----------
-    audio, num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers, hook
+    audio, num_speakers, min_speakers, max_speakers, channel, stream, channels_are_speakers, known_speakers, hook
         As for `Separator.diarize`.
     model, embedder, device, settings
         As for `separate`; the model may be one that diarizes only.
@@ -94,20 +106,17 @@ def diarize(
     ['SPEAKER_00', 'SPEAKER_01']
     """
     separator = _load(model, embedder, device, settings)
-    taken = _taken(channel, stream, channels_are_speakers, hook)
-    return separator.diarize(audio, num_speakers, min_speakers, max_speakers, **taken)
-
-
-def _taken(
-    channel: Channel | None, stream: int | None, channels_are_speakers: bool, hook: Hook | None
-) -> dict[str, Any]:
-    """Return what of the recording is taken, as `Separator` names it."""
-    return {
-        "channel": channel,
-        "stream": stream,
-        "channels_are_speakers": channels_are_speakers,
-        "hook": hook,
-    }
+    return separator.diarize(
+        audio,
+        num_speakers,
+        min_speakers,
+        max_speakers,
+        hook,
+        channel,
+        stream=stream,
+        channels_are_speakers=channels_are_speakers,
+        known_speakers=known_speakers,
+    )
 
 
 def _load(

@@ -102,6 +102,13 @@ class ClusteringSettings(Settings):
         le=2,
         description="average: loss of cosine similarity from which two outputs are one voice that was split",
     )
+    known_distance: float | None = Field(
+        None,
+        gt=0,
+        le=2,
+        description="mean cosine distance up to which a speaker is one who is known; by default that of the "
+        "embeddings of one speaker",
+    )
     max_vectors: int = Field(
         2000, ge=2, le=20_000, description="most embeddings to cluster; others join the nearest"
     )
@@ -165,20 +172,25 @@ def cluster(
     numpy.ndarray
         (W, K), counted from 0 in the order of first appearance; -1 where silent.
     """
-    speakers = np.full(embedded_s.shape, -1, np.int64)
     active: Bools = np.asarray(np.isfinite(vectors).all(axis=-1))
     if not active.any():
-        return speakers
+        return np.full(embedded_s.shape, -1, np.int64)
     chosen = _choose(active, embedded_s, settings, min_speakers)
     clustered = unit(vectors[chosen])
     seconds = _talk_near(clustered, vectors, talk_s, active)
     labels = _agglomerate(clustered, seconds, settings, (min_speakers, max_speakers), refine)
     centroids = _centroids(clustered, labels)
+    return by_first_appearance(assign(vectors, active, centroids, apart, settings.split_gap))
+
+
+def assign(vectors: Floats, active: Bools, centroids: Numbers, apart: Bools, split_gap: float) -> Ints:
+    """Return the nearest of the centroids (N, D) for each `active` local speaker, (W, K), as `cluster` does."""
+    speakers = np.full(active.shape, -1, np.int64)
     for window in np.flatnonzero(active.any(axis=1)):
         local = np.flatnonzero(active[window])
         similarity = unit(vectors[window, local]) @ centroids.T
-        speakers[window, local] = _assign(similarity, apart[window][np.ix_(local, local)], settings.split_gap)
-    return by_first_appearance(speakers)
+        speakers[window, local] = _assign(similarity, apart[window][np.ix_(local, local)], split_gap)
+    return speakers
 
 
 def _assign(similarity: Numbers, apart: Bools, split_gap: float) -> Ints:

@@ -5,6 +5,7 @@ Every step of the pipeline decides who talks by the same pair of thresholds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -235,13 +236,21 @@ def by_speaker(rows: Floats, speakers: Ints, num_speakers: int, combine: np.ufun
     return ordered
 
 
-def annotate(turns: list[list[tuple[float, float]]], uri: str) -> Annotation:
-    """Return the turns of all speakers as an annotation."""
+def annotate(
+    turns: list[list[tuple[float, float]]], uri: str, names: Sequence[str] | None = None
+) -> Annotation:
+    """Return the turns of all speakers, of these names or else numbered, as an annotation."""
     annotation = Annotation(uri=uri)
-    for number, own in enumerate(turns):
+    names = speaker_names(len(turns)) if names is None else names
+    for number, (name, own) in enumerate(zip(names, turns, strict=True)):
         for start_s, end_s in own:
-            annotation[Segment(start_s, end_s), number] = speaker_name(number)
+            annotation[Segment(start_s, end_s), number] = name
     return annotation
+
+
+def speaker_names(count: int) -> list[str]:
+    """Return the labels of so many speakers whom nobody knows."""
+    return [speaker_name(number) for number in range(count)]
 
 
 def speaker_name(number: int) -> str:

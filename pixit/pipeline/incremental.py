@@ -50,6 +50,8 @@ class IncrementalClustering:
     ----------
     settings
         With ``delta_new``: the embedder's threshold is not known here.
+    known
+        Centroids of speakers who are known before, as sums of embeddings, (N, D).
 
     Attributes
     ----------
@@ -59,10 +61,10 @@ class IncrementalClustering:
         False until the first window: in that one, everybody who is active is a new speaker, talk they long or not.
     """
 
-    def __init__(self, settings: IncrementalSettings) -> None:
+    def __init__(self, settings: IncrementalSettings, known: Floats | None = None) -> None:
         assert settings.delta_new is not None, "the separator puts the embedder's in its place"
         self.settings, self._delta_new = settings, settings.delta_new
-        self.sums: NDArray[np.float64] = np.zeros((0, 0))
+        self.sums: NDArray[np.float64] = np.zeros((0, 0)) if known is None else known.astype(np.float64)
         self.has_begun = False
 
     @property
@@ -89,7 +91,8 @@ class IncrementalClustering:
         active = np.flatnonzero(is_active)
         if not self.has_begun:
             self.has_begun, is_long = True, is_active
-            self.sums = np.zeros((0, vectors.shape[1]))
+            if not len(self.sums):
+                self.sums = np.zeros((0, vectors.shape[1]))
         if apart is not None:
             return self._assign_in_turn(vectors, active, is_long, apart)
         new: list[int] = []

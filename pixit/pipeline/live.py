@@ -19,29 +19,11 @@ from pixit.pipeline.diarize import (
     open_gates,
     speaker_name,
 )
+from pixit.pipeline.live_hearing import Heard
 from pixit.pipeline.live_windows import LiveOverlapAdd
 from pixit.pipeline.spool import Geometry
 from pixit.pipeline.stitch import StitchingSettings, finish_stretch
 from pixit.pipeline.turns import TurnChange, TurnFollower
-from pixit.windows import Window
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What the networks hear in a window of a stream; nothing, if it is skipped.
-
-    Parameters
-    ----------
-    window
-        The window.
-    activities, sources, vectors
-        Of the local speakers, (K, F), (K, T) and (K, D); zero where they are silent, vectors NaN. None: skipped.
-    """
-
-    window: Window
-    activities: Floats | None = None
-    sources: Floats | None = None
-    vectors: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +86,8 @@ class LiveStitcher:
         A sample is given out when all windows that end so long after it have been added.
     activity, stitching
         As for a recording.
+    known
+        Names of the first clusters.
     """
 
     def __init__(
@@ -112,6 +96,7 @@ class LiveStitcher:
         latency_samples: int,
         activity: ActivitySettings,
         stitching: StitchingSettings,
+        known: Sequence[str] = (),
     ) -> None:
         self.geometry, self.activity, self.stitching = geometry, activity, stitching
         window, step, grid = geometry.window_samples, geometry.step_samples, geometry.frame_grid
@@ -127,6 +112,7 @@ class LiveStitcher:
         """First sample that was not yet given out; negative at first."""
         self._frame = geometry.num_frames - latency_frames  # and first frame
         self._followers: list[TurnFollower] = []
+        self._known = tuple(known)
         self._numbers: dict[int, int] = {}  # cluster -> number in the order of the first words
         self._margin = round(stitching.collar_s / geometry.frame_s) + 3
         self._gates = np.zeros((0, self._margin), np.float16)  # of the frames before
@@ -134,7 +120,11 @@ class LiveStitcher:
     @property
     def speakers(self) -> tuple[str, ...]:
         """Who was heard, in the order of their first words."""
-        return tuple(map(speaker_name, self._numbers.values()))
+        return tuple(map(self._name, self._numbers))
+
+    def _name(self, cluster: int) -> str:
+        is_known = cluster < len(self._known)
+        return self._known[cluster] if is_known else speaker_name(self._numbers[cluster])
 
     def add(self, heard: Heard, clusters: Ints, num_clusters: int, length: int | None) -> Update:
         """Add a window, whose local speakers belong to `clusters` (K,), -1 for none; return what is final by that.
@@ -201,7 +191,7 @@ class LiveStitcher:
         return Update(
             begin,
             end,
-            {speaker_name(number): tracks[cluster] for cluster, number in self._numbers.items()},
+            {self._name(cluster): tracks[cluster] for cluster in self._numbers},
             turns,
             self.speakers,
             tuple((int(low), int(high)) for low, high in gaps),
@@ -240,7 +230,7 @@ class LiveStitcher:
         for cluster, (follower, row) in enumerate(zip(self._followers, known, strict=True)):
             told = follower.follow(row, first) + (follower.finish() if is_end else [])
             for kind, start, end in told:
-                speaker, start_s = speaker_name(self._numbers[cluster]), self._edge_s(start, length)
+                speaker, start_s = self._name(cluster), self._edge_s(start, length)
                 if kind == "opened":
                     changes.append((start, TurnChange(kind, speaker, start_s)))
                 else:

@@ -22,7 +22,8 @@ from pixit.audio.blocks import FileSource, Source
 from pixit.files import file_name
 from pixit.formats.rttm import rttm_line
 from pixit.pipeline.backlog import Backlog, stopping
-from pixit.pipeline.live import Heard, Update
+from pixit.pipeline.live import Update
+from pixit.pipeline.live_hearing import Heard
 from pixit.pipeline.recorder import StreamRecorder
 from pixit.pipeline.streaming import StreamingSeparator
 from pixit.report.timeline import clock
@@ -71,7 +72,9 @@ class Moment:
         """The turns that closed, as lines of RTTM."""
         uri, turns = file_name(self.name), self.update.turns
         return tuple(
-            rttm_line(uri, Turn(t.start_s, t.end_s, t.speaker)) for t in turns if t.end_s is not None
+            rttm_line(uri, Turn(t.start_s, t.end_s, file_name(t.speaker)))
+            for t in turns
+            if t.end_s is not None
         )
 
     @property

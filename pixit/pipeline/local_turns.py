@@ -7,13 +7,14 @@ where voices do not overlap. So each stretch of speech between two pauses is emb
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
 from pixit.config import Settings
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, Ints, find_runs, find_speech
-from pixit.pipeline.spool import Geometry, gate_of, inside_turns
+from pixit.pipeline.spool import Geometry, Spool, gate_of, inside_turns
 
 TURNS_A_SECOND = 0.6
 """Of a local speaker there are at most so many in a window, or two: each has a place in the tables."""
@@ -96,6 +97,18 @@ def make_cut(settings: LocalTurnSettings, activity: ActivitySettings, geometry: 
     )
 
 
+def make_spool(
+    activity: ActivitySettings,
+    settings: LocalTurnSettings,
+    geometry: Geometry,
+    num_outputs: int,
+    folder: Path | None = None,
+) -> Spool:
+    """Return what keeps the outputs of a model; its local speakers are turns of these, if the settings want it."""
+    cut = make_cut(settings, activity, geometry)
+    return Spool(geometry, num_outputs, folder, activity.decision == "count", cut)
+
+
 def split_window(
     cut: Cut, geometry: Geometry, activities: Floats, sources: Floats, active: Bools
 ) -> tuple[Floats, Floats, Bools]:
@@ -112,6 +125,11 @@ def split_window(
         output, turn = divmod(int(row), cut.most)
         split_sources[row] = sources[output] * gate_of(inside[output, turn], geometry)
     return split_activities, split_sources, is_active
+
+
+def find_all_apart(local: Spool, settings: ActivitySettings) -> Bools:
+    """Return which local speakers of each window are different people, (W, K, K), as `find_apart` finds it."""
+    return np.stack([find_apart(local.activities(window), local.num_turns, settings) for window in local])
 
 
 def find_apart(activities: Floats, num_turns: int, settings: ActivitySettings) -> Bools:

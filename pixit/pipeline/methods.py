@@ -30,7 +30,7 @@ from pixit.pipeline.cluster import (
 )
 from pixit.pipeline.diarize import ActivitySettings
 from pixit.pipeline.local import count_solo, count_talk
-from pixit.pipeline.local_turns import find_apart
+from pixit.pipeline.local_turns import find_all_apart
 from pixit.pipeline.spool import Spool
 from pixit.pipeline.vbx import label_by_vbx, refine
 from pixit.types import PixitError, Plda
@@ -65,9 +65,7 @@ def cluster_speakers(
     has one; a PixitError as of `cluster_by_centroids`.
     """
     if settings.method == "average":
-        apart = np.stack(
-            [find_apart(local.activities(window), local.num_turns, activity) for window in local]
-        )
+        apart = find_all_apart(local, activity)
         better = _make_refine(local, settings, plda) if settings.refined and plda else None
         talk_s = count_talk(local, activity)
         return cluster(vectors, embedded_s, talk_s, apart, settings, *bounds, better)

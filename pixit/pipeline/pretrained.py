@@ -11,12 +11,15 @@ import torch
 from pixit.audio import Audio, Channel, open_audio
 from pixit.config import settings_from_mapping
 from pixit.files import temporary_folder
+from pixit.pipeline.asked import Asked
 from pixit.pipeline.compute import Compute, pick_device
+from pixit.pipeline.enrolment import Known, KnownSpeakers, enrol, find_voices, state_of
+from pixit.pipeline.oracle import Reference, find_turns_of
 from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts
 from pixit.pipeline.provenance import WeightsHash
 from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.spool import Geometry, lay_windows
-from pixit.types import Embedder, LocalDiarizer, Plda, PldaEmbedder, separates
+from pixit.types import Embedder, LocalDiarizer, PixitError, Plda, PldaEmbedder, separates
 
 
 class Pretrained:
@@ -45,6 +48,7 @@ class Pretrained:
                 network.to(self.device).eval()
         self.streaming: Mapping[str, Any] = {}
         """Settings chosen for streams with these networks alone (``streaming.yaml``), kept when they are saved."""
+        self._enrolled: tuple[object, KnownSpeakers] | None = None
         self._hashes = {"model_sha256": WeightsHash(model), "embedder_sha256": WeightsHash(embedder)}
 
     @classmethod
@@ -136,6 +140,64 @@ class Pretrained:
             "separation": self.settings.model_dump(mode="json", exclude={"batch_size", "channels"}),
             **{name: weights_hash() for name, weights_hash in self._hashes.items()},
         }
+
+    def enrol(self, speakers: Known) -> KnownSpeakers:
+        """Get to know speakers by their voices, to find them again in recordings.
+
+        Parameters
+        ----------
+        speakers
+            A folder with a recording of each (``Ann.wav``) or a folder of recordings of each (``Ann/``); a result in
+            which speakers were given names; or name -> recording, or recordings, as a separation takes them. Of each
+            recording the first two minutes are heard, and who talks most in it counts. What was returned before is
+            returned again, as is the same folder if no file in it has changed.
+
+        Raises
+        ------
+        PixitError
+            If there is nobody, a recording cannot be read, there are less than three seconds of speech of
+            somebody, or a name is none that files and RTTM can hold.
+        """
+        if isinstance(speakers, KnownSpeakers):
+            return speakers
+        voices = find_voices(speakers)
+        state = None if isinstance(speakers, Mapping) else state_of(Path(speakers))
+        if state is None or self._enrolled is None or self._enrolled[0] != state:
+            networks = self.model, self.embedder, self.settings
+            self._enrolled = state, enrol(*networks, self.voice_distance, self.compute, voices)
+        return self._enrolled[1]
+
+    def ask(
+        self,
+        uri: str,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        channels_are_speakers: bool = False,
+        reference: Reference | None = None,
+        known_speakers: Known | None = None,
+    ) -> Asked:
+        """Return what is asked of a recording, by parameters of a separation; a PixitError if it does not fit."""
+        is_oracle = self.settings.clustering.method == "oracle" and not channels_are_speakers
+        if is_oracle == (reference is None):
+            found, expected = ("no reference", "one") if is_oracle else ("a reference", "none")
+            raise PixitError(
+                f"{uri}: found {found}, expected {expected}: clustering.method=oracle needs it, no other does"
+            )
+        if known_speakers is not None and (is_oracle or channels_are_speakers):
+            reason = "a reference says who talks" if is_oracle else "channels are speakers"
+            raise PixitError(f"{uri}: {reason}; leave out the known speakers, nobody is looked for")
+        turns = None if reference is None else find_turns_of(reference, uri)
+        known = None if known_speakers is None else self.enrol(known_speakers)
+        channels = self.settings.channels if channels_are_speakers else None
+        return Asked(num_speakers, min_speakers, max_speakers, channels, turns, known)
+
+    @property
+    def voice_distance(self) -> float:
+        """Mean cosine distance up to which embeddings are of one speaker."""
+        clustering = self.settings.clustering
+        own = clustering.threshold if clustering.method == "average" else None  # others have other distances
+        return self.embedder.clustering_threshold if own is None else own
 
     @property
     def plda(self) -> Plda | None:

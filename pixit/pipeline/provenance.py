@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 import torch
 
 from pixit.audio import Audio, AudioFile
-from pixit.config import Settings
 from pixit.files import file_hash, weights_hash
-from pixit.formats.rttm import rttm_line
-from pixit.types import PixitError, Turn
+from pixit.pipeline.asked import Asked
+from pixit.types import PixitError
 
 
 class WeightsHash:
@@ -45,35 +43,17 @@ class WeightsHash:
 
 
 def make_request(
-    fingerprint: Mapping[str, Any],
-    recording: Audio,
-    num_speakers: int | None,
-    min_speakers: int | None,
-    max_speakers: int | None,
-    channels: Settings | None = None,
-    reference: Sequence[Turn] | None = None,
+    fingerprint: Mapping[str, Any], recording: Audio, asked: Asked | None = None
 ) -> dict[str, Any]:
     """Return everything that determines a result: two with the same request are the same.
 
-    `fingerprint` is `Separator.fingerprint`; of the recording, only a file has a hash. `channels` are the settings
-    where channels are speakers; `reference` is who really spoke when, where that was asked for.
+    `fingerprint` is `Separator.fingerprint`; of the recording, only a file has a hash.
     """
-    call: dict[str, Any] = {
-        "num_speakers": num_speakers,
-        "min_speakers": min_speakers,
-        "max_speakers": max_speakers,
-        "channel": "best" if recording.asked_channel is None else recording.asked_channel,
-    }
-    if recording.stream:  # only what is unusual: older results have no such entries
-        call["stream"] = recording.stream
-    if channels is not None:
-        call["channels_are_speakers"] = channels.model_dump(mode="json")
-    if reference is not None:
-        lines = "\n".join(rttm_line("", turn) for turn in reference)
-        call["reference_sha256"] = hashlib.sha256(lines.encode()).hexdigest()
+    channel = "best" if recording.asked_channel is None else recording.asked_channel
+    stream = {"stream": recording.stream} if recording.stream else {}  # older results have no such entry
     return {
         **fingerprint,
-        "call": call,
+        "call": (asked or Asked()).describe() | {"channel": channel} | stream,
         "source_sha256": _source_hash(recording.info.path) if isinstance(recording, AudioFile) else None,
     }
 

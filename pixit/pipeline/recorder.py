@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pixit.files import file_name, whole_folder
 from pixit.formats.rttm import read_rttm, rttm_line
 from pixit.pipeline.live import Update
 from pixit.results import Separation
-from pixit.saved import TrackEntry, check_free
+from pixit.saved import TIMELINE, TrackEntry, check_free
 from pixit.types import PixitError, Turn
 
 
@@ -33,6 +34,8 @@ class StreamRecorder:
         Of the tracks.
     overwrite
         Replace an older result of that name.
+    known
+        Names that speakers may have beside numbered ones.
 
     Raises
     ------
@@ -40,13 +43,20 @@ class StreamRecorder:
         If there is a result and `overwrite` is not given, or something else; or the disk cannot be written.
     """
 
-    def __init__(self, folder: Path | str, name: str, sample_rate_hz: int, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        name: str,
+        sample_rate_hz: int,
+        overwrite: bool = False,
+        known: Collection[str] = (),
+    ) -> None:
         self.name, self.sample_rate_hz = name, sample_rate_hz
         self.file_name = file_name(name)
         self.folder = Path(folder) / self.file_name
         self._tracks: dict[str, GrowingTrack] = {}
         self.num_samples = 0
-        make_room(self.folder, overwrite)
+        make_room(self.folder, overwrite, known)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._turns = (self.folder / f"{self.file_name}.rttm").open("wb", buffering=0)
@@ -61,12 +71,13 @@ class StreamRecorder:
     def write(self, update: Update) -> None:
         """Append an update; a PixitError if it cannot be written."""
         for speaker, samples in update.tracks.items():
-            if speaker not in self._tracks:
-                path = self.folder / f"{speaker}.wav"
-                self._tracks[speaker] = GrowingTrack(path, self.sample_rate_hz, update.start_samples)
-            self._tracks[speaker].append(samples)
+            name = file_name(speaker)  # a server has given it, maybe
+            if name not in self._tracks:
+                path = self.folder / f"{name}.wav"
+                self._tracks[name] = GrowingTrack(path, self.sample_rate_hz, update.start_samples)
+            self._tracks[name].append(samples)
         self.num_samples = update.end_samples
-        turns = [Turn(t.start_s, t.end_s, t.speaker) for t in update.turns if t.end_s is not None]
+        turns = [Turn(t.start_s, t.end_s, file_name(t.speaker)) for t in update.turns if t.end_s is not None]
         if lines := "".join(f"{rttm_line(self.file_name, turn)}\n" for turn in turns):
             try:
                 self._turns.write(lines.encode())
@@ -100,8 +111,11 @@ class StreamRecorder:
         return self.folder
 
 
-def make_room(target: Path, overwrite: bool) -> None:
-    """Remove an older result, or what a stream that was killed left; nothing else. A PixitError if it must not go."""
+def make_room(target: Path, overwrite: bool, known: Collection[str] = ()) -> None:
+    """Remove an older result, or what a stream that was killed left; nothing else. A PixitError if it must not go.
+
+    The tracks of a stream that was killed are of numbered speakers, or of those who are `known` by name.
+    """
     if not target.exists():
         return
     if not overwrite:
@@ -110,10 +124,11 @@ def make_room(target: Path, overwrite: bool) -> None:
         raise PixitError(f"{target}: is no folder of a result; move it elsewhere")
     if (target / f"{target.name}.json").exists():
         check_free(target, overwrite)
-    known = {f"{target.name}{ending}" for ending in (".json", ".rttm")} | {"timeline.png"}
+    files = {f"{target.name}.json", f"{target.name}.rttm", TIMELINE}
     for path in target.iterdir():
-        is_track = path.name.startswith("SPEAKER_") and path.suffix in (".wav", ".flac")
-        if not (path.name in known or is_track or path.name.startswith(".")):
+        is_own = path.name.startswith("SPEAKER_") or path.stem in known
+        is_track = is_own and path.suffix in (".wav", ".flac")
+        if not (path.name in files or is_track or path.name.startswith(".")):
             raise PixitError(
                 f"{target}: holds {path.name}, which is not part of the result; move it elsewhere"
             )

@@ -18,20 +18,22 @@ from pyannote.core import Annotation
 from pixit.audio import Audio, Channel, Track
 from pixit.diarized import Diarization
 from pixit.files import temporary_folder
+from pixit.pipeline.asked import Asked
 from pixit.pipeline.channels import check_channels, cut_tracks, find_talkers, hear_channels
 from pixit.pipeline.cluster import Ints, check_num_speakers
 from pixit.pipeline.diarize import annotate, diarize, find_turns, speaker_name
+from pixit.pipeline.enrolment import Known
+from pixit.pipeline.known import Recognized, recognize
 from pixit.pipeline.local import Progress, embed_speakers, hear_windows, run_windows
-from pixit.pipeline.local_turns import make_cut
-from pixit.pipeline.methods import Bounds, cluster_speakers
-from pixit.pipeline.oracle import Reference, cluster_by_reference, find_turns_of
+from pixit.pipeline.local_turns import make_spool
+from pixit.pipeline.methods import cluster_speakers
+from pixit.pipeline.oracle import Reference, cluster_by_reference
 from pixit.pipeline.pretrained import Pretrained
 from pixit.pipeline.provenance import describe, make_request
-from pixit.pipeline.settings import SeparationSettings
-from pixit.pipeline.spool import Geometry, Spool
+from pixit.pipeline.spool import Spool
 from pixit.pipeline.stitch import fit_levels, stitch_tracks, write_tracks
 from pixit.results import Separation
-from pixit.types import Hook, PixitError, Turn, separates
+from pixit.types import Hook, PixitError, separates
 from pixit.windows import Window
 
 Step = Callable[[str], Progress]
@@ -73,6 +75,7 @@ class Separator(Pretrained):
         stream: int | None = None,
         channels_are_speakers: bool = False,
         reference: Reference | None = None,
+        known_speakers: Known | None = None,
     ) -> Separation:
         """Separate a recording of any length, in bounded memory; it unpacks as ``diarization, sources``.
 
@@ -99,19 +102,22 @@ class Separator(Pretrained):
         reference
             Who really spoke when: an RTTM file or a folder of them, an annotation, or turns. For
             ``clustering.method="oracle"``, which needs it, and for nothing else.
+        known_speakers
+            Voices to be found again: what `enrol` takes, or has returned. Who is found has the name; the result's
+            settings say how near each came.
 
         Raises
         ------
         PixitError
-            If the recording cannot be read, the numbers of speakers contradict each other, or a reference is missing
-            or of no use.
+            If the recording or a voice cannot be read, the numbers of speakers contradict each other, or a reference
+            is missing or of no use.
         """
         if not separates(self.model):
             kind = type(self.model).__name__
             raise PixitError(f"{self.name or kind}: diarizes only, it separates nothing; use pixit diarize")
-        known = num_speakers, min_speakers, max_speakers
-        more = channel, work_folder, stream, channels_are_speakers, reference
-        found = self._run(True, audio, known, hook, *more)
+        asked = num_speakers, min_speakers, max_speakers
+        more = channel, work_folder, stream, channels_are_speakers, reference, known_speakers
+        found = self._run(True, audio, asked, hook, *more)
         assert isinstance(found, Separation)
         return found
 
@@ -126,12 +132,15 @@ class Separator(Pretrained):
         stream: int | None = None,
         channels_are_speakers: bool = False,
         reference: Reference | None = None,
+        known_speakers: Known | None = None,
     ) -> Diarization:
         """Find who spoke when, as a separation would, in less time and without any file: no tracks are made.
 
         Parameters
         ----------
-        audio, num_speakers, min_speakers, max_speakers, hook, channel, stream, channels_are_speakers, reference
+        audio, num_speakers, min_speakers, max_speakers, hook, channel, stream
+            As for a separation.
+        channels_are_speakers, reference, known_speakers
             As for a separation.
 
         Raises
@@ -144,57 +153,62 @@ class Separator(Pretrained):
         >>> separator = Separator.from_pretrained()                               # doctest: +SKIP
         >>> separator.diarize("meeting.wav", num_speakers=4).turns                # doctest: +SKIP
         """
-        known = num_speakers, min_speakers, max_speakers
-        more = channel, None, stream, channels_are_speakers, reference
-        return self._run(False, audio, known, hook, *more)
+        asked = num_speakers, min_speakers, max_speakers
+        more = channel, None, stream, channels_are_speakers, reference, known_speakers
+        return self._run(False, audio, asked, hook, *more)
 
-    def _separate(
-        self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, folder: Path, step: Step
-    ) -> Found:
+    def _separate(self, recording: Audio, asked: Asked, folder: Path, step: Step) -> Found:
         """Follow the data: windows, speaker embeddings, speakers, turns, tracks."""
         settings, activity = self.settings, self.settings.activity
         levels = settings.stitching.levels
         geometry = self.lay_windows(recording)
         windows = partial(geometry.cut, recording)  # each call reads the recording once
-        with make_spool(settings, geometry, self.model.num_speakers, folder) as local:
+        with make_spool(activity, settings.turns, geometry, self.model.num_speakers, folder) as local:
             run_windows(self.model, windows(), local, activity, self.compute, step("segmentation"), levels)
             mixtures = windows() if settings.embedding.signal == "mixture" else None
-            speakers = self._find_speakers(local, mixtures, bounds, reference, step("embeddings"))
-            known = activity.model_copy(update={"unknown_voices": False})  # who has no voice has no track
-            turns, gates, speakers = diarize(local, speakers, known)
+            speakers, known = self._find_speakers(local, mixtures, asked, step("embeddings"))
+            heard = activity.model_copy(update={"unknown_voices": False})  # who has no voice has no track
+            turns, gates, numbered = diarize(local, speakers, heard)
+            names = known.names(speakers, numbered, len(turns))
+            speakers = numbered
             gains = fit_levels(local, speakers, windows()) if levels == "track" else None
             more = settings.stitching, step("separations"), gains
             stretches = stitch_tracks(local, speakers, gates, windows(), *more)
-            tracks = write_tracks(stretches, len(turns), folder, geometry)
-        return annotate(turns, recording.uri), tracks, {}
+            tracks = write_tracks(stretches, names, folder, geometry)
+        return annotate(turns, recording.uri, names), tracks, known.facts
 
     def _find_speakers(
         self,
         local: Spool,
         windows: Iterator[Window] | None,
-        bounds: Bounds,
-        reference: list[Turn] | None,
+        asked: Asked,
         progress: Progress,
-    ) -> Ints:
-        """Return the speaker of the recording of every local speaker, (W, K)."""
+    ) -> tuple[Ints, Recognized]:
+        """Return the speaker of the recording of every local speaker, (W, K), and who of them is known."""
         settings, activity = self.settings, self.settings.activity
-        if reference is not None:
-            return cluster_by_reference(local, reference, activity)
+        if asked.reference is not None:
+            return cluster_by_reference(local, asked.reference, activity), Recognized()
         where = self.compute, progress
         found = embed_speakers(self.embedder, local, windows, settings.embedding, activity, *where)
-        return cluster_speakers(local, *found, settings.clustering, activity, bounds, self.plda)
+        speakers = cluster_speakers(local, *found, settings.clustering, activity, asked.bounds, self.plda)
+        if asked.known is None:
+            return speakers, Recognized()
+        vectors, embedded_s = found
+        how = settings.clustering, activity, self.voice_distance, asked.bounds[1]
+        return recognize(local, vectors, embedded_s, speakers, asked.known, *how)
 
-    def _diarize(self, recording: Audio, bounds: Bounds, reference: list[Turn] | None, step: Step) -> Found:
+    def _diarize(self, recording: Audio, asked: Asked, step: Step) -> Found:
         """Follow the data to the turns: each window is embedded as soon as the model has heard it."""
         geometry, activity = self.lay_windows(recording), self.settings.activity
-        with make_spool(self.settings, geometry, self.model.num_speakers) as local:
+        with make_spool(activity, self.settings.turns, geometry, self.model.num_speakers) as local:
             how = activity, self.compute, step("segmentation")
             heard = hear_windows(self.model, geometry.cut(recording), local, *how)
-            if reference is not None:
+            if asked.reference is not None:
                 deque(heard, maxlen=0)  # nobody is embedded
-            speakers = self._find_speakers(local, heard, bounds, reference, step("embeddings"))
-            turns, _, _ = diarize(local, speakers, activity, bounds[1])
-        return annotate(turns, recording.uri), None, {}
+            speakers, known = self._find_speakers(local, heard, asked, step("embeddings"))
+            turns, _, numbered = diarize(local, speakers, activity, asked.bounds[1])
+            names = known.names(speakers, numbered, len(turns))
+        return annotate(turns, recording.uri, names), None, known.facts
 
     def _separate_channels(self, recording: Audio, folder: Path | None, step: Step) -> Found:
         """Follow the channels instead: each is heard for itself, and is the track of the one who talks in it.
@@ -217,39 +231,39 @@ class Separator(Pretrained):
         stretches = cut_tracks(
             recording, channels, talking, geometry, settings.stitching, step("separations")
         )
-        return diarization, write_tracks(stretches, len(channels), folder, geometry), facts
+        return diarization, write_tracks(stretches, list(numbers), folder, geometry), facts
 
     def _run(
         self,
         is_separation: bool,
         audio: str | Path | Mapping[str, Any] | Audio,
-        asked: tuple[int | None, int | None, int | None],
+        numbers: tuple[int | None, int | None, int | None],
         hook: Hook | None,
         channel: Channel | None,
         work_folder: str | Path | None,
         stream: int | None,
         channels_are_speakers: bool,
         reference: Reference | None,
+        known_speakers: Known | None,
     ) -> Diarization:
         """Separate or diarize a recording, and tell with the result how it was made."""
         started = time.perf_counter()
-        bounds = check_num_speakers(*asked)
+        check_num_speakers(*numbers)  # before anything is opened
         recording = self.open(audio, channel, stream)
-        channels = self.settings.channels if channels_are_speakers else None
-        turns = self.find_reference(reference, recording.uri, channels_are_speakers)
+        asked = self.ask(recording.uri, *numbers, channels_are_speakers, reference, known_speakers)
         fingerprint = self.fingerprint if is_separation else self.fingerprint_of_diarization
-        request = make_request(fingerprint, recording, *asked, channels, turns)
+        request = make_request(fingerprint, recording, asked)
         temporary = temporary_folder(work_folder) if is_separation else None
         folder = None if temporary is None else Path(temporary.name)
         step = partial(_progress, hook, audio)
         try:
             if channels_are_speakers:
-                recording = check_channels(recording, asked)
+                recording = check_channels(recording, numbers)
                 diarization, tracks, facts = self._separate_channels(recording, folder, step)
             elif folder is None:
-                diarization, tracks, facts = self._diarize(recording, bounds, turns, step)
+                diarization, tracks, facts = self._diarize(recording, asked, step)
             else:
-                diarization, tracks, facts = self._separate(recording, bounds, turns, folder, step)
+                diarization, tracks, facts = self._separate(recording, asked, folder, step)
             if hook is not None:
                 hook("discrete_diarization", diarization, file=audio)
         except BaseException:  # Ctrl-C too: nothing stays behind
@@ -257,7 +271,7 @@ class Separator(Pretrained):
                 temporary.cleanup()
             raise
         size = recording.sample_rate_hz, recording.num_samples
-        made = describe(recording, *bounds, len(diarization.labels())) | {
+        made = describe(recording, *asked.bounds, len(diarization.labels())) | {
             "model": self.name,
             "separation": self.settings.model_dump(mode="json"),
             "device": str(self.device),
@@ -268,28 +282,6 @@ class Separator(Pretrained):
         if tracks is None:
             return Diarization(recording.uri, diarization, *size, settings=made)
         return Separation(recording.uri, diarization, tracks, *size, made, temporary)
-
-    def find_reference(
-        self, reference: Reference | None, uri: str, channels_are_speakers: bool = False
-    ) -> list[Turn] | None:
-        """Return the turns of a recording that its clustering needs, or None; a PixitError if they do not fit it."""
-        is_oracle = self.settings.clustering.method == "oracle" and not channels_are_speakers
-        if is_oracle == (reference is None):
-            found, expected = ("no reference", "one") if is_oracle else ("a reference", "none")
-            raise PixitError(
-                f"{uri}: found {found}, expected {expected}: clustering.method=oracle needs it, no other does"
-            )
-        return None if reference is None else find_turns_of(reference, uri)
-
-
-def make_spool(
-    settings: SeparationSettings, geometry: Geometry, num_outputs: int, folder: Path | None = None
-) -> Spool:
-    """Return what keeps the outputs of a model; its local speakers are turns of these, if the settings want it."""
-    activity = settings.activity
-    takes_turns = settings.clustering.method in ("average", "oracle")
-    cut = make_cut(settings.local_turns, activity, geometry) if takes_turns else None
-    return Spool(geometry, num_outputs, folder, activity.decision == "count", cut)
 
 
 def _progress(hook: Hook | None, file: Any, step: str) -> Progress:

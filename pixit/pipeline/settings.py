@@ -29,6 +29,11 @@ class HearingSettings(Settings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     stitching: StitchingSettings = StitchingSettings()
 
+    @property
+    def turns(self) -> LocalTurnSettings:
+        """Where local speakers are taken apart."""
+        return self.local_turns
+
 
 class SeparationSettings(HearingSettings):
     """Everything that determines a separation, except the two networks."""
@@ -48,6 +53,12 @@ class SeparationSettings(HearingSettings):
         "regular: each starts exactly a step after the one before it, and the last is filled with zeros (as in "
         "pyannote.audio)",
     )
+
+    @property
+    def turns(self) -> LocalTurnSettings:
+        """Where local speakers are taken apart: not at all where the clustering is of whole windows."""
+        takes_turns = self.clustering.method in ("average", "oracle")
+        return self.local_turns if takes_turns else LocalTurnSettings(pause_s=None)
 
 
 class StreamingSettings(HearingSettings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from scipy.ndimage import maximum_filter1d
 
 from pixit.audio import Track, TrackWriter
 from pixit.config import Settings
-from pixit.pipeline.diarize import Bools, Floats, Halves, Ints, by_speaker, speaker_name
+from pixit.pipeline.diarize import Bools, Floats, Halves, Ints, by_speaker
 from pixit.pipeline.local import Progress
 from pixit.pipeline.spool import Geometry, Spool
 from pixit.windows import OverlapAdd, Window
@@ -176,11 +176,11 @@ def open_tracks(
 
 
 def write_tracks(
-    stretches: Iterable[Floats], num_speakers: int, folder: Path, geometry: Geometry
+    stretches: Iterable[Floats], names: Sequence[str], folder: Path, geometry: Geometry
 ) -> dict[str, Track]:
-    """Write finished stretches (N, n) of all tracks as they come."""
+    """Write finished stretches (N, n) of all tracks, of speakers of these names, as they come."""
     rate_hz, length = geometry.sample_rate_hz, geometry.num_samples
-    paths = {speaker_name(number): folder / f"{speaker_name(number)}.w64" for number in range(num_speakers)}
+    paths = {name: folder / f"{name}.w64" for name in names}
     with ExitStack() as stack:
         writers = [
             stack.enter_context(TrackWriter(path, rate_hz, "w64", num_samples=length))

@@ -17,21 +17,21 @@ from numpy.typing import ArrayLike
 from pixit.audio.intake import Intake, State
 from pixit.config import settings_from_mapping
 from pixit.files import ARRAY_ERRORS
-from pixit.pipeline.cluster import unit
-from pixit.pipeline.compute import Compute, batches, pick_device
+from pixit.pipeline.compute import Compute, pick_device
+from pixit.pipeline.enrolment import Known, KnownSpeakers, enrol, find_voices
 from pixit.pipeline.incremental import IncrementalClustering
-from pixit.pipeline.live import Heard, LiveStitcher, Update, join_updates
+from pixit.pipeline.live import LiveStitcher, Update, join_updates
+from pixit.pipeline.live_hearing import Heard, hear_live
 from pixit.pipeline.live_state import below, check_state, pack, unpack
 from pixit.pipeline.live_windows import LiveWindows
-from pixit.pipeline.local import Voices, embed_voices, hear_batch, weigh_frames
-from pixit.pipeline.local_turns import find_apart, make_cut, split_window
+from pixit.pipeline.local_turns import find_apart, make_cut
 from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts, merge
 from pixit.pipeline.settings import StreamingSettings
-from pixit.pipeline.spool import in_steps, lay_windows
+from pixit.pipeline.spool import lay_windows
 from pixit.types import Embedder, LocalModel, PixitError, separates
 from pixit.windows import Window
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 NOT_LIVE = {"activity": ("decision", "unknown_voices"), "stitching": ("levels",)}
 """Settings of a separator that need the whole recording: a stream does not take them over."""
 
@@ -54,6 +54,9 @@ class StreamingSeparator:
         Of the blocks that are pushed; None for the model's rate, and for the mean of all channels.
     name
         What the networks are called where results record it.
+    known_speakers
+        Voices that are known before the stream begins, as `Separator.enrol` takes them: who speaks again has the
+        name from the first word on.
 
     Raises
     ------
@@ -79,6 +82,7 @@ class StreamingSeparator:
         sample_rate_hz: int | None = None,
         channel: int | None = None,
         name: str = "",
+        known_speakers: Known | None = None,
     ) -> None:
         settings = settings or StreamingSettings()
         check_sample_rates(model, embedder)
@@ -102,7 +106,15 @@ class StreamingSeparator:
         for network in (model, embedder):
             if isinstance(network, torch.nn.Module):
                 network.to(self.device).eval()
+        self.known = self._enrol(known_speakers)
         self.reset()
+
+    def _enrol(self, speakers: Known | None) -> KnownSpeakers | None:
+        if speakers is None or isinstance(speakers, KnownSpeakers):
+            return speakers
+        distance = self.settings.clustering.delta_new
+        assert distance is not None, "it was put in its place"
+        return enrol(self.model, self.embedder, self.settings, distance, self._compute, find_voices(speakers))
 
     def _latency(self) -> int:
         window, step_s, latency_s = (
@@ -128,6 +140,7 @@ class StreamingSeparator:
         settings: Mapping[str, Any] | None = None,
         sample_rate_hz: int | None = None,
         channel: int | None = None,
+        known_speakers: Known | None = None,
         **hub: Any,
     ) -> StreamingSeparator:
         """Load networks as `Separator.from_pretrained` does, with the settings chosen for them that a stream knows.
@@ -148,17 +161,20 @@ class StreamingSeparator:
         found = settings_from_mapping(StreamingSettings, chosen, "streaming settings")
         model: Any = parts.model
         named = BUNDLED if name is None else str(name)
-        return cls(model, parts.embedder, found, parts.device, sample_rate_hz, channel, named)
+        return cls(model, parts.embedder, found, parts.device, sample_rate_hz, channel, named, known_speakers)
 
     def reset(self) -> None:
-        """Forget everything, speakers too: what is pushed next begins a stream."""
-        settings, geometry = self.settings, self.geometry
+        """Forget everything, speakers too but for those known before: what is pushed next begins a stream."""
+        settings, geometry, known = self.settings, self.geometry, self.known
         self._intake = Intake(self.sample_rate_hz, self.rate_hz, self.channel)
-        self._clustering = IncrementalClustering(settings.clustering)
+        # a known voice counts as much as if it had been heard in this stream
+        sums = None if known is None else known.vectors * (known.seconds / settings.step_s)[:, None]
+        self._clustering = IncrementalClustering(settings.clustering, sums)
         # as if silence came first: a few words begin no speaker, not even the first one
         size = self.embedder.embedding_size
         self._clustering.assign(np.zeros((1, 1)), np.full((1, size), np.nan))
-        self._stitcher = LiveStitcher(geometry, self.latency_samples, settings.activity, settings.stitching)
+        how = settings.activity, settings.stitching, () if known is None else known.names
+        self._stitcher = LiveStitcher(geometry, self.latency_samples, *how)
         self._windows = LiveWindows(geometry.window_samples, geometry.step_samples)
         self._num_taken = 0
         self._is_over = False
@@ -215,29 +231,8 @@ class StreamingSeparator:
         It changes nothing here, and may run in several threads at once. On a CPU each window is heard for itself, so
         that what is heard does not depend on the others; on other devices several at a time.
         """
-        settings, compute, heard = self.settings, self._compute, []
-        for batch in batches(windows, compute.batch_size):
-            activities, sources, active = hear_batch(
-                self.model, batch, self.geometry, settings.activity, compute, "window", in_steps
-            )
-            activities = activities * active[:, :, None]
-            assert sources is not None, "a stream is separated"
-            local = list(zip(activities, sources, active, strict=True))
-            if self._cut is not None:
-                local = [split_window(self._cut, self.geometry, *outputs) for outputs in local]
-            voices = []
-            for number, (window, (activity, source, is_active)) in enumerate(zip(batch, local, strict=True)):
-                speakers = np.flatnonzero(is_active).tolist()
-                weights = weigh_frames(activity, settings.embedding, settings.activity, self.geometry.frame_s)
-                of_mixture = settings.embedding.signal == "mixture"
-                signals = window.samples[None] if of_mixture else source[speakers]
-                voices.append(Voices(number, speakers, signals, weights[speakers]))
-            _, found = embed_voices(self.embedder, compute, voices)
-            for number, (window, own) in enumerate(zip(batch, found, strict=True)):
-                vectors = np.full((self.num_local, self.embedder.embedding_size), np.nan, np.float32)
-                vectors[voices[number].speakers] = unit(own)
-                heard.append(Heard(window, *local[number][:2], vectors))
-        return heard
+        networks = self.model, self.embedder, self.settings
+        return hear_live(*networks, self.geometry, self._cut, self._compute, windows)
 
     def take(self, heard: Iterable[Heard]) -> Update:
         """Decide about windows that were heard, in the order of `feed`, and return what has become final.
@@ -285,6 +280,7 @@ class StreamingSeparator:
             "settings": self.settings.model_dump(mode="json"),
             "stream": [self.sample_rate_hz, self.channel],
             "name": self.name,
+            "known": None if self.known is None else self.known.to_json(),
         }
         return pack(self._arrays(), about)
 
@@ -318,7 +314,11 @@ class StreamingSeparator:
             about, arrays = unpack(state)
             sample_rate_hz, channel = about["stream"]
             settings = settings_from_mapping(StreamingSettings, about["settings"], "state of a stream")
-            stream = cls(model, embedder, settings, device, sample_rate_hz, channel, str(about["name"]))
+            size, told = embedder.embedding_size, about["known"]
+            known = None if told is None else KnownSpeakers.from_json(told, size)
+            stream = cls(
+                model, embedder, settings, device, sample_rate_hz, channel, str(about["name"]), known
+            )
             if stream._description() != {name: about[name] for name in ("format", "networks")}:
                 raise PixitError("state of a stream: of other networks, or another version of pixit")
             check_state(arrays, stream._arrays())

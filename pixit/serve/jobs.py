@@ -179,6 +179,7 @@ class Jobs:
             overwrite=True,  # of what a killed server left
             stream=options.stream,
             channels_are_speakers=options.channels_are_speakers,
+            known_speakers=None if options.channels_are_speakers else self.settings.known_speakers,
         )
 
     def _listen(self, dispatcher: Dispatcher, timeout_s: float) -> None:

@@ -52,6 +52,11 @@ class ServeSettings(Settings):
         le=1024,
         description="windows of different clients at a time; by default 1 on a CPU, else 16",
     )
+    known_speakers: Path | None = Field(
+        None,
+        description="recordings of people, FOLDER/Ann.wav or FOLDER/Ann/*.wav: who is heard again has that name, "
+        "in jobs and streams of every client",
+    )
     cors: tuple[str, ...] = Field(
         (), description="origins whose pages may use the server, as https://example.org"
     )

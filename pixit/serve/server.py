@@ -148,7 +148,9 @@ def serve(
             else Storage(settings.storage, owner)
         )
         model, embedder, device = networks
-        loaded = StreamingSeparator.from_pretrained(model, embedder, device, settings=streaming or None)
+        loaded = StreamingSeparator.from_pretrained(
+            model, embedder, device, streaming or None, known_speakers=settings.known_speakers
+        )
         on_cpu = loaded.device.type == "cpu"
         num_threads = share_threads() if on_cpu else 1
         batch_size = settings.batch_size or (1 if on_cpu else GPU_BATCH)
@@ -212,7 +214,9 @@ def open_streams_of(loaded: StreamingSeparator) -> Open:
             tree.setdefault("clustering", {})["max_speakers"] = hello.max_speakers
         settings = settings_from_mapping(StreamingSettings, tree, "hello")
         place = str(loaded.device), hello.sample_rate, hello.channel
-        return StreamingSeparator(loaded.model, loaded.embedder, settings, *place)
+        return StreamingSeparator(
+            loaded.model, loaded.embedder, settings, *place, known_speakers=loaded.known
+        )
 
     return open_stream
 

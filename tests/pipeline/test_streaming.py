@@ -24,7 +24,8 @@ from torch import Tensor
 import pixit
 from pixit.audio import MemoryAudio
 from pixit.config import read_yaml
-from pixit.pipeline.live import Heard, Update, join_updates
+from pixit.pipeline.live import Update, join_updates
+from pixit.pipeline.live_hearing import Heard
 from pixit.pipeline.settings import StreamingSettings
 from pixit.pipeline.streaming import StreamingSeparator
 from pixit.types import FrameGrid, LocalOutput, PixitError

@@ -24,10 +24,13 @@ from starlette.routing import Route
 from pixit.audio import open_audio
 from pixit.formats.rttm import read_rttm
 from pixit.pipeline.separate import Separator
+from pixit.pipeline.streaming import StreamingSeparator
 from pixit.serve.app import read_openapi
 from pixit.serve.jobs import JobOptions, Jobs
 from pixit.serve.limits import ServeSettings
 from pixit.serve.logs import Log
+from pixit.serve.protocol import Hello
+from pixit.serve.server import open_streams_of
 from pixit.serve.storage import Storage
 from pixit.serve.workers import load_separator, make_workers_on
 from pixit.types import PixitError
@@ -37,6 +40,25 @@ Start = Callable[..., Any]
 
 def files_of(start: Any, tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "served" / "jobs").iterdir())
+
+
+def test_known_speakers_have_their_names_in_jobs_and_streams(
+    start: Start, noise: Path, tiny_separator: Path, tmp_path: Path
+) -> None:
+    voices = tmp_path / "voices"
+    voices.mkdir()
+    soundfile.write(voices / "Ann.wav", np.random.default_rng(1).uniform(-0.1, 0.1, 5 * 16000), 16000)
+    stream = StreamingSeparator.from_pretrained(tiny_separator, device="cpu", known_speakers=voices)
+    running = start(stream=stream, known_speakers=voices)
+    job = running.ask("POST", "/v1/recordings?num_speakers=1", noise.read_bytes()).json
+    done = running.wait(job["id"], "done", "failed")
+    assert done["result"]["speakers"] == ["Ann"], done
+    assert running.ask("GET", done["result"]["links"]["tracks"]["Ann"]).body[:4] == b"fLaC"
+    hello = Hello.model_validate({"type": "hello", "version": 1, "sample_rate": 16000})
+    opened = open_streams_of(stream)(hello)
+    opened.push(open_audio(noise).read())
+    opened.finish()
+    assert "Ann" in opened.speakers
 
 
 def test_a_recording_becomes_what_pixit_separate_makes_of_it(

@@ -1,0 +1,69 @@
+"""What is asked of a recording beside the settings: checked before it is heard, and part of how a result was made."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from pixit.formats.rttm import rttm_line
+from pixit.pipeline.channels import ChannelSettings
+from pixit.pipeline.cluster import check_num_speakers
+from pixit.pipeline.enrolment import KnownSpeakers
+from pixit.types import Turn
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a recording.
+
+    Parameters
+    ----------
+    num_speakers, min_speakers, max_speakers
+        What is known about the number of speakers.
+    channels
+        How a channel is told from the others, where each is of one talker.
+    reference
+        Who really spoke when, where the clustering is to know it.
+    known
+        Voices to be found again.
+
+    Raises
+    ------
+    PixitError
+        If the numbers contradict each other.
+    """
+
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    channels: ChannelSettings | None = None
+    reference: list[Turn] | None = None
+    known: KnownSpeakers | None = None
+
+    def __post_init__(self) -> None:
+        check_num_speakers(*self.numbers)
+
+    @property
+    def numbers(self) -> tuple[int | None, int | None, int | None]:
+        """The numbers of speakers, as they were given."""
+        return self.num_speakers, self.min_speakers, self.max_speakers
+
+    @property
+    def bounds(self) -> tuple[int, int | None]:
+        """Fewest and most speakers."""
+        return check_num_speakers(*self.numbers)
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as a result's request says it: only what is unusual beside the numbers, as older results do."""
+        told: dict[str, Any] = dict(
+            zip(("num_speakers", "min_speakers", "max_speakers"), self.numbers, strict=True)
+        )
+        if self.channels is not None:
+            told["channels_are_speakers"] = self.channels.model_dump(mode="json")
+        if self.reference is not None:
+            lines = "\n".join(rttm_line("", turn) for turn in self.reference)
+            told["reference_sha256"] = hashlib.sha256(lines.encode()).hexdigest()
+        if self.known is not None:
+            told["known_speakers_sha256"] = self.known.sha256
+        return told
