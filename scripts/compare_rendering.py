@@ -37,7 +37,8 @@ from pixit.evaluation.tables import Column, Table
 from pixit.experiments.ladder import Case, OracleActivities, read_cases
 from pixit.experiments.separator import OPTIONS
 from pixit.experiments.subjects import changed
-from pixit.pipeline.cluster import Bools, Floats, Ints, check_num_speakers
+from pixit.pipeline.asked import check_num_speakers
+from pixit.pipeline.cluster import Bools, Floats, Ints
 from pixit.pipeline.diarize import Halves, diarize, speaker_names
 from pixit.pipeline.local import embed_speakers, run_windows
 from pixit.pipeline.local_turns import make_spool

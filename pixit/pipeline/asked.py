@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from pixit.formats.rttm import rttm_line
 from pixit.pipeline.channels import ChannelSettings
-from pixit.pipeline.cluster import check_num_speakers
 from pixit.pipeline.enrolment import KnownSpeakers
-from pixit.types import Turn
+from pixit.types import PixitError, Turn
+
+MOST_SPEAKERS = 10_000
+"""More are not asked for."""
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,27 @@ class Asked:
         if self.known is not None:
             told["known_speakers_sha256"] = self.known.sha256
         return told
+
+
+def check_num_speakers(
+    num_speakers: int | None, min_speakers: int | None, max_speakers: int | None
+) -> tuple[int, int | None]:
+    """Return the bounds on the number of speakers; a PixitError if they contradict each other."""
+    named = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
+    for name, number in named.items():
+        if number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, Integral) or number > MOST_SPEAKERS:
+            raise PixitError(f"{name}: expected a whole number of at most {MOST_SPEAKERS}, found {number!r}")
+    if num_speakers is not None:
+        if min_speakers not in (None, num_speakers) or max_speakers not in (None, num_speakers):
+            raise PixitError(
+                f"num_speakers={num_speakers}: give either it or min_speakers and max_speakers, not both"
+            )
+        min_speakers = max_speakers = num_speakers
+    low = 1 if min_speakers is None else min_speakers
+    if low < 1 or (max_speakers is not None and max_speakers < low):
+        raise PixitError(
+            f"number of speakers between {low} and {max_speakers}: expected at least 1, the lower bound first"
+        )
+    return low, max_speakers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +12,6 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
 from pixit.config import Settings
-from pixit.types import PixitError
 
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.floating[Any]]
@@ -21,9 +19,6 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Refine = Callable[[Floats, Ints], Ints]
 """Takes vectors (n, D) and their labels (n,), and returns better labels, of no more clusters."""
-
-MOST_SPEAKERS = 10_000
-"""More are not asked for."""
 
 
 class ClusteringSettings(Settings):
@@ -112,30 +107,6 @@ class ClusteringSettings(Settings):
     max_vectors: int = Field(
         2000, ge=2, le=20_000, description="most embeddings to cluster; others join the nearest"
     )
-
-
-def check_num_speakers(
-    num_speakers: int | None, min_speakers: int | None, max_speakers: int | None
-) -> tuple[int, int | None]:
-    """Return the bounds on the number of speakers; a PixitError if they contradict each other."""
-    named = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
-    for name, number in named.items():
-        if number is None:
-            continue
-        if isinstance(number, bool) or not isinstance(number, Integral) or number > MOST_SPEAKERS:
-            raise PixitError(f"{name}: expected a whole number of at most {MOST_SPEAKERS}, found {number!r}")
-    if num_speakers is not None:
-        if min_speakers not in (None, num_speakers) or max_speakers not in (None, num_speakers):
-            raise PixitError(
-                f"num_speakers={num_speakers}: give either it or min_speakers and max_speakers, not both"
-            )
-        min_speakers = max_speakers = num_speakers
-    low = 1 if min_speakers is None else min_speakers
-    if low < 1 or (max_speakers is not None and max_speakers < low):
-        raise PixitError(
-            f"number of speakers between {low} and {max_speakers}: expected at least 1, the lower bound first"
-        )
-    return low, max_speakers
 
 
 def cluster(

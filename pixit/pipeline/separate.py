@@ -18,9 +18,9 @@ from pyannote.core import Annotation
 from pixit.audio import Audio, Channel, Track
 from pixit.diarized import Diarization
 from pixit.files import temporary_folder
-from pixit.pipeline.asked import Asked
+from pixit.pipeline.asked import Asked, check_num_speakers
 from pixit.pipeline.channels import check_channels, cut_tracks, find_talkers, hear_channels
-from pixit.pipeline.cluster import Ints, check_num_speakers
+from pixit.pipeline.cluster import Ints
 from pixit.pipeline.diarize import annotate, diarize, find_turns, speaker_name
 from pixit.pipeline.enrolment import Known
 from pixit.pipeline.known import Recognized, recognize

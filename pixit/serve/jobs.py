@@ -22,8 +22,8 @@ from pixit.config import Settings
 from pixit.diarized import Diarization
 from pixit.files import write_text
 from pixit.ownership import remove_leftovers
+from pixit.pipeline.asked import check_num_speakers
 from pixit.pipeline.batch import Job, Outcome
-from pixit.pipeline.cluster import check_num_speakers
 from pixit.pipeline.dispatch import Dispatcher
 from pixit.pipeline.workers import Task, Workers
 from pixit.results import Separation

@@ -12,8 +12,8 @@ import torch
 
 import pixit
 from pixit.ownership import claim
+from pixit.pipeline.asked import check_num_speakers
 from pixit.pipeline.batch import find_recordings, separate_all
-from pixit.pipeline.cluster import check_num_speakers
 from pixit.pipeline.separate import Separator
 from pixit.results import Separation
 from pixit.types import PixitError, Recording

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixit.pipeline import cluster as module
-from pixit.pipeline.cluster import ClusteringSettings, check_num_speakers
+from pixit.pipeline.asked import check_num_speakers
+from pixit.pipeline.cluster import ClusteringSettings
 from pixit.types import PixitError
 
 DEFAULT = ClusteringSettings(threshold=0.6)
