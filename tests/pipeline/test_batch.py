@@ -12,7 +12,6 @@ import torch
 
 import pixit
 from pixit.ownership import claim
-from pixit.pipeline.asked import check_num_speakers
 from pixit.pipeline.batch import find_recordings, separate_all
 from pixit.pipeline.separate import Separator
 from pixit.results import Separation
@@ -154,13 +153,6 @@ def test_addresses_and_pipes_are_refused_in_words_that_say_so(name: str, message
         find_recordings([name])
     with pytest.raises(PixitError, match=message):
         pixit.audio.open_audio(name)
-
-
-@pytest.mark.parametrize("number", ["2", 2.0, True, [2]])
-def test_numbers_of_speakers_are_whole_numbers(number: Any) -> None:
-    with pytest.raises(PixitError, match=r"num_speakers: expected a whole number of at most .*, found"):
-        check_num_speakers(number, None, None)
-    assert check_num_speakers(np.int64(2), None, None) == (2, 2)
 
 
 def test_a_recording_may_have_another_name_than_its_file(separator: Counting, tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixit.pipeline import cluster as module
-from pixit.pipeline.asked import check_num_speakers
 from pixit.pipeline.cluster import ClusteringSettings
-from pixit.types import PixitError
 
 DEFAULT = ClusteringSettings(threshold=0.6)
 SIZE = 24
@@ -217,29 +215,6 @@ def test_ten_hours_are_lean() -> None:
     tracemalloc.stop()
     np.testing.assert_array_equal(found, owners)
     assert peak < 100e6
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ((None, None, None), (1, None)),
-        ((3, None, None), (3, 3)),
-        ((3, 3, 3), (3, 3)),
-        ((None, 2, None), (2, None)),
-        ((None, None, 4), (1, 4)),
-        ((None, 2, 2), (2, 2)),
-    ],
-)
-def test_bounds_that_make_sense(given: tuple[int | None, ...], expected: tuple[int, int | None]) -> None:
-    assert check_num_speakers(*given) == expected
-
-
-@pytest.mark.parametrize(
-    "given", [(0, None, None), (None, 0, None), (None, None, 0), (None, 3, 2), (2, 1, None), (2, None, 3)]
-)
-def test_bounds_that_make_none(given: tuple[int | None, ...]) -> None:
-    with pytest.raises(PixitError, match="speakers"):
-        check_num_speakers(*given)
 
 
 def test_a_split_voice_is_put_together_again() -> None:
