@@ -263,7 +263,10 @@ def _audio_files(name: str | Path, recursive: bool) -> list[Path]:
 def _load_done(folder: Path, request: Mapping[str, Any], format: str | None) -> Diarization:
     """Load a result; a PixitError if it is not whole, or not of this request (`make_request`) and format."""
     result = Diarization.load(folder)
-    changed = _differences(result.settings.get("request", {}), request)
+    made = result.settings.get("request", {})
+    # what is unusual stands in a call only where it was asked for; of one that is not asked now, that counts as well
+    unasked = dict.fromkeys(made["call"]) if isinstance(made.get("call"), dict) else {}
+    changed = _differences(made, {**request, "call": unasked | request["call"]})
     if format is None:
         pass
     elif not isinstance(result, Separation):

@@ -36,7 +36,7 @@ LONGEST_S, LEAST_S = 120.0, 3.0
 """So much of a recording is heard; and so much speech of a person is needed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KnownSpeakers:
     """Voices that are known by name.
 
