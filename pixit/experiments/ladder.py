@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -116,7 +118,7 @@ def _try(separator: Separator, case: Case, given: Sequence[str]) -> Trial:
     if not separates(model):
         raise PixitError(f"{type(model).__name__}: diarizes only; the ladder is for models that separate")
     if "activities" in given:
-        model = OracleActivities(model, separator, audio, case.turns)
+        model = OracleActivities(model, separator, separator.open(audio), case.turns)
     if "speakers" in given:
         clustering = settings.clustering.model_copy(update={"method": "oracle"})
         settings, call["reference"] = settings.model_copy(update={"clustering": clustering}), case.turns
@@ -129,6 +131,10 @@ def _try(separator: Separator, case: Case, given: Sequence[str]) -> Trial:
         signals = case.sources, tracks, case.path, case.turns
         separation = score_separation(*signals, OPTIONS, audio.uri)
     return Trial(audio.uri, found.duration_s, elapsed_s, count_errors(case.turns, found), separation)
+
+
+def _key(samples: NDArray[np.float32]) -> bytes:
+    return blake2b(samples.tobytes(), digest_size=16).digest()
 
 
 class OracleActivities:
@@ -146,23 +152,23 @@ class OracleActivities:
         self.frame_grid: FrameGrid = model.frame_grid
         self._geometry = separator.lay_windows(recording)
         self._truth = lay_turns(turns, self._geometry)[1] if recording.num_samples else np.zeros((0, 0), bool)
-        self._num_seen = 0
+        # windows come in any order, from several threads, and not at all if they are silent
+        self._numbers = {_key(window.samples): window.index for window in self._geometry.cut(recording)}
 
     def num_frames(self, num_samples: int) -> int:
         """As of the model."""
         return self.model.num_frames(num_samples)
 
     def __call__(self, waveforms: Tensor) -> LocalOutput:
-        """Separate the next windows."""
+        """Separate windows of the recording."""
         output = self.model(waveforms)
         activities = output.activities.float().cpu().numpy()
         logits = np.full(activities.shape, -SURE, np.float32)
         for row, window in enumerate(activities):
-            start = self._geometry.start_frames(self._num_seen)
+            start = self._geometry.start_frames(self._numbers[_key(waveforms[row].cpu().numpy())])
             truth = self._truth[:, start : start + window.shape[1]]
             most = np.argsort(-truth.sum(axis=1), kind="stable")[: self.num_speakers]
             truth = truth[most]
             outputs, people = linear_sum_assignment(window @ (1 - 2 * truth.T.astype(np.float32)))
             logits[row, outputs] = np.where(truth[people], SURE, -SURE)
-            self._num_seen += 1
         return LocalOutput(torch.from_numpy(logits).to(output.sources), output.sources)

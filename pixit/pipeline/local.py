@@ -18,7 +18,7 @@ from pixit.memory import give_back_memory
 from pixit.pipeline.compute import Compute
 from pixit.pipeline.diarize import ActivitySettings, Bools, Floats, find_solo, find_speech
 from pixit.pipeline.spool import Geometry, Spool
-from pixit.types import Embedder, LocalDiarizer, LocalOutput, MaskEmbedder, PixitError
+from pixit.types import Embedder, LocalDiarizer, LocalOutput, MaskEmbedder, PixitError, separates
 from pixit.windows import Window, frame_centres_samples
 
 SILENCE = 1e-5
@@ -110,6 +110,9 @@ def hear_batch(
     Activities (B, K, F), rounded by `in_steps`, sources (B, K, T) or None, and who is active (B, K). Sources of
     silent local speakers are zero, their activities are not. A PixitError if the model gives NaN or infinite values.
     """
+    loudest = np.array([np.abs(window.samples).max(initial=0) for window in batch])
+    if (loudest <= SILENCE).all():
+        return _hear_nothing(model, batch, geometry)
     min_frames = max(1, round(settings.min_local_s / geometry.frame_s))
     centres = frame_centres_samples(geometry.frame_grid, geometry.num_frames)
     mixtures = torch.from_numpy(np.stack([window.samples for window in batch])).to(compute.device)
@@ -131,13 +134,20 @@ def hear_batch(
         activities = in_steps((output.activities * kept).float().cpu().numpy())
         speech = find_speech(activities, settings)
         active = torch.from_numpy(speech.sum(-1) >= min_frames).to(compute.device)
-        active &= mixtures.abs().amax(-1, keepdim=True) > SILENCE
+        active &= torch.from_numpy(loudest > SILENCE).to(compute.device)[:, None]
         sources = None
         if isinstance(output, LocalOutput):
             heard = output.sources.float() * active.unsqueeze(-1)
             heard = restore_levels(heard, mixtures, active) if levels == "window" else heard
             sources = heard.cpu().numpy()
     return activities, sources, active.cpu().numpy()
+
+
+def _hear_nothing(model: LocalDiarizer, batch: list[Window], geometry: Geometry) -> Outputs:
+    """Return what is heard in windows without sound, for which no network is needed."""
+    size = len(batch), model.num_speakers
+    sources = np.zeros((*size, geometry.window_samples), np.float32) if separates(model) else None
+    return np.zeros((*size, geometry.num_frames), np.float32), sources, np.zeros(size, bool)
 
 
 def restore_levels(sources: Tensor, mixtures: Tensor, active: Tensor) -> Tensor:

@@ -216,3 +216,21 @@ def test_nobody_talks(tmp_path: Path) -> None:
     assert recorder.heard == []
     assert np.isnan(vectors).all()
     assert not speech_s.any()
+
+
+def test_windows_without_sound_are_not_given_to_the_model(oracle: Any) -> None:
+    truth = oracle.conversation(2, 9)
+    truth.sources[:, 3000:8000], truth.talking[:, 3000:8000] = 0, False
+    heard: list[float] = []
+
+    class Model(oracle.Model):  # type: ignore[misc,name-defined]
+        def _window(self, mixture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            heard.append(float(np.abs(mixture).max()))
+            self.num_seen = [n for n in range(100) if n not in skipped][len(heard) - 1]
+            return super()._window(mixture)  # type: ignore[no-any-return]
+
+    skipped = [6, 7, 8, 9, 10, 11, 12]  # of 2 s, each half a second after the one before it
+    result = oracle.separate(truth, model=Model(truth, 500))
+    assert min(heard) > 0
+    assert len(heard) == 15 - len(skipped)
+    assert not any(3.1 < turn.start_s < 7.8 for turn in result.turns)
