@@ -44,7 +44,7 @@ token_option = click.option(
     },
     epilog=examples(
         "pixit serve",
-        "PIXIT_TOKEN=$(openssl rand -hex 24) pixit serve --host 0.0.0.0 --folder /srv/pixit",
+        "export PIXIT_TOKEN=$(openssl rand -hex 24); pixit serve --host 0.0.0.0 --folder /srv/pixit",
         "pixit serve --cluster auto --storage postgresql://pixit@db/pixit --folder /shared/pixit",
     ),
 )
