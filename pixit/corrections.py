@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyannote.core import Annotation, Segment
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pixit.diarized import Diarization
-from pixit.files import file_hash, file_name, read_text, write_text
+from pixit.files import file_hash, file_name, parse_json, read_text, write_text
 from pixit.formats.names import find_results
 from pixit.formats.transcripts import read_transcript, write_transcript
 from pixit.formats.utterances import Utterance
@@ -40,6 +40,8 @@ Attribute = Callable[[list[Utterance]], list[str]]
 
 class WordsEntry(BaseModel):
     """An utterance in SegLST's words."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     speaker: str
     start_time: float
@@ -231,7 +233,9 @@ def _save(old: Diarization, new: Diarization, names: Mapping[str, str], attribut
         hashes = [file_hash(place / f"{name}.json") for place in (folder, change)]
         for path in files_beside(folder):
             if path.name.endswith(JOURNAL) and new.settings.get("corrected"):
-                (change / BESIDE / path.name).touch()  # a transcript without journal is not made again
+                # of its words nothing is made again, but it stays the transcript of this result alone
+                told = {"request": {"result_sha256": hashes[1], "corrected": True}}
+                write_text(change / BESIDE / path.name, json.dumps(told) + "\n")
             elif path.name.endswith(JOURNAL):
                 _rewrite_journal(path, change / BESIDE / path.name, names, hashes)
             else:
@@ -253,7 +257,7 @@ def _rewrite_transcript(path: Path, target: Path, attribute: Attribute) -> None:
     if speakers == [utterance.speaker for utterance in utterances]:
         return
     if path.suffix == ".json":  # keys that SegLST does not know are kept
-        segments = json.loads(read_text(path, "SegLST"))
+        segments = parse_json(read_text(path, "SegLST"), str(path), "SegLST")
         for segment, speaker in zip(segments, speakers, strict=True):
             segment["speaker"] = speaker
         write_text(target, json.dumps(segments, indent=2, ensure_ascii=False) + "\n")

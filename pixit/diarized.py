@@ -12,7 +12,15 @@ from pyannote.core import Annotation, Segment
 
 from pixit.files import file_name, whole_folder
 from pixit.report.timeline import Lane, draw_timeline, render_html, render_png
-from pixit.saved import TIMELINE, Description, TrackEntry, TurnEntry, check_free, read_description
+from pixit.saved import (
+    TIMELINE,
+    Description,
+    TrackEntry,
+    TurnEntry,
+    check_file_names,
+    check_free,
+    read_description,
+)
 from pixit.types import Turn
 
 if TYPE_CHECKING:
@@ -110,12 +118,13 @@ class Diarization:
         Raises
         ------
         PixitError
-            If the result exists and `overwrite` is not given, or something else stands in its place; or the disk
-            is full or not to be written.
+            If the result exists and `overwrite` is not given, or something else stands in its place; two speakers
+            would have one name in RTTM; or the disk is full or not to be written.
         """
         name = file_name(self.uri)
         target = Path(folder) / name
         check_free(target, overwrite)
+        check_file_names(target, {speaker: file_name(speaker) for speaker in self.speakers})
         with whole_folder(target) as new:
             self.write_description(new, name, None)
         self.folder = target
@@ -166,7 +175,7 @@ class Diarization:
         end_ms = int(self.duration_s * 1000)
         turns = []
         for turn in self.turns:
-            start, end = (min(round(time_s * 1000), end_ms) for time_s in (turn.start_s, turn.end_s))
+            start, end = (min(max(0, round(time_s * 1000)), end_ms) for time_s in (turn.start_s, turn.end_s))
             if start < end:
                 turns.append(TurnEntry(speaker=turn.speaker, start=start / 1000, end=end / 1000))
         return turns

@@ -16,7 +16,7 @@ from pyannote.core import Annotation, SlidingWindow, SlidingWindowFeature
 
 from pixit.audio import Track, TrackWriter
 from pixit.diarized import Diarization, annotation_of
-from pixit.files import file_name, whole_folder
+from pixit.files import file_name, real_path, whole_folder
 from pixit.report.timeline import Lane
 from pixit.saved import TrackEntry, check_file_names, check_free, read_description
 from pixit.types import PixitError
@@ -138,6 +138,9 @@ class Separation(Diarization):
         with whole_folder(target) as new:
             entries = {s: _write_track(track, new / files[s], format) for s, track in self.tracks.items()}
             self.write_description(new, name, entries)
+        for speaker, track in self.tracks.items():
+            if real_path(track.path.parent) == real_path(target):  # it was saved over itself
+                self.tracks[speaker] = Track.open(target / files[speaker])
         self.folder = target
         return target
 

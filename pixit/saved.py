@@ -38,7 +38,7 @@ class TurnEntry(_Entry):
 class TrackEntry(_Entry):
     """The track of a speaker."""
 
-    file: str
+    file: str = Field(pattern=r"^[^/\\]+$")  # beside the description, and nowhere else
     peak: float
     clipped_samples: int
 

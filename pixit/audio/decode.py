@@ -109,6 +109,8 @@ def read_info(path: str | Path, stream: int | None = None, partial: bool = False
             is_empty = not file.read(1)
     except OSError as error:
         raise PixitError(f"{path}: cannot be read as an audio file ({error.strerror})") from None
+    except ValueError:
+        raise PixitError(f"{str(path)!a}: is no name of a file, expected audio") from None
     if is_empty:
         raise PixitError(f"{path}: is an empty file, expected audio")
     info = _soundfile_info(path, partial)
@@ -198,7 +200,8 @@ def decode_from(info: AudioInfo, start: int, block_samples: int) -> Iterator[Sam
             while position < num_samples:
                 try:
                     file.seek(position)
-                    block = file.read(block_samples, dtype="float32", always_2d=True)
+                    size = min(block_samples, num_samples - position)  # a file may grow while it is read
+                    block = file.read(size, dtype="float32", always_2d=True)
                 except soundfile.SoundFileError:
                     block = np.zeros((0, info.num_channels), np.float32)
                 if not len(block) and block_samples > SMALL_BLOCK:
@@ -213,6 +216,30 @@ def decode_from(info: AudioInfo, start: int, block_samples: int) -> Iterator[Sam
         raise PixitError(f"{info.path}: cannot be read any more; was it changed or moved?") from None
 
 
+class Gap:
+    """Finds where a container says that sound goes on later than the samples before it end: silence fills that.
+
+    Only Matroska and MP4 tell it reliably. Beyond the length that the file promises, time stamps are nonsense.
+    """
+
+    def __init__(self, container: av.container.InputContainer, info: AudioInfo) -> None:
+        is_told = container.format.name.split(",")[0] in ("matroska", "mov")
+        self._end_s = (container.duration or 0) / 1e6 if is_told else 0.0
+        self._start_s = (container.start_time or 0) / 1e6
+        self._rate_hz, self._num_channels = info.sample_rate_hz, info.num_channels
+
+    def fill(self, frame: av.AudioFrame, position: int, block_samples: int) -> Iterator[Samples]:
+        """Yield zeros (n, channels) before a frame, where the samples end at `position`."""
+        if frame.pts is None or frame.time_base is None:
+            return
+        start_s = float(frame.pts * frame.time_base) - self._start_s
+        missing = round(start_s * self._rate_hz) - position
+        if missing <= SLOPPY_S * self._rate_hz or start_s > self._end_s:
+            return
+        for first in range(0, missing, block_samples):
+            yield np.zeros((min(block_samples, missing - first), self._num_channels), np.float32)
+
+
 def decode_whole(info: AudioInfo, block_samples: int) -> Iterator[Samples]:
     """Yield (n, channels) blocks of an audio stream of any file; small frames are gathered."""
     # "fltp" has a plane for each channel, and with more than 8 PyAV reads beyond its table of them
@@ -222,10 +249,16 @@ def decode_whole(info: AudioInfo, block_samples: int) -> Iterator[Samples]:
     error: TruncatedError | None = None
     try:
         with _open_av(info.path, info.stream) as (container, stream):
-            end = End()
+            end, gap = End(), Gap(container, info)
             for packet in container.demux():  # of all streams: how far the file goes shows in any of them
                 end.see(packet, stream)
                 for frame in stream.decode(packet) if packet.stream.index == stream.index else ():
+                    for silence in gap.fill(frame, num_decoded + num_gathered, block_samples):
+                        if parts:
+                            yield np.concatenate(parts)
+                        yield silence
+                        num_decoded += num_gathered + len(silence)
+                        parts, num_gathered = [], 0
                     stored = frame.sample_rate, frame.layout.nb_channels
                     if stored != (info.sample_rate_hz, info.num_channels):
                         raise PixitError(

@@ -12,6 +12,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,7 +98,8 @@ class Audio(ABC):
                 raise PixitError(
                     f"{self.uri}: has a sample rate of {rate_hz} Hz; expected {RATES_HZ[0]} to {RATES_HZ[1]}"
                 )
-        if channel not in (None, "best", "mean", *range(self.num_channels)):
+        is_number = isinstance(channel, Integral) and 0 <= channel < self.num_channels
+        if not is_number and channel not in (None, "best", "mean"):
             raise PixitError(
                 f"{self.uri}: has no channel {channel}; expected one of 0 to {self.num_channels - 1}, best or mean"
             )
@@ -259,7 +261,7 @@ class MemoryAudio(Audio):
         try:
             source_rate_hz = operator.index(source_rate_hz)
         except TypeError:
-            if int(source_rate_hz if isinstance(source_rate_hz, float) else 0) != source_rate_hz:
+            if not float(source_rate_hz if isinstance(source_rate_hz, float) else math.nan).is_integer():
                 raise PixitError(
                     f"{uri}: expected a sample rate in whole Hz, found {source_rate_hz!r}"
                 ) from None

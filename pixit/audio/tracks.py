@@ -98,7 +98,13 @@ class TrackWriter:
     def close(self) -> None:
         """Finish the file."""
         try:
+            kind = self._file.format
             self._file.close()
+            if kind == "FLAC" and self.num_samples:  # libsndfile does not say whether the last block fitted
+                with soundfile.SoundFile(self.path) as file:
+                    file.seek(self.num_samples - 1)
+                    if len(file.read(1)) != 1:
+                        raise soundfile.LibsndfileError(0, "its end is missing, is the disk full? ")
         except soundfile.LibsndfileError as error:
             raise self._unwritable(error) from None
 

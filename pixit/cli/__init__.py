@@ -72,7 +72,15 @@ EXTRAS = {
 }
 """Optional package -> extra of pixit-audio that brings it."""
 
-ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+ENVIRONMENT = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+)
 """What a machine may refuse: no bug of ours."""
 
 CONTEXT = {

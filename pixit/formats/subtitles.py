@@ -12,12 +12,12 @@ from pixit.types import PixitError
 UNKNOWN = "unknown"
 """Speaker of a subtitle that names none."""
 
-TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
+TIME = r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
 TIMING = re.compile(rf"\s*{TIME}\s*-->\s*{TIME}(?:\s.*)?")
 SRT_SPEAKER = re.compile(r"\[(.+?)\]:(?:\s+|$)")
-SRT_MARKUP = re.compile(r"</?(?:[biu]|font)\b[^>]*>|\{\\[^}]*\}", re.IGNORECASE)
-VTT_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
-VTT_MARKUP = re.compile(r"<[^>]*>")
+SRT_MARKUP = re.compile(r"</?(?:[biu]|font)\b[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
+VTT_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
+VTT_MARKUP = re.compile(r"<[^<>]*>")
 
 
 class Cue(NamedTuple):

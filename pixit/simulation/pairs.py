@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from pixit.audio import Samples
 from pixit.data.chunks import ChunkSampler
 from pixit.data.pairs import ChunkShape, EpochDataset, Item, activities, read_chunk
 from pixit.simulation.simulate import (
@@ -130,12 +132,13 @@ class BesideSimulated(EpochDataset):
     """Pairs of a real chunk and a simulated one, of as many speakers as there is room for; for MixIT, as real pairs.
 
     Any real chunk will do, whoever talks in the rest of its recording, and no two items are alike: a few minutes of
-    real meetings go a long way. The chunks are as loud as each other but for ``level_spread_db``.
+    real meetings go a long way. Speech is as loud in both, but for ``level_spread_db``, and beside a silent chunk so
+    much louder than it as ``snr_db`` says.
 
     Parameters
     ----------
     chunks
-        Where real chunks are drawn from.
+        Where real chunks are drawn from, of less than K speakers: there has to be room for one.
     simulated
         What makes the other ones.
     items_per_epoch, seed
@@ -152,21 +155,32 @@ class BesideSimulated(EpochDataset):
         """Read a real chunk, and simulate one beside it."""
         shape, settings = self.simulated.shape, self.simulated.settings
         chunk = self.chunks.sample(rng)
-        free = shape.max_speakers - len(chunk.speakers)
-        made = self.simulated.make((int(rng.integers(min(1, free), free + 1)), 0), rng)
+        free = min(shape.max_speakers - len(chunk.speakers), len(self.simulated.ingredients.pool))
+        made = self.simulated.make((int(rng.integers(1, free + 1)), 0), rng)
         real, other = read_chunk(chunk.recording.audio, chunk, shape), made["mixtures"][0].numpy()
-        level_db = rng.normal(0, settings.level_spread_db)
-        if real.any() and other.any():
-            other = other * np.float32(np.std(real) / np.std(other) * 10 ** (level_db / 20))
+        talk = np.stack([activities(chunk, shape), made["activities"][0].numpy()])
+        is_silent = not talk[0].any()
+        spread_db = rng.uniform(*settings.snr_db) if is_silent else rng.normal(0, settings.level_spread_db)
+        levels = _level(real, talk[0], shape), _level(other, talk[1], shape)
+        if all(levels):
+            other = other * np.float32(levels[0] / levels[1] * 10 ** (spread_db / 20))
         mixtures = np.stack([real, other])
         mixtures *= np.float32(draw_gain(float(np.abs(mixtures.sum(axis=0)).max()), settings, rng))
-        talk = np.stack([activities(chunk, shape), made["activities"][0].numpy()])
         return {
             "mixtures": torch.from_numpy(mixtures),
             "activities": torch.from_numpy(talk),
             "references": torch.zeros_like(made["references"]),
             "has_references": torch.tensor(False),
         }
+
+
+def _level(samples: Samples, talk: NDArray[np.float32], shape: ChunkShape) -> float:
+    """Return the root mean square of a chunk (T,) where anybody talks (K, F), or of all of it if nobody does."""
+    frames = np.flatnonzero(talk.any(axis=0)) if talk.any() else np.arange(shape.num_frames)
+    grid = shape.frame_grid
+    centres = [round(grid.centre_samples(frame)) for frame in frames.tolist()]
+    edges = [slice(max(0, at - grid.step_samples // 2), at + (grid.step_samples + 1) // 2) for at in centres]
+    return float(np.sqrt(np.mean(np.concatenate([np.square(samples[edge]) for edge in edges]))))
 
 
 def _check_counts(counts: Counts, max_speakers: int, pool_size: int) -> None:

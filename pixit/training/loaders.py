@@ -169,12 +169,15 @@ class PairData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Item]:
         """Return the loader of the training pairs, which continues where the training stands."""
         of = self.training_set, self.settings.batch_size
-        return self._loader(self.training_set, ResumableSampler(*of, self._batches_used, *self._processes()))
+        sampler = ResumableSampler(*of, self._batches_used, *self._processes())
+        return self._loader(self.training_set, sampler, persistent=True)
 
     def val_dataloader(self) -> DataLoader[Item]:
         """Return the loader of the validation pairs, always the same; each process takes its share."""
         rank, world_size = self._processes()
-        return self._loader(self.validation_set, range(rank, len(self.validation_set), world_size))
+        # workers that stay would keep a copy of the memory that the trainer had at the first validation
+        share = range(rank, len(self.validation_set), world_size)
+        return self._loader(self.validation_set, share, persistent=False)
 
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
@@ -182,13 +185,13 @@ class PairData(pl.LightningDataModule):
     def _batches_used(self) -> int:
         return self.trainer.fit_loop.total_batch_idx + 1 if self.trainer is not None else 0
 
-    def _loader(self, dataset: MixedPairs, sampler: Iterable[int]) -> DataLoader[Item]:
+    def _loader(self, dataset: MixedPairs, sampler: Iterable[int], persistent: bool) -> DataLoader[Item]:
         return DataLoader(
             dataset,
             batch_size=self.settings.batch_size,
             sampler=sampler,
             num_workers=self.settings.num_workers,
-            persistent_workers=self.settings.num_workers > 0,
+            persistent_workers=persistent and self.settings.num_workers > 0,
             worker_init_fn=_leave_signals_to_the_trainer,
         )
 
@@ -209,7 +212,8 @@ class PairData(pl.LightningDataModule):
             parts.append(simulated)
             weights.append(1 - share)
             if self.real and beside > 0:
-                parts.append(BesideSimulated(ChunkSampler(recordings, *size), simulated, count, seed))
+                chunks = ChunkSampler(recordings, settings.duration_s, self.shape.max_speakers - 1)
+                parts.append(BesideSimulated(chunks, simulated, count, seed))
                 weights.append(share * beside)
         return MixedPairs(parts, weights, seed)
 

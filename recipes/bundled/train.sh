@@ -86,9 +86,10 @@ run 3-longer 2-meetings data.duration_s=3 data.batch_size=8 data.pairs_per_epoch
     $pairs.full_overlap_probability=0.4 $pairs.reverb_probability=0.5 "$pairs.snr_db=[3,40]" \
     "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7
 
-# what meetings are like from here on: silence, partial overlap, rooms, noise
-meetings=("$pairs.speaker_counts=[[1,1,0.33],[2,1,0.2],[2,0,0.1],[1,0,0.23],[3,0,0.08],[0,0,0.06]]"
-    $pairs.full_overlap_probability=0.2 $pairs.reverb_probability=0.6 "$pairs.snr_db=[0,40]"
+# what meetings are like from here on: silence, people who take turns, partial overlap, rooms, noise
+# (two chunks of one speaker each, summed, overlap by chance: two thirds of their speech, in meetings it is a fifth)
+meetings=("$pairs.speaker_counts=[[2,0,0.32],[3,0,0.18],[1,0,0.2],[1,1,0.15],[2,1,0.09],[0,0,0.06]]"
+    $pairs.full_overlap_probability=0.1 $pairs.reverb_probability=0.6 "$pairs.snr_db=[0,40]"
     "$pairs.speed=[0.8,1.25]" $pairs.speed_probability=0.9 $pairs.timbre_probability=0.7)
 
 # 4. real meetings join in (MixIT), whole windows; the learning rate falls to its end
