@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from pixit.audio import read_info
+from pixit.cli.console import run
 from pixit.evaluation.diarization import COLUMNS, DiarizationCounts, evaluate_diarization, make_row
 from pixit.evaluation.tables import Column, Table
 from pixit.experiments.references import find_references
@@ -123,8 +124,8 @@ def main() -> None:
     if missing := {turn.speaker for one in recordings for turn in one.turns} - set(folders):
         raise PixitError(f"{asked.voices}: has no folder of {min(missing)}, who talks in the meetings")
     with get_context("spawn").Pool(asked.jobs) as pool:
-        run = partial(try_meeting, asked.separator, folders, asked.seconds, asked.absent)
-        found = pool.map(run, recordings, chunksize=1)
+        work = partial(try_meeting, asked.separator, folders, asked.seconds, asked.absent)
+        found = pool.map(work, recordings, chunksize=1)
     totals: dict[str, list[Row]] = defaultdict(list)
     for rows in found:
         for label, row in rows.items():
@@ -152,4 +153,4 @@ def make_table(totals: dict[str, list[Row]], num_meetings: int) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

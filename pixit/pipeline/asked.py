@@ -46,6 +46,9 @@ class Asked:
 
     def __post_init__(self) -> None:
         check_num_speakers(*self.numbers)
+        for name in ("num_speakers", "min_speakers", "max_speakers"):  # NumPy's, too
+            number = getattr(self, name)
+            object.__setattr__(self, name, None if number is None else int(number))
 
     @property
     def numbers(self) -> tuple[int | None, int | None, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,8 @@ def _run(
     say: Callable[[str], None],
 ) -> Iterator[Outcome]:
     elsewhere = {}
+    if job.known_speakers is not None:  # heard once, and not again for each recording
+        job = replace(job, known_speakers=separator.enrol(job.known_speakers))
     with writable(job.output):
         for uri, path in named.items():
             outcome = separate_unclaimed(separator, uri, path, job, hook)
@@ -190,7 +192,7 @@ def _separate_one(
     started_s, folder = time.perf_counter(), job.output / file_name(uri)
     numbers = job.num_speakers, job.min_speakers, job.max_speakers
     given = {name: getattr(job, name) for name in ("channels_are_speakers", "reference", "known_speakers")}
-    more: dict[str, Any] = {name: value for name, value in given.items() if value}
+    more: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, False)}
     try:
         audio = open_audio({"audio": path, "uri": uri}, channel=job.channel, stream=job.stream, partial=True)
         if folder.exists() and (was_elsewhere or not job.overwrite):

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 from pixit.audio import Audio, MemoryAudio, check_local, open_audio
-from pixit.files import file_name, list_files
+from pixit.files import file_name, list_files, weights_hash
 from pixit.formats.names import AUDIO_ENDINGS, is_result
 from pixit.pipeline.cluster import unit
 from pixit.pipeline.compute import Compute
@@ -22,7 +23,7 @@ from pixit.pipeline.local_turns import make_spool
 from pixit.pipeline.settings import HearingSettings
 from pixit.pipeline.spool import lay_windows
 from pixit.results import Separation
-from pixit.saved import check_speaker
+from pixit.saved import check_file_names, check_speaker
 from pixit.types import Embedder, LocalDiarizer, PixitError
 
 Voice: TypeAlias = "str | Path | Mapping[str, Any] | Audio"
@@ -48,19 +49,21 @@ class KnownSpeakers:
         Means of their embeddings of length 1, (N, D): the more these differ, the shorter the mean.
     seconds
         Of speech behind each, (N,).
-    sha256
-        Of names and recordings.
+    sha256, embedder_sha256
+        Of names and recordings; and of the embedder's weights, None if it is no `torch.nn.Module`.
     """
 
     names: tuple[str, ...]
     vectors: Floats
     seconds: Floats
     sha256: str
+    embedder_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return this as it is written into the state of a stream."""
         arrays = {"vectors": self.vectors.tolist(), "seconds": self.seconds.tolist()}
-        return {"names": list(self.names), "sha256": self.sha256, **arrays}
+        hashes = {"sha256": self.sha256, "embedder_sha256": self.embedder_sha256}
+        return {"names": list(self.names), **hashes, **arrays}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any], embedding_size: int) -> KnownSpeakers:
@@ -70,7 +73,7 @@ class KnownSpeakers:
         is_whole = vectors.shape == (len(names), embedding_size) and seconds.shape == (len(names),)
         if not (is_whole and np.isfinite(vectors).all() and np.isfinite(seconds).all()):
             raise ValueError("known speakers are damaged")
-        return cls(names, vectors, seconds, str(told["sha256"]))
+        return cls(names, vectors, seconds, str(told["sha256"]), told["embedder_sha256"])
 
 
 Known: TypeAlias = "Voices | KnownSpeakers"
@@ -88,13 +91,15 @@ def find_voices(speakers: Voices) -> dict[str, list[Voice]]:
     PixitError
         If there are none, a name is none that files and RTTM can hold, or one as those have who are not known.
     """
+    if not isinstance(speakers, (str, Path, Mapping)):
+        kind = type(speakers).__name__
+        raise PixitError(
+            f"known speakers: found a {kind}, expected a folder, or recordings by the names of speakers"
+        )
     place = "known speakers" if isinstance(speakers, Mapping) else str(speakers)
     voices: dict[str, list[Voice]]
     if isinstance(speakers, Mapping):
-        one = str, Path, Mapping, Audio
-        voices = {
-            name: [given] if isinstance(given, one) else list(given) for name, given in speakers.items()
-        }
+        voices = {str(name): _recordings_of(name, given) for name, given in speakers.items()}
     elif is_result(Path(speakers)):
         voices = _voices_of_result(Path(speakers))
     else:
@@ -107,7 +112,19 @@ def find_voices(speakers: Voices) -> dict[str, list[Voice]]:
             raise PixitError(f"{place}: there is no recording of {name}; expected at least one")
     if not voices:
         raise PixitError(f"{place}: names nobody; expected at least one speaker")
+    check_file_names(Path(place), {name: name for name in voices})
     return voices
+
+
+def _recordings_of(name: object, given: object) -> list[Voice]:
+    recordings: list[Any] = list(given) if isinstance(given, (list, tuple)) else [given]
+    for one in recordings:
+        if not isinstance(one, (str, Path, Mapping, Audio)):
+            kind = type(one).__name__
+            raise PixitError(
+                f"known speakers: found a {kind} for {name}, expected a recording, or a list of them"
+            )
+    return recordings
 
 
 def _voices_of_folder(folder: Path) -> dict[str, list[Voice]]:
@@ -167,7 +184,7 @@ def enrol(
     settings: HearingSettings,
     threshold: float,
     compute: Compute,
-    voices: Mapping[str, Sequence[Voice]],
+    speakers: Known,
 ) -> KnownSpeakers:
     """Get to know speakers by their voices, heard as those in a recording are.
 
@@ -176,17 +193,26 @@ def enrol(
     model, embedder, settings, compute
         The networks and how they are used.
     threshold
-        Mean cosine distance up to which embeddings are of one speaker.
-    voices
-        Who, as `find_voices` gives it.
+        Mean cosine distance up to which embeddings are of one speaker: of who talks most in the recordings of
+        somebody, the voice is taken.
+    speakers
+        Who, as `find_voices` takes it; or who is known already: it is checked that they are by this embedder.
 
     Raises
     ------
     PixitError
-        If a recording cannot be read, or there is too little speech of somebody.
+        As of `find_voices`; if a recording cannot be read, or there is too little speech of somebody, which only in a
+        result does not matter; or if speakers are known by another embedder.
     """
-    digest, means, totals = hashlib.sha256(), [], []
-    for name, recordings in voices.items():
+    embedder_sha256 = weights_hash(embedder) if isinstance(embedder, torch.nn.Module) else None
+    if isinstance(speakers, KnownSpeakers):
+        is_same = speakers.vectors.shape[1] == embedder.embedding_size
+        if not is_same or speakers.embedder_sha256 != embedder_sha256:
+            raise PixitError("known speakers: were enrolled with another embedder; enrol them with this one")
+        return speakers
+    is_lenient = isinstance(speakers, (str, Path)) and is_result(Path(speakers))
+    digest, means, totals = hashlib.sha256(), dict[str, Floats](), []
+    for name, recordings in find_voices(speakers).items():
         found = []
         for voice in recordings:
             recording = open_audio(voice, model.sample_rate_hz, partial=True)
@@ -196,17 +222,21 @@ def enrol(
             if samples.any():
                 heard = MemoryAudio(samples[None], recording.sample_rate_hz, uri=recording.uri)
                 found.append(_hear(model, embedder, settings, compute, heard))
-        total = sum(float(seconds.sum()) for _, seconds in found)
-        if total < LEAST_S:
+        mean, total = _mean_of_one(found, threshold)
+        if total >= LEAST_S:
+            means[name] = mean
+            totals.append(total)
+        elif not is_lenient:
             raise PixitError(
                 f"{_place(recordings)}: holds {total:.1f} s of speech of {name}, expected at least {LEAST_S:.0f} s; "
                 "give a longer recording, or several in a folder of that name"
             )
-        vectors, seconds = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        mean, of_one = _mean_of_one(unit(vectors), seconds, threshold)
-        means.append(mean)
-        totals.append(of_one)
-    return KnownSpeakers(tuple(voices), np.stack(means), np.array(totals, np.float32), digest.hexdigest())
+    if not means:
+        raise PixitError(f"{speakers}: holds less than {LEAST_S:.0f} s of speech of anybody with a name")
+    heard_s = np.array(totals, np.float32)
+    return KnownSpeakers(
+        tuple(means), np.stack(list(means.values())), heard_s, digest.hexdigest(), embedder_sha256
+    )
 
 
 def _place(recordings: Sequence[Voice]) -> str:
@@ -236,7 +266,9 @@ def _hear(
 ) -> tuple[Floats, Floats]:
     """Return the embeddings (n, D) of all that is said in a recording, and the seconds that each stands on, (n,)."""
     activity, embedding = settings.activity, settings.embedding
-    geometry = lay_windows(model, recording.num_samples, model.window_samples / model.sample_rate_hz)
+    # regular: one window after the other, so that nothing is heard twice
+    window_s = model.window_samples / model.sample_rate_hz
+    geometry = lay_windows(model, recording.num_samples, window_s, regular=True)
     with make_spool(activity, settings.turns, geometry, model.num_speakers) as local:
         heard = hear_windows(model, geometry.cut(recording), local, activity, compute, _tell_nobody)
         vectors, seconds = embed_speakers(embedder, local, heard, embedding, activity, compute, _tell_nobody)
@@ -248,9 +280,15 @@ def _tell_nobody(completed: int, total: int) -> None:
     """Show no progress."""
 
 
-def _mean_of_one(vectors: Floats, seconds: Floats, threshold: float) -> tuple[Floats, float]:
-    """Return the mean of the vectors (n, D) of whoever most of the seconds are of, and these seconds."""
-    within = 1 - vectors @ vectors.T <= threshold
-    near = within[int((within @ seconds).argmax())]
-    weights = np.where(near, seconds, 0)
-    return (weights @ vectors / weights.sum()).astype(np.float32), float(weights.sum())
+def _mean_of_one(found: Sequence[tuple[Floats, Floats]], threshold: float) -> tuple[Floats, float]:
+    """Return the mean of the embeddings, of those of several recordings, that most of the seconds are of.
+
+    And these seconds; 0 if nothing was heard.
+    """
+    if not sum(len(seconds) for _, seconds in found):
+        return np.zeros(0, np.float32), 0.0
+    vectors, seconds = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    own = unit(vectors)
+    within = 1 - own @ own.T <= threshold
+    weights = np.where(within[int((within @ seconds).argmax())], seconds, 0)
+    return (weights @ own / max(weights.sum(), 1e-9)).astype(np.float32), float(weights.sum())

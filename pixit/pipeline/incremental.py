@@ -14,6 +14,7 @@ from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from pixit.audio.intake import State
 from pixit.config import Settings
 
 Floats = NDArray[np.floating[Any]]
@@ -57,6 +58,8 @@ class IncrementalClustering:
     ----------
     sums
         Centroids as running sums of the embeddings that they learnt from, (N, D); a speaker stays known for ever.
+    heard
+        Who of them was heard in this stream, (N,): all but those who are known before and have not talked yet.
     has_begun
         False until the first window: in that one, everybody who is active is a new speaker, talk they long or not.
     """
@@ -65,6 +68,7 @@ class IncrementalClustering:
         assert settings.delta_new is not None, "the separator puts the embedder's in its place"
         self.settings, self._delta_new = settings, settings.delta_new
         self.sums: NDArray[np.float64] = np.zeros((0, 0)) if known is None else known.astype(np.float64)
+        self.heard: Bools = np.zeros(len(self.sums), bool)
         self.has_begun = False
 
     @property
@@ -102,11 +106,11 @@ class IncrementalClustering:
         updated = [local for local in active[matched] if is_long[local]]
         for row in sorted(set(range(len(active))) - set(matched)):
             local = int(active[row])
-            if is_long[local] and self.num_speakers + len(new) < settings.max_speakers:
+            if is_long[local] and self.heard.sum() + len(new) < settings.max_speakers:
                 new.append(local)
                 continue
             # too little speech for a new speaker: the nearest whom nobody else in this window is
-            free = np.setdiff1d(np.arange(self.num_speakers), speakers)
+            free = np.setdiff1d(np.flatnonzero(self.heard), speakers)
             if len(free):
                 speakers[local] = free[distances[row, free].argmin()]
         for local in updated:
@@ -114,6 +118,12 @@ class IncrementalClustering:
         for local in new:
             speakers[local] = self.num_speakers
             self.sums = np.vstack([self.sums, vectors[local]])
+        return self._note(speakers)
+
+    def _note(self, speakers: Ints) -> Ints:
+        """Note who was heard in a window, and return it."""
+        self.heard = np.pad(self.heard, (0, self.num_speakers - len(self.heard)))
+        self.heard[speakers[speakers >= 0]] = True
         return speakers
 
     def _assign_in_turn(self, vectors: Floats, active: Ints, is_long: Bools, apart: Bools) -> Ints:
@@ -127,13 +137,25 @@ class IncrementalClustering:
             speaker = int(distances.argmin()) if np.isfinite(distances).any() else -1
             if speaker >= 0 and distances[speaker] < self._delta_new:
                 learnt += [(speaker, local)] if is_long[local] else []
-            elif is_long[local] and self.num_speakers < self.settings.max_speakers:
+            elif is_long[local] and self.heard.sum() < self.settings.max_speakers:
                 speaker = self.num_speakers
                 self.sums = np.vstack([self.sums, vectors[local]])
+            else:  # whoever was heard, however different; somebody only known would have to be like it
+                distances[~self.heard] = np.inf
+                speaker = int(distances.argmin()) if np.isfinite(distances).any() else -1
             speakers[local] = speaker
+            self._note(speakers)
         for speaker, local in learnt:
             self.sums[speaker] += vectors[local]
         return speakers
+
+    def state(self) -> State:
+        """Return what the rest of the stream depends on."""
+        return {"sums": self.sums, "heard": self.heard}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        self.sums, self.heard = state["sums"], state["heard"]
 
     def _distances(self, vectors: Floats) -> NDArray[np.float64]:
         """Return the cosine distances to all centroids, (n, N); a vector of zeros is as far away as can be."""

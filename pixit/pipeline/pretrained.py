@@ -13,7 +13,7 @@ from pixit.config import settings_from_mapping
 from pixit.files import temporary_folder
 from pixit.pipeline.asked import Asked
 from pixit.pipeline.compute import Compute, pick_device
-from pixit.pipeline.enrolment import Known, KnownSpeakers, enrol, find_voices, state_of
+from pixit.pipeline.enrolment import Known, KnownSpeakers, enrol, state_of
 from pixit.pipeline.oracle import Reference, find_turns_of
 from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts
 from pixit.pipeline.provenance import WeightsHash
@@ -158,14 +158,14 @@ class Pretrained:
             If there is nobody, a recording cannot be read, there are less than three seconds of speech of
             somebody, or a name is none that files and RTTM can hold.
         """
-        if isinstance(speakers, KnownSpeakers):
-            return speakers
-        voices = find_voices(speakers)
-        state = None if isinstance(speakers, Mapping) else state_of(Path(speakers))
-        if state is None or self._enrolled is None or self._enrolled[0] != state:
-            networks = self.model, self.embedder, self.settings
-            self._enrolled = state, enrol(*networks, self.voice_distance, self.compute, voices)
-        return self._enrolled[1]
+        how = self.model, self.embedder, self.settings, self.voice_distance, self.compute
+        if not isinstance(speakers, (str, Path)):
+            return enrol(*how, speakers)
+        state = state_of(Path(speakers)), self.fingerprint
+        enrolled = self._enrolled  # of any thread
+        if enrolled is None or enrolled[0] != state:
+            enrolled = self._enrolled = state, enrol(*how, speakers)
+        return enrolled[1]
 
     def ask(
         self,

@@ -194,7 +194,7 @@ class Separator(Pretrained):
         if asked.known is None:
             return speakers, Recognized()
         vectors, embedded_s = found
-        how = settings.clustering, activity, self.voice_distance, asked.bounds[1]
+        how = settings.clustering, activity, self.voice_distance, asked.bounds
         return recognize(local, vectors, embedded_s, speakers, asked.known, *how)
 
     def _diarize(self, recording: Audio, asked: Asked, step: Step) -> Found:

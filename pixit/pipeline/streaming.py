@@ -18,7 +18,7 @@ from pixit.audio.intake import Intake, State
 from pixit.config import settings_from_mapping
 from pixit.files import ARRAY_ERRORS
 from pixit.pipeline.compute import Compute, pick_device
-from pixit.pipeline.enrolment import Known, KnownSpeakers, enrol, find_voices
+from pixit.pipeline.enrolment import Known, KnownSpeakers, enrol
 from pixit.pipeline.incremental import IncrementalClustering
 from pixit.pipeline.live import LiveStitcher, Update, join_updates
 from pixit.pipeline.live_hearing import Heard, hear_live
@@ -110,11 +110,10 @@ class StreamingSeparator:
         self.reset()
 
     def _enrol(self, speakers: Known | None) -> KnownSpeakers | None:
-        if speakers is None or isinstance(speakers, KnownSpeakers):
-            return speakers
         distance = self.settings.clustering.delta_new
         assert distance is not None, "it was put in its place"
-        return enrol(self.model, self.embedder, self.settings, distance, self._compute, find_voices(speakers))
+        how = self.model, self.embedder, self.settings, distance, self._compute
+        return None if speakers is None else enrol(*how, speakers)
 
     def _latency(self) -> int:
         window, step_s, latency_s = (
@@ -289,7 +288,7 @@ class StreamingSeparator:
             **{f"intake.{name}": array for name, array in self._intake.state().items()},
             **{f"stitcher.{name}": array for name, array in self._stitcher.state().items()},
             **{f"windows.{name}": array for name, array in self._windows.state().items()},
-            "clustering.sums": self._clustering.sums,
+            **{f"clustering.{name}": array for name, array in self._clustering.state().items()},
         }
 
     def _description(self) -> dict[str, Any]:
@@ -325,7 +324,7 @@ class StreamingSeparator:
             stream._intake.restore(below(arrays, "intake."))
             stream._windows.restore(below(arrays, "windows."))
             stream._stitcher.restore(below(arrays, "stitcher."))
-            stream._clustering.sums = arrays["clustering.sums"]
+            stream._clustering.restore(below(arrays, "clustering."))
             stream._num_taken = stream._windows.num_windows
         except (*ARRAY_ERRORS, AttributeError, RuntimeError) as error:  # it may seem encrypted
             raise PixitError(f"state of a stream: is damaged ({type(error).__name__}); {expected}") from None
