@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +63,8 @@ class SpeakerPool:
         """Read ``<folder>/<speaker>/**`` of all folders; each recording of `unlabelled` is one speaker more.
 
         In a folder's place a CSV file may stand, with columns ``speaker`` and ``path`` (seen from the file). With
-        several of them a speaker's name begins with that of the folder or file.
+        several of them a speaker's name begins with that of the folder or file, and of the folders that it is in
+        as far as two voices would have one name.
 
         Parameters
         ----------
@@ -76,11 +78,14 @@ class SpeakerPool:
         Raises
         ------
         PixitError
-            If a folder holds no recordings, one cannot be read, or there is no speech in any.
+            If a folder holds no recordings or is given twice, a recording cannot be read, or there is no speech in
+            any.
         """
-        several = len(folders) + len(unlabelled) > 1
-        sources = [_find_labelled(Path(folder), several) for folder in folders]
-        sources += [_find_unlabelled(Path(folder)) for folder in unlabelled]
+        places = [Path(folder) for folder in (*folders, *unlabelled)]
+        found = [find_speakers(place) for place in places[: len(folders)]]
+        found += [_find_unlabelled(place) for place in places[len(folders) :]]
+        is_alone = len(places) == 1 and not unlabelled
+        sources = found if is_alone else _name_by_place(places, found)
         speakers = {name: paths for source in sources for name, paths in source.items()}
         voices = _read_voices(speakers, sample_rate_hz, cache)
         if unlabelled_share is None and balance == 0:
@@ -162,16 +167,49 @@ def _read_list(path: Path) -> Recordings:
     return dict(sorted(found.items()))
 
 
-def _find_labelled(place: Path, is_prefixed: bool) -> Recordings:
-    prefix = f"{place.stem if place.is_file() else place.name}-" if is_prefixed else ""
-    return {prefix + name: paths for name, paths in find_speakers(place).items()}
-
-
 def _find_unlabelled(folder: Path) -> Recordings:
-    """Return each recording of a folder as one of a speaker of its own."""
+    """Return each recording of a folder as one of a speaker of its own, by number."""
     if not (files := find_audio(folder)):
         raise PixitError(f"{folder}: found no recordings in it; expected .flac, .wav or .opus files")
-    return {f"{folder.name}-{number}": [path] for number, path in enumerate(files)}
+    return {str(number): [path] for number, path in enumerate(files)}
+
+
+def _name_by_place(places: Sequence[Path], found: Sequence[Recordings]) -> list[Recordings]:
+    """Put the names of folders before those of speakers: one, and more where two would be the same.
+
+    Raises
+    ------
+    PixitError
+        If there are too few folders for that.
+    """
+    folders = [
+        [
+            place.stem if place.is_file() else place.name,
+            *(above.name for above in place.absolute().parents if above.name),
+        ]
+        for place in places
+    ]
+    depths = [1] * len(places)
+    while True:
+        prefixes = ["-".join(reversed(names[:depth])) for names, depth in zip(folders, depths, strict=True)]
+        named = [
+            {f"{prefix}-{name}": paths for name, paths in speakers.items()}
+            for prefix, speakers in zip(prefixes, found, strict=True)
+        ]
+        counts = Counter(name for speakers in named for name in speakers)
+        alike = [place for place, own in enumerate(named) if any(counts[name] > 1 for name in own)]
+        longer = [place for place in alike if depths[place] < len(folders[place])]
+        if not longer:
+            break
+        for place in longer:
+            depths[place] += 1
+    if alike:
+        name = next(name for name in named[alike[0]] if counts[name] > 1)
+        first, second = [str(places[place]) for place in alike if name in named[place]][:2]
+        raise PixitError(
+            f"{second}: the voice {name} is one of {first} too; expected other names: give each folder once"
+        )
+    return named
 
 
 def _read_voices(speakers: Recordings, sample_rate_hz: int, cache: Path | None) -> list[Voice]:

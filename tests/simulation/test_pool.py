@@ -61,6 +61,25 @@ def test_speakers_of_several_folders_and_of_unlabelled_recordings(tmp_path: Path
         SpeakerPool.from_folders(folders, RATE_HZ, [tmp_path / "empty"])
 
 
+def test_folders_of_one_name_keep_all_their_voices(tmp_path: Path) -> None:
+    for corpus in ("one", "other"):
+        for speaker in ("a", "b"):
+            write_speech(tmp_path / corpus / "train" / speaker / "1.wav")
+        write_speech(tmp_path / corpus / "unknown" / "x.wav")
+    write_speech(tmp_path / "third" / "a" / "1.wav")
+    write_speech(tmp_path / "third" / "train" / "c" / "1.wav")
+    folders = [tmp_path / name for name in ("one/train", "other/train", "third", "third/train")]
+    unlabelled = [tmp_path / name / "unknown" for name in ("one", "other")]
+    pool = SpeakerPool.from_folders(folders, RATE_HZ, unlabelled, balance=1.0)
+    assert [voice.speaker for voice in pool.voices] == [
+        *("one-train-a", "one-train-b", "other-train-a", "other-train-b"),
+        *("third-a", "third-train", "train-c"),  # which are no other's names
+        *("one-unknown-0", "other-unknown-0"),
+    ]
+    with pytest.raises(PixitError, match=r"one/train: the voice .*-one-train-a is one of .*one/train too"):
+        SpeakerPool.from_folders([folders[0], folders[0]], RATE_HZ)
+
+
 def test_the_share_of_unlabelled_voices(tmp_path: Path) -> None:
     for speaker in ("a", "b"):
         write_speech(tmp_path / "speech" / speaker / "1.flac")
