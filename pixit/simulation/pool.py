@@ -27,7 +27,8 @@ Recordings = dict[str, list[Path]]
 class SpeakerPool:
     """Voices, one a speaker, held in memory (115 MB an hour at 16 kHz), or on disk with a cache.
 
-    Each is drawn as often as its weight says, relative to the others; by default all alike.
+    Each is drawn as often as its weight says, relative to the others; by default all alike. The length of a pool is
+    the number of voices that can be drawn: those of weight above 0.
 
     Raises
     ------
@@ -40,6 +41,11 @@ class SpeakerPool:
     ) -> None:
         if not voices:
             raise PixitError("found no speech in the utterances of any speaker; expected recorded speech")
+        if weights is not None and not np.any(weights):
+            raise PixitError(
+                f"all {len(voices)} voices have weight 0; expected one above 0: an unlabelled_share of 0 needs "
+                "speech with names, and one of 1 speech without"
+            )
         self.voices = list(voices)
         self.sample_rate_hz = sample_rate_hz
         self._shares = None if weights is None else np.asarray(weights) / np.sum(weights)
@@ -101,7 +107,7 @@ class SpeakerPool:
         return cls(voices, sample_rate_hz, [weights[voice.speaker] for voice in voices])
 
     def __len__(self) -> int:
-        return len(self.voices)
+        return len(self.voices) if self._shares is None else int(np.count_nonzero(self._shares))
 
     def draw(self, num_speakers: int, rng: np.random.Generator) -> list[Voice]:
         """Draw `num_speakers` different voices."""
@@ -111,7 +117,7 @@ class SpeakerPool:
         """Draw the places of `num_speakers` different voices among all."""
         if num_speakers > len(self):
             raise PixitError(f"{num_speakers} speakers asked for, but the pool has {len(self)}; add speakers")
-        return rng.choice(len(self), num_speakers, False, self._shares)
+        return rng.choice(len(self.voices), num_speakers, False, self._shares)
 
 
 def find_audio(place: Path) -> list[Path]:

@@ -221,6 +221,9 @@ class PairData(pl.LightningDataModule):
         self, simulation: SimulationSettings, subset: str, count: int, seed: int
     ) -> SimulatedPairs:
         training = subset == "train"
+        share = simulation.unlabelled_share
+        if not training and share == 1:  # which would leave it no voice: it has only those with names
+            share = 0.0
         ingredients = Ingredients.from_folders(
             simulation.speech if training else simulation.validation_speech,
             simulation.turn_taking if training else simulation.validation_turn_taking,
@@ -231,7 +234,7 @@ class PairData(pl.LightningDataModule):
             num_rooms=simulation.num_rooms,
             seed=seed,
             cache=simulation.cache,
-            unlabelled_share=simulation.unlabelled_share,
+            unlabelled_share=share,
         )
         voices = ingredients.pool.voices
         hours = sum(len(voice.samples) for voice in voices) / self.shape.sample_rate_hz / 3600

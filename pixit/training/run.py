@@ -28,7 +28,9 @@ class TrainerSettings(Settings):
     max_time: str | None = Field(None, description="stop after DD:HH:MM:SS")
     gradient_clip: float = Field(5.0, ge=0, description="largest norm of the gradient; 0 for no limit")
     accumulate: int = Field(1, ge=1, description="batches to a step")
-    precision: str = Field("32-true", description="as in Lightning: 32-true, bf16-mixed, 16-mixed, …")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        "32-true", description="as in Lightning, without those in which the weights themselves are cut"
+    )
     accelerator: str = Field("auto", description="auto, cpu, gpu, mps")
     devices: int | str = Field("auto", description="devices (or processes, on a CPU) of each node")
     num_nodes: int = Field(1, ge=1, description="machines")
@@ -46,7 +48,7 @@ class TrainerSettings(Settings):
 class TrainSettings(Settings):
     """Everything about a training; the defaults are the paper's."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of all that is random")
     model: dict[str, Any] = Field(default_factory=lambda: {"wavlm": {}}, description="arguments of ToTaToNet")
     wavlm_weights: str | None = Field(
         "microsoft/wavlm-large", description="folder or hub name of pretrained WavLM weights"

@@ -29,7 +29,7 @@ class SpeakerTrainingSettings(Settings):
 
     encoder: dict[str, Any] = Field(default_factory=dict, description="arguments of SpeakerEncoder")
     crops: CropSettings = CropSettings()
-    seed: int = Field(0, description="seed of all that is random")
+    seed: int = Field(0, ge=0, description="seed of all that is random")
     precision: Literal["32-true", "bf16-mixed"] = Field(
         "32-true", description="as in Lightning; of the separator that is listened to, too"
     )

@@ -95,6 +95,21 @@ def test_the_share_of_unlabelled_voices(tmp_path: Path) -> None:
     assert len({voice.speaker for voice in pool.draw(2, rng)}) == 2
 
 
+@pytest.mark.parametrize(("share", "names"), [(0.0, {"speech-a"}), (1.0, {"unknown-0", "unknown-1"})])
+def test_voices_that_are_never_drawn_do_not_count(tmp_path: Path, share: float, names: set[str]) -> None:
+    write_speech(tmp_path / "speech" / "a" / "1.flac")
+    for number in range(2):
+        write_speech(tmp_path / "unknown" / f"{number}.wav")
+    place = [tmp_path / "speech"], RATE_HZ
+    pool = SpeakerPool.from_folders(*place, [tmp_path / "unknown"], unlabelled_share=share)
+    assert len(pool) == len(names)
+    assert {voice.speaker for voice in pool.draw(len(names), np.random.default_rng(0))} == names
+    with pytest.raises(PixitError, match=f"3 speakers asked for, but the pool has {len(names)}"):
+        pool.draw(3, np.random.default_rng(0))
+    with pytest.raises(PixitError, match="all 1 voices have weight 0; expected one above 0"):
+        SpeakerPool.from_folders(*place, unlabelled_share=1)
+
+
 def test_balance_makes_folders_alike(tmp_path: Path) -> None:
     for number in range(9):
         write_speech(tmp_path / "large" / f"s{number}" / "1.wav")

@@ -230,6 +230,21 @@ def test_simulation_names_what_it_needs() -> None:
     }
 
 
+def test_a_training_on_voices_without_names_alone(
+    settings: Settings, simulation: dict[str, Any], tmp_path: Path
+) -> None:
+    """Validation has only voices with names, whatever their share in training; too few voices are told at once."""
+    (voice,) = write_utterances(tmp_path / "unknown", "u", 1).rglob("*.flac")
+    values = simulation | {"unlabelled_speech": [tmp_path / "unknown"], "unlabelled_share": 1.0}
+    with pytest.raises(PixitError, match="speakers asked for, but there is speech of 1"):
+        pair_data(settings(data={"simulation": values}), None)
+    for number in range(2, 4):
+        (voice.parent / f"{number}.flac").write_bytes(voice.read_bytes())
+    data = pair_data(settings(data={"simulation": values}), None)
+    batches = [*data.train_dataloader(), *data.val_dataloader()]
+    assert all(batch["has_references"].all() for batch in batches)
+
+
 @pytest.mark.parametrize(("beside", "kinds"), [(0.0, 2), (0.5, 3), (1.0, 2)])
 def test_real_chunks_beside_simulated_ones(
     settings: Settings, simulation: dict[str, Any], database: Path, beside: float, kinds: int

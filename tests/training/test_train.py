@@ -18,12 +18,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
 from torch import Tensor
 
 from pixit.checkpoints import load_model, save_model
 from pixit.models.totatonet import ToTaToNet
 from pixit.training.module import PixITModule
 from pixit.training.run import Run
+from pixit.training.speaker import SpeakerTrainingSettings
 from pixit.training.train import TrainSettings, build_model, provenance_of, train
 from pixit.types import PixitError
 
@@ -458,7 +460,6 @@ def test_unfit_data(
         ("model", {"masker": {"name": "dprnn", "n_reps": 2}}, "section model"),
         ("model", {"diar": {"frames_per_second": 33}}, "frames_per_second=33"),
         ("trainer", {"accelerator": "abacus"}, "section trainer"),
-        ("trainer", {"precision": "7-bit"}, "section trainer"),
         ("trainer", {"strategy": "hope"}, "section trainer"),
         ("trainer", {"max_time": "tomorrow"}, "section trainer"),
     ],
@@ -467,6 +468,22 @@ def test_unfit_settings(
     settings: Settings, database: Path, tmp_path: Path, section: str, value: dict[str, Any], part: str
 ) -> None:
     assert part in message_of(settings(**{section: value}), tmp_path, database)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "part"),
+    [
+        ("seed", -1, "seed"),
+        ("seed", 2**32, "seed"),
+        ("trainer", {"precision": "7-bit"}, "trainer.precision"),
+        ("trainer", {"precision": "bf16-true"}, "trainer.precision"),
+    ],
+)
+def test_settings_out_of_range(settings: Settings, section: str, value: Any, part: str) -> None:
+    with pytest.raises(PixitError, match=f"^test: {part}"):
+        settings(**{section: value})
+    with pytest.raises(ValidationError):
+        SpeakerTrainingSettings(seed=-1)
 
 
 def test_an_unwritable_folder(settings: Settings, database: Path, tmp_path: Path) -> None:
