@@ -75,12 +75,12 @@ class Run(Settings):
         cls, settings: TrainSettings, database: Path | None, protocol: str | None, init: str | None
     ) -> Run:
         """Describe a training that is asked for; its architecture is not known yet."""
-        tree = settings.model_dump() | {"wavlm_weights": _absolute_name(settings.wavlm_weights)}
+        tree = settings.model_dump() | {"wavlm_weights": absolute_name(settings.wavlm_weights)}
         return cls(
-            settings=TrainSettings.model_validate(_absolute(tree)),
-            database=str(_absolute(database)) if database is not None else None,
+            settings=TrainSettings.model_validate(absolute(tree)),
+            database=str(absolute(database)) if database is not None else None,
             protocol=protocol,
-            init=_absolute_name(init),
+            init=absolute_name(init),
         )
 
     @classmethod
@@ -166,17 +166,18 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield prefix + key, value
 
 
-def _absolute(value: Any) -> Any:
+def absolute(value: Any) -> Any:
+    """Make every path of a tree absolute."""
     if isinstance(value, dict):
-        return {key: _absolute(item) for key, item in value.items()}
+        return {key: absolute(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_absolute(item) for item in value]
+        return [absolute(item) for item in value]
     return value.expanduser().absolute() if isinstance(value, Path) else value
 
 
-def _absolute_name(name: str | None) -> str | None:
+def absolute_name(name: str | None) -> str | None:
     """Make a folder's name absolute; a name on the hub stays."""
-    path = _absolute(Path(name or ""))
+    path = absolute(Path(name or ""))
     return str(path) if name is not None and path.exists() else name
 
 
