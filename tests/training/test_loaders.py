@@ -77,6 +77,38 @@ def test_resuming_at_any_batch_goes_on_with_the_next(length: int, batch: int, wo
         assert len(resumed) % batch == 0
 
 
+@given(st.integers(12, 60), st.integers(1, 3), st.lists(st.integers(1, 4), min_size=2, max_size=4), st.data())
+def test_resuming_on_other_numbers_of_processes_repeats_and_skips_nothing(
+    length: int, batch: int, worlds: list[int], data: st.DataObject
+) -> None:
+    """Of an epoch only what does not fill a batch of all processes is left out."""
+    since, counter = (0, 0), {"batches": 0}
+    used: list[tuple[str, int, int]] = []
+    for world in worlds:
+        own = [Numbers("a", length) for _ in range(world)]
+        samplers = [
+            ResumableSampler(each, batch, lambda: counter["batches"], rank, world, since)
+            for rank, each in enumerate(own)
+        ]
+        for _ in range(data.draw(st.integers(0, 3))):  # passes, of which the last one may be cut short
+            shares = [[each[i] for i in sampler] for each, sampler in zip(own, samplers, strict=True)]
+            assert len({len(share) for share in shares}) == 1
+            whole = len(shares[0]) // batch
+            taken = data.draw(st.integers(0, whole))
+            used += [item for share in shares for item in share[: taken * batch]]
+            counter["batches"] += taken
+            if taken < whole:
+                break
+        epoch, first = samplers[0].position()
+        assert sorted(item for item in used if item[1] == epoch) == [("a", epoch, i) for i in range(first)]
+        since = epoch * length + first, counter["batches"]
+    assert len(set(used)) == len(used)
+    for epoch in range(since[0] // length):
+        found = [item[2] for item in used if item[1] == epoch]
+        assert sorted(found) == list(range(len(found)))
+        assert length - len(found) < batch * max(worlds)
+
+
 @given(st.integers(1, 50), st.integers(1, 4), st.integers(1, 4))
 def test_processes_share_the_items_of_an_epoch(length: int, batch: int, world: int) -> None:
     length += batch * world  # PairData.check_size sees to it

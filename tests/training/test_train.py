@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pixit.checkpoints import load_model, save_model
 from pixit.models.totatonet import ToTaToNet
+from pixit.training.loaders import PairData
 from pixit.training.module import PixITModule
 from pixit.training.run import Run
 from pixit.training.speaker import SpeakerTrainingSettings
@@ -236,6 +237,73 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(
     models = [load_model(tmp_path / name / "model").state_dict() for name in ("straight", "killed")]
     assert all(torch.equal(models[1][name], value) for name, value in models[0].items())
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "straight")
+
+
+def test_a_checkpoint_without_the_number_of_items_is_resumed_at_the_same_batch(
+    settings: Settings, database: Path, tmp_path: Path, watch: Any
+) -> None:
+    """As those of pixit before that number was kept: on one device, the same step and the same data."""
+    chosen = settings(trainer={"max_steps": 10, "checkpoint_every_steps": 5})
+    straight = watch()
+    train(chosen, tmp_path / "straight", database, progress=False)
+    watch(kill=7)
+    with pytest.raises(Killed):
+        train(chosen, tmp_path / "killed", database, progress=False)
+    last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    state = torch.load(last, weights_only=True)
+    assert state.pop("PairData") == {"items": 10, "batches": 5}
+    torch.save(state, last)
+    resumed = watch()
+    train(chosen, tmp_path / "killed", database, resume=True, progress=False)
+    assert resumed == straight[5:]
+    expected, found = weights_of(tmp_path / "straight"), weights_of(tmp_path / "killed")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "stop", "items", "validated"),
+    [
+        (2, 1, 3, [(1, 4), (1, 6), (2, 0), (2, 2), (2, 4), (2, 6)], [2, 5, 9]),
+        (1, 2, 5, [(1, 2), (2, 0), (2, 4), (3, 0)], [4, 6, 8]),
+        (1, 2, 7, [(2, 0), (2, 4), (3, 0)], [4, 9]),
+        (1, 2, 4, [(1, 0), (1, 4), (2, 0)], [4, 6]),
+    ],
+    ids=["fewer", "more", "more, and too few items are left", "more, at the end of an epoch"],
+)
+def test_another_number_of_processes_goes_on_behind_the_items_that_were_used(
+    settings: Settings,
+    database: Path,
+    tmp_path: Path,
+    watch: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    before: int,
+    now: int,
+    stop: int,
+    items: list[tuple[int, int]],
+    validated: list[int],
+) -> None:
+    """The first of the processes hears two items of a batch, each the first of as many as there are processes."""
+
+    def run(max_steps: int, world_size: int, **more: bool) -> None:
+        monkeypatch.setattr(PairData, "_processes", lambda _: (0, world_size))
+        chosen = settings(trainer={"max_steps": max_steps, "checkpoint_every_steps": stop})
+        train(chosen, tmp_path, None if more else database, progress=False, **more)
+
+    watch(kill=stop)
+    with pytest.raises(Killed):
+        run(100, before)
+    resumed = watch()
+    run(stop + len(items), now, resume=True)
+    data = PairData(build_model(settings(), None), settings().data, database, None, 0)  # type: ignore[arg-type]
+    expected = []
+    for epoch, first in items:
+        data.training_set.set_epoch(epoch)
+        pairs = [data.training_set[first + place]["mixtures"].double() for place in (0, now)]
+        expected.append(sum(pair.abs().sum().item() for pair in pairs))
+    assert resumed == pytest.approx(expected, rel=1e-9)
+    found = [int(row["step"]) for row in rows_of(tmp_path) if row["val/loss"]]
+    assert found == sorted({*validated, stop + len(items)})
 
 
 def test_a_validation_that_was_killed_is_repeated(
