@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
+from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
 from pixit.checkpoints import load_model, save_model
@@ -37,10 +38,12 @@ class Killed(Exception):
     """Stands for a loss of power."""
 
 
+def last_of(folder: Path) -> Path:
+    return folder / "checkpoints" / "last.ckpt"
+
+
 def weights_of(folder: Path) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)[
-        "state_dict"
-    ]
+    state: dict[str, Tensor] = torch.load(last_of(folder), weights_only=True)["state_dict"]
     return state
 
 
@@ -168,11 +171,13 @@ def test_a_training_begins_with_a_given_model(settings: Settings, database: Path
 
 def test_early_stopping(settings: Settings, database: Path, tmp_path: Path) -> None:
     chosen = settings(
-        trainer={"max_steps": 400, "patience": 2, "monitor": "val/loss"}, optimizer={"learning_rate": 1e-12}
+        trainer={"max_steps": 400, "patience": 2, "monitor": "val/loss", "checkpoint_every_steps": 500},
+        optimizer={"learning_rate": 1e-12},
     )
     train(chosen, tmp_path, database, progress=False)
-    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert last["global_step"] <= 40
+    validated = [int(row["step"]) for row in rows_of(tmp_path) if row["val/loss"]]
+    assert validated[-1] <= 40
+    assert torch.load(last_of(tmp_path), weights_only=True)["global_step"] == validated[-1]
 
 
 def test_gradients_are_clipped(
@@ -351,6 +356,38 @@ def test_a_finished_training_can_be_exported_again_and_prolonged(
     straight = watch()
     train(settings(trainer={"max_steps": 6}), tmp_path / "straight", database, progress=False)
     assert seen == straight[3:]
+
+
+@pytest.mark.parametrize("stopped_at", [2, 4, 6], ids=["amid an epoch", "at its end", "amid the second"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_training_whose_time_is_over_is_saved_and_can_be_prolonged(
+    settings: Settings,
+    database: Path,
+    tmp_path: Path,
+    watch: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: int,
+    accumulate: int,
+) -> None:
+    def chosen(**more: Any) -> TrainSettings:
+        trainer = {"max_steps": 12 // accumulate, "checkpoint_every_steps": 100, "accumulate": accumulate}
+        return settings(trainer=trainer | more)
+
+    straight = watch()
+    train(chosen(), tmp_path / "straight", database, progress=False)
+    seen = watch()
+    monkeypatch.setattr(Timer, "time_elapsed", lambda *_: 3600 * (len(seen) >= stopped_at))
+    train(chosen(max_time="00:00:30:00"), tmp_path / "run", database, progress=False)
+    assert len(seen) == stopped_at
+    assert torch.load(last_of(tmp_path / "run"), weights_only=True)["global_step"] == stopped_at // accumulate
+    assert (tmp_path / "run" / "model").exists()
+    assert sum(bool(row["val/loss"]) for row in rows_of(tmp_path / "run")) == -(-stopped_at // 4)
+    monkeypatch.undo()
+    resumed = watch()
+    train(chosen(), tmp_path / "run", resume=True, progress=False)
+    assert seen + resumed == straight
+    expected, found = weights_of(tmp_path / "straight"), weights_of(tmp_path / "run")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
