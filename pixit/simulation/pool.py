@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +150,24 @@ def find_speakers(folder: Path | str) -> Recordings:
                 f"{place}: the name {name!r} has spaces and does not fit in RTTM; rename the speaker"
             )
     return found
+
+
+def check_apart(training: Iterable[Path | str], validation: Iterable[Path | str]) -> None:
+    """Raise PixitError if a recording of a speaker, wherever links lead, is in folders or lists of both kinds."""
+    heard = {
+        real_path(path): f"{place}, {name}"
+        for place in training
+        for name, paths in find_speakers(place).items()
+        for path in paths
+    }
+    for place in validation:
+        for name, paths in find_speakers(place).items():
+            for path in paths:
+                if (other := heard.get(real_path(path))) is not None:
+                    raise PixitError(
+                        f"{place}: its speaker {name} is trained on too, in {other}; expected other speakers for "
+                        "validation: take this one out of either"
+                    )
 
 
 def _read_list(path: Path) -> Recordings:

@@ -17,6 +17,7 @@ from pixit.data.chunks import ChunkSampler
 from pixit.data.database import load_recordings
 from pixit.data.pairs import ChunkShape, EpochDataset, Item, PairDataset, PairSampler
 from pixit.simulation.pairs import BesideSimulated, PairSettings, SimulatedPairs
+from pixit.simulation.pool import check_apart
 from pixit.simulation.simulate import Ingredients
 from pixit.types import LocalModel, PixitError
 
@@ -175,6 +176,8 @@ class PairData(pl.LightningDataModule):
         self.settings, self.seed = settings, seed
         self.real = database is not None or protocol is not None
         self.database, self.protocol = database, protocol
+        if settings.simulation is not None:
+            check_apart(settings.simulation.speech, settings.simulation.validation_speech)
         self.reports: list[str] = []
         self._since = 0, 0
         self.training_set = self._dataset("train", settings.pairs_per_epoch)

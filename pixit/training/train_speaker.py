@@ -27,7 +27,7 @@ from pixit.evaluation.verification import (
 from pixit.files import write_text
 from pixit.memory import keep_memory
 from pixit.models.embedders import SpeakerEncoder
-from pixit.simulation.pool import SpeakerPool, find_speakers
+from pixit.simulation.pool import SpeakerPool, check_apart, find_speakers
 from pixit.simulation.rooms import NoiseBank, RoomBank, measured_rooms, read_noises
 from pixit.training.crops import CropSampler, augment
 from pixit.training.plda import fit_plda
@@ -76,10 +76,11 @@ def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = l
     Raises
     ------
     PixitError
-        If speech is missing or unreadable, or the folder holds another training.
+        If speech is missing or unreadable, a speaker is in both kinds of it, or the folder holds another training.
     """
     run = _with_absolute_paths(run)
     _check_folder(run, output)
+    check_apart(run.speech, run.validation)
     encoder = _load_encoder(run)
     keep_memory()
     settings, sampler = run.training, make_sampler(run)

@@ -133,6 +133,27 @@ def test_a_list_stands_for_a_folder(tmp_path: Path) -> None:
     assert [voice.speaker for voice in pool.voices] == ["ann", "bob"]
 
 
+def test_speakers_who_are_trained_and_validated_on_are_found(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_speech(tmp_path / "all" / name / "1.wav")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "list.csv").write_text("speaker,path\nann,all/c/1.wav\n")
+    for folder, name in (("train", "a"), ("train", "b"), ("dev", "c")):
+        (tmp_path / folder / name).symlink_to(tmp_path / "all" / name)
+    train, dev = tmp_path / "train", tmp_path / "dev"
+    module.check_apart([train], [dev])
+    with pytest.raises(
+        PixitError, match=r"dev: its speaker c is trained on too, in .*list\.csv, ann; expected"
+    ):
+        module.check_apart([train, tmp_path / "list.csv"], [dev])
+    (dev / "other").symlink_to(tmp_path / "all" / "b")
+    with pytest.raises(
+        PixitError, match=r"dev: its speaker other is trained on too, in .*train, b; expected"
+    ):
+        module.check_apart([train], [dev])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -327,6 +327,15 @@ def test_validation_shares_nothing_with_the_training(
     assert kept == ["rooms", "rooms", "speech", "speech"]
 
 
+def test_nobody_is_trained_and_validated_on(
+    settings: Settings, simulation: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "d0").symlink_to(simulation["validation_speech"][0] / "d0")
+    values = simulation | {"speech": [*simulation["speech"], tmp_path]}
+    with pytest.raises(PixitError, match=r"dev: its speaker d0 is trained on too, in .*, d0; expected other"):
+        pair_data(settings(data={"simulation": values}), None)
+
+
 # --- what does not fit ----------------------------------------------------------------------------------
 
 

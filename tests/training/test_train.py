@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -524,6 +525,39 @@ def validate(chosen: TrainSettings, database: Path, model: Path, folder: Path) -
         use_distributed_sampler=False,
     )
     return trainer.validate(module, data, verbose=False)[0]["val/der"]
+
+
+# --- the recipe of the bundled model --------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the recipe is a script of bash")
+def test_the_recipe_shares_each_speaker_out_once(tmp_path: Path) -> None:
+    """Every twelfth in the order of names is held out; later ones change nothing for those before."""
+    script = Path(__file__).parents[2] / "recipes" / "bundled" / "train.sh"
+    function = script.read_text().partition("share_out() {")[2].partition("\n}\n")[0]
+    corpus = tmp_path / "corpus"
+
+    def share_out(*new: str) -> dict[str, list[str]]:
+        for name in new:
+            (corpus / name).mkdir(parents=True)
+        command = f'set -eu; train=() validation=()\nshare_out() {{{function}\n}}\nshare_out x "$1"'
+        environment = os.environ | {"out": str(tmp_path / "out")}
+        subprocess.run(["bash", "-c", command, "bash", str(corpus)], check=True, env=environment)
+        voices = tmp_path / "out" / "voices"
+        return {
+            kind: sorted(p.name for p in (voices / kind / "x").iterdir()) for kind in ("train", "validation")
+        }
+
+    names = [f"s{number:02}" for number in range(26)]
+    first = share_out(*names)
+    assert first["validation"] == ["s11", "s23"]
+    assert first["train"] == [name for name in names if name not in first["validation"]]
+    (tmp_path / "out" / "voices" / "train" / "x" / "s11").symlink_to(corpus / "s11")  # of a recipe before
+    assert share_out() == first
+    later = share_out("a", "s10b")  # which moves all who come behind them
+    assert later["validation"] == first["validation"]
+    assert later["train"] == sorted([*first["train"], "a", "s10b"])
+    assert (tmp_path / "out" / "voices" / "validation" / "x" / "s11").readlink() == corpus / "s11"
 
 
 # --- what does not fit ----------------------------------------------------------------------------------

@@ -174,6 +174,7 @@ def test_what_cannot_be_read_keeps_no_folder(
     ("changes", "message"),
     [
         ({"validation": ["nowhere"]}, "nowhere"),
+        ({"validation": ["TRAIN"]}, "train: its speaker s0 is trained on too"),
         ({"separator": "EMBEDDER"}, "expected a model that separates"),
         ({"init": "EMBEDDER"}, "give init or training.encoder, not both"),
         ({"init": "MODEL", "training": {}}, "is a ToTaToNet, expected an embedder"),
@@ -181,6 +182,8 @@ def test_what_cannot_be_read_keeps_no_folder(
 )
 def test_bad_input_is_told(speech: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     bundled = {name.upper(): str(BUNDLED / name) for name in ("embedder", "model")}
+    if changes.get("validation") == ["TRAIN"]:
+        changes = {"validation": [speech / "train"]}
     changes = {
         key: bundled.get(value, value) if isinstance(value, str) else value for key, value in changes.items()
     }
