@@ -15,10 +15,13 @@ from pixit.types import one_line
 
 ROLES = {
     "ToTaToNet": "separates and diarizes windows of a recording",
+    "PyanNet": "diarizes windows of a recording",
     "SpeakerEncoder": "computes speaker embeddings",
     "WeSpeakerResNet34": "computes speaker embeddings",
     "EcapaTdnn": "computes speaker embeddings",
 }
+TASKS = {"ToTaToNet": "speech-separation", "PyanNet": "speaker-diarization"}
+"""What a model is for, or a separator that has it; all others compute speaker embeddings."""
 SEPARATOR_ROLES = ("model", "embedder")
 UNKNOWN = "Not stated."
 METRICS = ("metrics_at_the_end", "validation", "metrics", "results")
@@ -59,15 +62,16 @@ def model_card(folder: Path, repo_id: str | None = None, licence: str | None = N
         for each in described.values()
         if each["provenance"].get("repository")
     ]
-    separates = any(each["architecture"] == "ToTaToNet" for each in described.values())
+    kinds = {each["architecture"] for each in described.values()}
+    task = next((task for kind, task in TASKS.items() if kind in kinds), "speaker-embedding")
     data = ModelCardData(
         library_name="pixit",
         license=licence,
-        pipeline_tag="audio-to-audio" if separates else None,
-        tags=["speech-separation", "speaker-diarization"] if separates else ["speaker-embedding"],
+        pipeline_tag="audio-to-audio" if task == "speech-separation" else None,
+        tags=["speech-separation", "speaker-diarization"] if task == "speech-separation" else [task],
         base_model=base or None,
     )
-    lines = [f"# {one_line(name)}", "", *_use(name, is_separator, separates)]
+    lines = [f"# {one_line(name)}", "", *_use(name, is_separator, task)]
     for role, each in described.items():
         lines += _section(role, each)
     if is_separator:
@@ -84,7 +88,7 @@ def model_card(folder: Path, repo_id: str | None = None, licence: str | None = N
 
 
 def _describe(folder: Path) -> dict[str, Any]:
-    """Return the ``config.json`` of a model, its number of parameters with it."""
+    """Return the ``config.json`` of a model, with the network, without its weights, and its number of parameters."""
     description = read_description(folder)
     network = build_empty(description["architecture"], description["config"], folder / CONFIG)
     provenance = description.get("provenance")
@@ -93,6 +97,7 @@ def _describe(folder: Path) -> dict[str, Any]:
         "config": description["config"],
         "provenance": provenance if isinstance(provenance, dict) else {},
         "parameters": sum(each.numel() for each in network.parameters()),
+        "network": network,
     }
 
 
@@ -102,12 +107,15 @@ def _first(described: Mapping[str, Any], key: str) -> str | None:
     )
 
 
-def _use(name: str, is_separator: bool, separates: bool) -> list[str]:
-    if separates:
+def _use(name: str, is_separator: bool, task: str) -> list[str]:
+    command, option = "separate", "--model"
+    python = f'separator = pixit.Separator.from_pretrained("{name}")\n'
+    if task == "speech-separation":
         what = "a recording of a meeting in, a track of each speaker and who spoke when out"
-        option = "--model"
-        python = f'separator = pixit.Separator.from_pretrained("{name}")'
-        python += '\ndiarization, sources = separator("meeting.wav")'
+        python += 'diarization, sources = separator("meeting.wav")'
+    elif task == "speaker-diarization":
+        what, command = "a recording of a meeting in, who spoke when out", "diarize"
+        python += 'diarization = separator.diarize("meeting.wav")'
     else:
         what = "speaker embeddings, by which a separator finds the same voice in all of a recording"
         option = "--embedder"
@@ -115,7 +123,7 @@ def _use(name: str, is_separator: bool, separates: bool) -> list[str]:
     parts = ", model and speaker embedder together" if is_separator else ""
     return [
         *(f"For [pixit](https://pypi.org/project/pixit-audio){parts}: {what}.", "", "## How to use", ""),
-        *("```bash", "pip install pixit-audio", f"pixit separate meeting.wav {option} {name}", "```", ""),
+        *("```bash", "pip install pixit-audio", f"pixit {command} meeting.wav {option} {name}", "```", ""),
         *("```python", "import pixit", "", python, "```", ""),
     ]
 
@@ -178,11 +186,12 @@ def _rows(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]
 def _limits(described: Any) -> list[str]:
     lines = ["## Limits", ""]
     for each in described:
-        config = each["config"]
-        if each["architecture"] == "ToTaToNet":
+        network = each["network"]
+        if each["architecture"] in TASKS:
             lines.append(
-                f"- At most {config.get('n_sources')} speakers in any {config.get('window_s'):g} s, at "
-                f"{config.get('sample_rate_hz')} Hz; more over a whole recording."
+                f"- At most {network.num_speakers} speakers in any "
+                f"{network.window_samples / network.sample_rate_hz:g} s, at {network.sample_rate_hz} Hz; "
+                "more over a whole recording."
             )
     lines.append(
         "- Languages, rooms, microphones and noise other than those of the training data may be served worse; try it "

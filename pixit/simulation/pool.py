@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ Recordings = dict[str, list[Path]]
 class SpeakerPool:
     """Voices, one a speaker, held in memory (115 MB an hour at 16 kHz), or on disk with a cache.
 
-    Each is drawn as often as its weight says, relative to the others; by default all alike.
+    Each is drawn as often as its weight says, relative to the others; by default all alike. The length of a pool is
+    the number of voices that can be drawn: those of weight above 0.
 
     Raises
     ------
@@ -39,6 +41,11 @@ class SpeakerPool:
     ) -> None:
         if not voices:
             raise PixitError("found no speech in the utterances of any speaker; expected recorded speech")
+        if weights is not None and not np.any(weights):
+            raise PixitError(
+                f"all {len(voices)} voices have weight 0; expected one above 0: an unlabelled_share of 0 needs "
+                "speech with names, and one of 1 speech without"
+            )
         self.voices = list(voices)
         self.sample_rate_hz = sample_rate_hz
         self._shares = None if weights is None else np.asarray(weights) / np.sum(weights)
@@ -62,7 +69,8 @@ class SpeakerPool:
         """Read ``<folder>/<speaker>/**`` of all folders; each recording of `unlabelled` is one speaker more.
 
         In a folder's place a CSV file may stand, with columns ``speaker`` and ``path`` (seen from the file). With
-        several of them a speaker's name begins with that of the folder or file.
+        several of them a speaker's name begins with that of the folder or file, and of the folders that it is in
+        as far as two voices would have one name.
 
         Parameters
         ----------
@@ -76,11 +84,14 @@ class SpeakerPool:
         Raises
         ------
         PixitError
-            If a folder holds no recordings, one cannot be read, or there is no speech in any.
+            If a folder holds no recordings or is given twice, a recording cannot be read, or there is no speech in
+            any.
         """
-        several = len(folders) + len(unlabelled) > 1
-        sources = [_find_labelled(Path(folder), several) for folder in folders]
-        sources += [_find_unlabelled(Path(folder)) for folder in unlabelled]
+        places = [Path(folder) for folder in (*folders, *unlabelled)]
+        found = [find_speakers(place) for place in places[: len(folders)]]
+        found += [_find_unlabelled(place) for place in places[len(folders) :]]
+        is_alone = len(places) == 1 and not unlabelled
+        sources = found if is_alone else _name_by_place(places, found)
         speakers = {name: paths for source in sources for name, paths in source.items()}
         voices = _read_voices(speakers, sample_rate_hz, cache)
         if unlabelled_share is None and balance == 0:
@@ -96,7 +107,7 @@ class SpeakerPool:
         return cls(voices, sample_rate_hz, [weights[voice.speaker] for voice in voices])
 
     def __len__(self) -> int:
-        return len(self.voices)
+        return len(self.voices) if self._shares is None else int(np.count_nonzero(self._shares))
 
     def draw(self, num_speakers: int, rng: np.random.Generator) -> list[Voice]:
         """Draw `num_speakers` different voices."""
@@ -106,7 +117,7 @@ class SpeakerPool:
         """Draw the places of `num_speakers` different voices among all."""
         if num_speakers > len(self):
             raise PixitError(f"{num_speakers} speakers asked for, but the pool has {len(self)}; add speakers")
-        return rng.choice(len(self), num_speakers, False, self._shares)
+        return rng.choice(len(self.voices), num_speakers, False, self._shares)
 
 
 def find_audio(place: Path) -> list[Path]:
@@ -141,6 +152,24 @@ def find_speakers(folder: Path | str) -> Recordings:
     return found
 
 
+def check_apart(training: Iterable[Path | str], validation: Iterable[Path | str]) -> None:
+    """Raise PixitError if a recording of a speaker, wherever links lead, is in folders or lists of both kinds."""
+    heard = {
+        real_path(path): f"{place}, {name}"
+        for place in training
+        for name, paths in find_speakers(place).items()
+        for path in paths
+    }
+    for place in validation:
+        for name, paths in find_speakers(place).items():
+            for path in paths:
+                if (other := heard.get(real_path(path))) is not None:
+                    raise PixitError(
+                        f"{place}: its speaker {name} is trained on too, in {other}; expected other speakers for "
+                        "validation: take this one out of either"
+                    )
+
+
 def _read_list(path: Path) -> Recordings:
     """Read a CSV file with columns ``speaker`` and ``path``."""
     found: Recordings = {}
@@ -162,16 +191,49 @@ def _read_list(path: Path) -> Recordings:
     return dict(sorted(found.items()))
 
 
-def _find_labelled(place: Path, is_prefixed: bool) -> Recordings:
-    prefix = f"{place.stem if place.is_file() else place.name}-" if is_prefixed else ""
-    return {prefix + name: paths for name, paths in find_speakers(place).items()}
-
-
 def _find_unlabelled(folder: Path) -> Recordings:
-    """Return each recording of a folder as one of a speaker of its own."""
+    """Return each recording of a folder as one of a speaker of its own, by number."""
     if not (files := find_audio(folder)):
         raise PixitError(f"{folder}: found no recordings in it; expected .flac, .wav or .opus files")
-    return {f"{folder.name}-{number}": [path] for number, path in enumerate(files)}
+    return {str(number): [path] for number, path in enumerate(files)}
+
+
+def _name_by_place(places: Sequence[Path], found: Sequence[Recordings]) -> list[Recordings]:
+    """Put the names of folders before those of speakers: one, and more where two would be the same.
+
+    Raises
+    ------
+    PixitError
+        If there are too few folders for that.
+    """
+    folders = [
+        [
+            place.stem if place.is_file() else place.name,
+            *(above.name for above in place.absolute().parents if above.name),
+        ]
+        for place in places
+    ]
+    depths = [1] * len(places)
+    while True:
+        prefixes = ["-".join(reversed(names[:depth])) for names, depth in zip(folders, depths, strict=True)]
+        named = [
+            {f"{prefix}-{name}": paths for name, paths in speakers.items()}
+            for prefix, speakers in zip(prefixes, found, strict=True)
+        ]
+        counts = Counter(name for speakers in named for name in speakers)
+        alike = [place for place, own in enumerate(named) if any(counts[name] > 1 for name in own)]
+        longer = [place for place in alike if depths[place] < len(folders[place])]
+        if not longer:
+            break
+        for place in longer:
+            depths[place] += 1
+    if alike:
+        name = next(name for name in named[alike[0]] if counts[name] > 1)
+        first, second = [str(places[place]) for place in alike if name in named[place]][:2]
+        raise PixitError(
+            f"{second}: the voice {name} is one of {first} too; expected other names: give each folder once"
+        )
+    return named
 
 
 def _read_voices(speakers: Recordings, sample_rate_hz: int, cache: Path | None) -> list[Voice]:

@@ -96,7 +96,7 @@ class MetricsFile(Logger):
 
 
 class LastCheckpoint(pl.Callback):
-    """Save the whole state of a training (``last.ckpt``) every few steps, at its end, and on Ctrl-C or SIGTERM.
+    """Save the whole state of a training (``last.ckpt``) every few steps, at any end, and on Ctrl-C or SIGTERM.
 
     Ctrl-C (or SIGTERM) lets the running step end, saves, and then raises KeyboardInterrupt; a second one raises it
     at once. A state at the end of an epoch is saved after the validation that belongs to it, so that a training
@@ -106,7 +106,7 @@ class LastCheckpoint(pl.Callback):
 
     def __init__(self, path: Path, every_n_steps: int, metrics: MetricsFile) -> None:
         self.path, self.every_n_steps, self.metrics = path, every_n_steps, metrics
-        self._step, self._due, self._stop_asked = 0, False, False
+        self._step, self._saved, self._due, self._stop_asked = 0, 0, False, False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the length of the table of metrics."""
@@ -118,7 +118,7 @@ class LastCheckpoint(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals; Lightning itself puts the old handlers back when it ends."""
-        self._step = trainer.global_step
+        self._step = self._saved = trainer.global_step
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._ask_to_stop)
@@ -147,7 +147,8 @@ class LastCheckpoint(pl.Callback):
             self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what fell due at the last batch of the epoch."""
+        """Save what fell due at the last batch of the epoch, and where time or patience end the training."""
+        self._due = self._due or (trainer.should_stop and self._saved < trainer.global_step)
         self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: pl.Trainer) -> None:
@@ -160,6 +161,7 @@ class LastCheckpoint(pl.Callback):
             trainer.save_checkpoint(new)
             if trainer.is_global_zero:
                 new.replace(self.path)
+            self._saved = trainer.global_step
         if stop:
             raise KeyboardInterrupt
 

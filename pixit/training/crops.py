@@ -93,7 +93,7 @@ class CropSampler:
     @property
     def num_classes(self) -> int:
         """Speakers times speeds times formants."""
-        return len(self.pool) * len(self.kinds)
+        return len(self.pool.voices) * len(self.kinds)
 
     def batch(self, rng: np.random.Generator, severity: float = 1.0) -> Batch:
         """Draw crops of one length: pairs of one speaker, rows 2 i and 2 i + 1, of different speakers.
@@ -110,7 +110,7 @@ class CropSampler:
         targets, intruders = np.zeros((2, len(speakers), num_frames * step), np.float32)
         weights = np.zeros((len(speakers), num_frames), np.float32)
         for row, speaker in enumerate(speakers):
-            other = (speaker + rng.integers(1, len(self.pool))) % len(self.pool)
+            other = (speaker + rng.integers(1, len(self.pool.voices))) % len(self.pool.voices)
             another = int(rng.integers(len(self.kinds)))
             active = draw_activity(num_frames, settings.partial_probability, rng)
             target, speech = self._talk(int(speaker), int(kinds[row]), num_frames, rng)

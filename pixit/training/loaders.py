@@ -17,6 +17,7 @@ from pixit.data.chunks import ChunkSampler
 from pixit.data.database import load_recordings
 from pixit.data.pairs import ChunkShape, EpochDataset, Item, PairDataset, PairSampler
 from pixit.simulation.pairs import BesideSimulated, PairSettings, SimulatedPairs
+from pixit.simulation.pool import check_apart
 from pixit.simulation.simulate import Ingredients
 from pixit.types import LocalModel, PixitError
 
@@ -91,11 +92,21 @@ class MixedPairs(EpochDataset):
 
 
 class ResumableSampler(Sampler[int]):
-    """The items of one process, from where the training stands: no state of its own has to be saved.
+    """The items of one process, from where the training stands.
 
-    Each pass first asks how many batches the training has used since it began, earlier runs included. This
-    gives the epoch, which is handed to the dataset (``set_epoch``) before any worker begins with it, and the
+    Each pass first asks how many batches of one process the training has used since it began, earlier runs included.
+    This gives the epoch, which is handed to the dataset (``set_epoch``) before any worker begins with it, and the
     first item. An epoch has whole batches only.
+
+    Parameters
+    ----------
+    dataset, batch_size, batches_used
+        Of what, how many, and after how many batches.
+    rank, world_size
+        Which of how many processes this is.
+    since
+        Items that all processes together had used, and batches of each, when the training was resumed: before, there
+        may have been more processes or fewer. What epochs leave out counts as used.
     """
 
     def __init__(
@@ -105,18 +116,33 @@ class ResumableSampler(Sampler[int]):
         batches_used: Callable[[], int],
         rank: int = 0,
         world_size: int = 1,
+        since: tuple[int, int] = (0, 0),
     ) -> None:
         self.dataset, self.batch_size, self.batches_used = dataset, batch_size, batches_used
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.since = rank, world_size, since
 
     def __len__(self) -> int:
-        return len(self.dataset) // (self.world_size * self.batch_size) * self.batch_size
+        return self.batches_left(0) * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        epoch, first = divmod(self.batches_used() * self.batch_size, len(self))
+        epoch, first = self.position()
         self.dataset.set_epoch(epoch)
-        for position in range(first, len(self)):
-            yield position * self.world_size + self.rank
+        for place in range(self.batches_left(first) * self.batch_size):
+            yield first + place * self.world_size + self.rank
+
+    def batches_left(self, first: int) -> int:
+        """Return how many batches of each process an epoch still has behind its first so many items."""
+        return (len(self.dataset) - first) // (self.world_size * self.batch_size)
+
+    def position(self) -> tuple[int, int]:
+        """Return the epoch, and how many of its items all processes together have used."""
+        items, batches = self.since
+        epoch, first = divmod(items, len(self.dataset))
+        used, left = self.batches_used() - batches, self.batches_left(first)
+        if used >= left:
+            epochs, used = divmod(used - left, self.batches_left(0))
+            epoch, first = epoch + 1 + epochs, 0
+        return epoch, first + used * self.world_size * self.batch_size
 
 
 class PairData(pl.LightningDataModule):
@@ -150,7 +176,10 @@ class PairData(pl.LightningDataModule):
         self.settings, self.seed = settings, seed
         self.real = database is not None or protocol is not None
         self.database, self.protocol = database, protocol
+        if settings.simulation is not None:
+            check_apart(settings.simulation.speech, settings.simulation.validation_speech)
         self.reports: list[str] = []
+        self._since = 0, 0
         self.training_set = self._dataset("train", settings.pairs_per_epoch)
         self.validation_set = self._dataset("development", settings.validation_pairs)
 
@@ -166,10 +195,19 @@ class PairData(pl.LightningDataModule):
                     f"batches of {settings.batch_size}"
                 )
 
+    def state_dict(self) -> dict[str, int]:
+        """Return how much has been used: batches of each process, and items of all."""
+        epoch, first = self._sampler().position()
+        return {"items": epoch * len(self.training_set) + first, "batches": self._batches_used()}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on behind the items that have been used, by however many processes."""
+        self._since = state_dict["items"], state_dict["batches"]
+
     def train_dataloader(self) -> DataLoader[Item]:
         """Return the loader of the training pairs, which continues where the training stands."""
-        of = self.training_set, self.settings.batch_size
-        sampler = ResumableSampler(*of, self._batches_used, *self._processes())
+        sampler = self._sampler()
+        self._count_anew(sampler)
         return self._loader(self.training_set, sampler, persistent=True)
 
     def val_dataloader(self) -> DataLoader[Item]:
@@ -184,6 +222,21 @@ class PairData(pl.LightningDataModule):
 
     def _batches_used(self) -> int:
         return self.trainer.fit_loop.total_batch_idx + 1 if self.trainer is not None else 0
+
+    def _sampler(self) -> ResumableSampler:
+        of = self.training_set, self.settings.batch_size
+        return ResumableSampler(*of, self._batches_used, *self._processes(), self._since)
+
+    def _count_anew(self, sampler: ResumableSampler) -> None:
+        """Tell Lightning how far the epoch is, in batches of as many processes as there are now."""
+        if self.trainer is None or self._since == (0, 0):
+            return
+        _, first = sampler.position()
+        left = sampler.batches_left(first) if first else 0  # the end of an epoch is the start of the next one
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        difference = sampler.batches_left(0) - left - progress.ready
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(progress, name, getattr(progress, name) + difference)
 
     def _loader(self, dataset: MixedPairs, sampler: Iterable[int], persistent: bool) -> DataLoader[Item]:
         return DataLoader(
@@ -221,6 +274,9 @@ class PairData(pl.LightningDataModule):
         self, simulation: SimulationSettings, subset: str, count: int, seed: int
     ) -> SimulatedPairs:
         training = subset == "train"
+        share = simulation.unlabelled_share
+        if not training and share == 1:  # which would leave it no voice: it has only those with names
+            share = 0.0
         ingredients = Ingredients.from_folders(
             simulation.speech if training else simulation.validation_speech,
             simulation.turn_taking if training else simulation.validation_turn_taking,
@@ -231,7 +287,7 @@ class PairData(pl.LightningDataModule):
             num_rooms=simulation.num_rooms,
             seed=seed,
             cache=simulation.cache,
-            unlabelled_share=simulation.unlabelled_share,
+            unlabelled_share=share,
         )
         voices = ingredients.pool.voices
         hours = sum(len(voice.samples) for voice in voices) / self.shape.sample_rate_hz / 3600

@@ -28,7 +28,9 @@ class TrainerSettings(Settings):
     max_time: str | None = Field(None, description="stop after DD:HH:MM:SS")
     gradient_clip: float = Field(5.0, ge=0, description="largest norm of the gradient; 0 for no limit")
     accumulate: int = Field(1, ge=1, description="batches to a step")
-    precision: str = Field("32-true", description="as in Lightning: 32-true, bf16-mixed, 16-mixed, …")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        "32-true", description="as in Lightning, without those in which the weights themselves are cut"
+    )
     accelerator: str = Field("auto", description="auto, cpu, gpu, mps")
     devices: int | str = Field("auto", description="devices (or processes, on a CPU) of each node")
     num_nodes: int = Field(1, ge=1, description="machines")
@@ -46,7 +48,7 @@ class TrainerSettings(Settings):
 class TrainSettings(Settings):
     """Everything about a training; the defaults are the paper's."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of all that is random")
     model: dict[str, Any] = Field(default_factory=lambda: {"wavlm": {}}, description="arguments of ToTaToNet")
     wavlm_weights: str | None = Field(
         "microsoft/wavlm-large", description="folder or hub name of pretrained WavLM weights"
@@ -73,12 +75,12 @@ class Run(Settings):
         cls, settings: TrainSettings, database: Path | None, protocol: str | None, init: str | None
     ) -> Run:
         """Describe a training that is asked for; its architecture is not known yet."""
-        tree = settings.model_dump() | {"wavlm_weights": _absolute_name(settings.wavlm_weights)}
+        tree = settings.model_dump() | {"wavlm_weights": absolute_name(settings.wavlm_weights)}
         return cls(
-            settings=TrainSettings.model_validate(_absolute(tree)),
-            database=str(_absolute(database)) if database is not None else None,
+            settings=TrainSettings.model_validate(absolute(tree)),
+            database=str(absolute(database)) if database is not None else None,
             protocol=protocol,
-            init=_absolute_name(init),
+            init=absolute_name(init),
         )
 
     @classmethod
@@ -164,17 +166,18 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield prefix + key, value
 
 
-def _absolute(value: Any) -> Any:
+def absolute(value: Any) -> Any:
+    """Make every path of a tree absolute."""
     if isinstance(value, dict):
-        return {key: _absolute(item) for key, item in value.items()}
+        return {key: absolute(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_absolute(item) for item in value]
+        return [absolute(item) for item in value]
     return value.expanduser().absolute() if isinstance(value, Path) else value
 
 
-def _absolute_name(name: str | None) -> str | None:
+def absolute_name(name: str | None) -> str | None:
     """Make a folder's name absolute; a name on the hub stays."""
-    path = _absolute(Path(name or ""))
+    path = absolute(Path(name or ""))
     return str(path) if name is not None and path.exists() else name
 
 

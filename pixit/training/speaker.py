@@ -29,7 +29,7 @@ class SpeakerTrainingSettings(Settings):
 
     encoder: dict[str, Any] = Field(default_factory=dict, description="arguments of SpeakerEncoder")
     crops: CropSettings = CropSettings()
-    seed: int = Field(0, description="seed of all that is random")
+    seed: int = Field(0, ge=0, description="seed of all that is random")
     precision: Literal["32-true", "bf16-mixed"] = Field(
         "32-true", description="as in Lightning; of the separator that is listened to, too"
     )
@@ -108,12 +108,18 @@ def train_speaker_encoder(
         Source of batches. Batch ``i`` depends on the seed and ``i`` alone, so that a resumed training
         sees what an uninterrupted one would have seen.
     checkpoint
-        File that holds the state of the training; written at every report.
+        File that holds the state of the training; written after every report, so that one killed in a report
+        makes it again.
     report
         Called every `report_every_steps` steps and at the end with the step, the averaged encoder, and
         the mean loss since the last report.
     encoder
         What is trained; by default a new one.
+
+    Raises
+    ------
+    PixitError
+        If `checkpoint` is not of this training, or the training diverges.
     """
     with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator alone
         torch.manual_seed(settings.seed)
@@ -141,13 +147,18 @@ def train_speaker_encoder(
         loss = prototypes(embeddings) + head(embeddings, batch.labels, severity * settings.margin)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
+        norm = nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
+        if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+            raise PixitError(
+                f"{checkpoint.parent}: the training diverged at step {step + 1}, where loss or gradient is not a "
+                "finite number; train in another folder with a lower training.learning_rate"
+            )
         optimizer.step()
         average.update_parameters(encoder)
         losses.append(loss.item())
         if (step + 1) % settings.report_every_steps == 0 or step + 1 == settings.steps:
-            save_state(checkpoint, parts, step + 1)
             report(step + 1, averaged.eval(), float(np.mean(losses)))
+            save_state(checkpoint, parts, step + 1)
             losses.clear()
     return averaged.eval()
 

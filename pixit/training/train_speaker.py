@@ -6,6 +6,7 @@ import csv
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -15,7 +16,7 @@ from pixit.audio import open_audio
 from pixit.checkpoints import load_model, save_model
 from pixit.checkpoints.native import provenance_of
 from pixit.checkpoints.roles import check_role
-from pixit.config import Settings, read_yaml
+from pixit.config import Settings, load_settings
 from pixit.evaluation.verification import (
     Crops,
     draw_crops,
@@ -26,11 +27,11 @@ from pixit.evaluation.verification import (
 from pixit.files import write_text
 from pixit.memory import keep_memory
 from pixit.models.embedders import SpeakerEncoder
-from pixit.simulation.pool import SpeakerPool, find_speakers
+from pixit.simulation.pool import SpeakerPool, check_apart, find_speakers
 from pixit.simulation.rooms import NoiseBank, RoomBank, measured_rooms, read_noises
 from pixit.training.crops import CropSampler, augment
 from pixit.training.plda import fit_plda
-from pixit.training.run import last_parts
+from pixit.training.run import absolute, absolute_name, last_parts
 from pixit.training.speaker import SpeakerTrainingSettings, train_speaker_encoder
 from pixit.types import LocalModel, PixitError
 
@@ -75,10 +76,11 @@ def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = l
     Raises
     ------
     PixitError
-        If speech is missing or unreadable, or the folder holds another training.
+        If speech is missing or unreadable, a speaker is in both kinds of it, or the folder holds another training.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    _keep(run, output)
+    run = _with_absolute_paths(run)
+    _check_folder(run, output)
+    check_apart(run.speech, run.validation)
     encoder = _load_encoder(run)
     keep_memory()
     settings, sampler = run.training, make_sampler(run)
@@ -86,26 +88,33 @@ def train_speaker(run: SpeakerRun, output: Path, tell: Callable[[str], None] = l
     tell(
         f"{len(sampler.pool)} speakers, {sampler.num_classes} classes; validation on {_count(sets)} other speakers"
     )
-    log = _Log(output / "metrics.csv")
+    # not before all is read: what cannot be trained on must not keep the folder from a training that can
+    write_text(output / "run.yaml", yaml.safe_dump(_tree(run), sort_keys=False))
+    log, exported = _Log(output / "metrics.csv"), output / "model"
     started_s = time.monotonic()
 
     def report(step: int, encoder: SpeakerEncoder, loss: float) -> None:
         scores = {name: score(encoder, crops) for name, crops in sets.items()}
         mean = float(np.mean([rates["eer"] for rates in scores.values()]))
-        is_best = log.add(step, loss, mean, scores)
+        is_best = log.is_best(step, mean) or not exported.exists()
         if is_best:
             named = last_parts(run.model_dump(mode="json"))
             provenance = {"settings": named, "step": step, "validation": scores}
-            save_model(encoder, output / "model", provenance)
+            save_model(encoder, exported, provenance)
+        log.add(step, loss, mean, scores)  # after the model: a row says that its model is kept
         rates = ", ".join(f"{name} {100 * found['eer']:.1f} %" for name, found in scores.items())
         best = " (best)" if is_best else ""
         tell(f"step {step}, {time.monotonic() - started_s:.0f} s: loss {loss:.2f}, EER {rates}{best}")
 
-    train_speaker_encoder(sampler, settings, output / "state.pt", report, encoder)
+    last = train_speaker_encoder(sampler, settings, output / "state.pt", report, encoder)
+    if (
+        not log.has(settings.steps) or not exported.exists()
+    ):  # no step was left to make, but its validation was
+        report(settings.steps, last, np.nan)
     if settings.plda_crops:
-        _add_plda(output / "model", sampler, settings)
+        _add_plda(exported, sampler, settings)
         tell(f"the best state has a PLDA, of {settings.plda_crops} crops")
-    return output / "model"
+    return exported
 
 
 def _add_plda(folder: Path, sampler: CropSampler, settings: SpeakerTrainingSettings) -> None:
@@ -167,30 +176,45 @@ class _Log:
             with path.open(newline="", encoding="utf-8") as file:
                 self.rows = list(csv.DictReader(file))
 
-    def add(self, step: int, loss: float, mean: float, scores: dict[str, dict[str, float]]) -> bool:
-        """Add a row, in place of one of the same step or later, and say whether it is the best."""
+    def has(self, step: int) -> bool:
+        """Say whether a step has been validated."""
+        return any(int(row["step"]) == step for row in self.rows)
+
+    def is_best(self, step: int, mean: float) -> bool:
+        """Say whether no step before has such a low mean EER."""
+        return mean < min((float(row["eer"]) for row in self.rows if int(row["step"]) < step), default=np.inf)
+
+    def add(self, step: int, loss: float, mean: float, scores: dict[str, dict[str, float]]) -> None:
+        """Add a row, in place of those of the same step or later."""
         self.rows = [row for row in self.rows if int(row["step"]) < step]
-        best = min((float(row["eer"]) for row in self.rows), default=np.inf)
         row = {"step": str(step), "loss": f"{loss:.4f}", "eer": f"{mean:.5f}"}
         for name, found in scores.items():
             row |= {f"{kind} {name}": f"{value:.4f}" for kind, value in found.items()}
         self.rows.append(row)
         lines = [",".join(row), *(",".join(kept.values()) for kept in self.rows)]
         write_text(self.path, "\n".join(lines) + "\n")
-        return mean < best
 
 
-def _keep(run: SpeakerRun, output: Path) -> None:
-    """Write ``run.yaml``; a PixitError if the folder holds another training."""
-    path, asked = output / "run.yaml", run.model_dump(mode="json", exclude={"cache"})
-    if path.exists():
-        kept = read_yaml(path)
-        if kept != asked:
-            differing = [key for key in asked if kept.get(key) != asked[key]]
-            raise PixitError(
-                f"{path}: is of a training with another {', '.join(differing)}; choose another folder"
-            )
-    write_text(path, yaml.safe_dump(asked, sort_keys=False))
+def _with_absolute_paths(run: SpeakerRun) -> SpeakerRun:
+    named = {"separator": absolute_name(run.separator), "init": absolute_name(run.init)}
+    return SpeakerRun.model_validate(absolute(run.model_dump() | named))
+
+
+def _tree(run: SpeakerRun) -> dict[str, Any]:
+    """Return what ``run.yaml`` holds: all but what belongs to the machine."""
+    return run.model_dump(mode="json", exclude={"cache"})
+
+
+def _check_folder(run: SpeakerRun, output: Path) -> None:
+    """Raise PixitError if the folder holds another training."""
+    path = output / "run.yaml"
+    if not path.exists():
+        return
+    kept, asked = _tree(_with_absolute_paths(load_settings(SpeakerRun, path))), _tree(run)
+    if differing := [key for key in asked if kept[key] != asked[key]]:
+        raise PixitError(
+            f"{path}: is of a training with another {', '.join(differing)}; choose another folder"
+        )
 
 
 def _load_separator(name: str | None) -> LocalModel | None:

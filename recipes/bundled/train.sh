@@ -20,11 +20,19 @@ turns=$data/ami/annotations/only_words/rttms
 # and every noise of ESC-10 of its fifth fold (by name: 5-…). The folders of speakers are links.
 train=() validation=("$data/librispeech/dev")
 share_out() { # NAME FOLDER: links to its speakers, in two folders
-    local known=$out/voices/train/$1 held=$out/voices/validation/$1
+    local known=$out/voices/train/$1 held=$out/voices/validation/$1 number=0 place to other
     mkdir -p "$known" "$held"
-    find "$2" -mindepth 1 -maxdepth 1 -type d | sort |
-        awk -v known="$known" -v held="$held" '{print $0; print (NR % 12 == 0 ? held : known) "/"}' |
-        xargs -n 2 ln -sfn
+    while read -r place; do
+        number=$((number + 1)) to=$known other=$held
+        if [ $((number % 12)) = 0 ]; then to=$held other=$known; fi
+        # who has been shared out stays, where others have come in between: nobody may be trained and validated on
+        if [ -L "$other/${place##*/}" ] && [ ! -L "$to/${place##*/}" ]; then
+            to=$other
+        else
+            rm -f "$other/${place##*/}"
+        fi
+        ln -sfn "$place" "$to/${place##*/}"
+    done < <(find "$2" -mindepth 1 -maxdepth 1 -type d | sort)
     train+=("$known")
     if [ -n "$(ls "$held")" ]; then validation+=("$held"); fi
 }

@@ -19,11 +19,13 @@ import torch
 from click.testing import CliRunner, Result
 
 from pixit.checkpoints import find_model, load_model, push_to_hub, save_model, save_pretrained
+from pixit.checkpoints.card import model_card
 from pixit.checkpoints.hub import named_models
 from pixit.checkpoints.native import provenance_of
 from pixit.checkpoints.share import push_folder
 from pixit.cli import cli
 from pixit.models.embedders import EcapaTdnn, SpeakerEncoder, WeSpeakerResNet34
+from pixit.models.pyannet import PyanNet
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.separate import Separator
 from pixit.pipeline.streaming import StreamingSeparator
@@ -291,6 +293,24 @@ def test_a_model_with_its_card(tmp_path: Path, card_of: Any) -> None:
     assert provenance_of(load_model(folder)) == PROVENANCE
     save_pretrained(load_model(folder), folder)  # replaces, and keeps the origin
     assert card_of(folder).data.license == "cc-by-4.0"
+
+
+def test_the_card_of_a_model_that_diarizes(tmp_path: Path, card_of: Any) -> None:
+    network = PyanNet(num_speakers=4, lstm={"hidden_size": 4, "num_layers": 1}, linear={"num_layers": 0})
+    folder = save_pretrained(network, tmp_path / "model", {}, repo_id="me/who")
+    path = folder / "config.json"
+    description = json.loads(path.read_text())
+    del description["config"]["window_s"]  # as who writes it by hand may leave out what is as by default
+    path.write_text(json.dumps(description))
+    (folder / "README.md").write_text(model_card(folder, "me/who"))
+    card = card_of(folder)
+    assert (card.data.tags, card.data.pipeline_tag) == (["speaker-diarization"], None)
+    for told in (
+        *("`PyanNet`, which diarizes windows of a recording", "pixit diarize meeting.wav --model me/who"),
+        *('separator.diarize("meeting.wav")', "At most 4 speakers in any 10 s, at 16000 Hz"),
+    ):
+        assert told in card.text, told
+    assert "embedding, by which" not in card.text
 
 
 def test_the_card_of_an_imported_embedder(originals: dict[str, Path], tmp_path: Path, card_of: Any) -> None:

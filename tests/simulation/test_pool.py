@@ -61,6 +61,25 @@ def test_speakers_of_several_folders_and_of_unlabelled_recordings(tmp_path: Path
         SpeakerPool.from_folders(folders, RATE_HZ, [tmp_path / "empty"])
 
 
+def test_folders_of_one_name_keep_all_their_voices(tmp_path: Path) -> None:
+    for corpus in ("one", "other"):
+        for speaker in ("a", "b"):
+            write_speech(tmp_path / corpus / "train" / speaker / "1.wav")
+        write_speech(tmp_path / corpus / "unknown" / "x.wav")
+    write_speech(tmp_path / "third" / "a" / "1.wav")
+    write_speech(tmp_path / "third" / "train" / "c" / "1.wav")
+    folders = [tmp_path / name for name in ("one/train", "other/train", "third", "third/train")]
+    unlabelled = [tmp_path / name / "unknown" for name in ("one", "other")]
+    pool = SpeakerPool.from_folders(folders, RATE_HZ, unlabelled, balance=1.0)
+    assert [voice.speaker for voice in pool.voices] == [
+        *("one-train-a", "one-train-b", "other-train-a", "other-train-b"),
+        *("third-a", "third-train", "train-c"),  # which are no other's names
+        *("one-unknown-0", "other-unknown-0"),
+    ]
+    with pytest.raises(PixitError, match=r"one/train: the voice .*-one-train-a is one of .*one/train too"):
+        SpeakerPool.from_folders([folders[0], folders[0]], RATE_HZ)
+
+
 def test_the_share_of_unlabelled_voices(tmp_path: Path) -> None:
     for speaker in ("a", "b"):
         write_speech(tmp_path / "speech" / speaker / "1.flac")
@@ -74,6 +93,21 @@ def test_the_share_of_unlabelled_voices(tmp_path: Path) -> None:
         found = np.mean([name.startswith("unknown") for name in drawn])
         assert found == pytest.approx(expected, abs=0.03)
     assert len({voice.speaker for voice in pool.draw(2, rng)}) == 2
+
+
+@pytest.mark.parametrize(("share", "names"), [(0.0, {"speech-a"}), (1.0, {"unknown-0", "unknown-1"})])
+def test_voices_that_are_never_drawn_do_not_count(tmp_path: Path, share: float, names: set[str]) -> None:
+    write_speech(tmp_path / "speech" / "a" / "1.flac")
+    for number in range(2):
+        write_speech(tmp_path / "unknown" / f"{number}.wav")
+    place = [tmp_path / "speech"], RATE_HZ
+    pool = SpeakerPool.from_folders(*place, [tmp_path / "unknown"], unlabelled_share=share)
+    assert len(pool) == len(names)
+    assert {voice.speaker for voice in pool.draw(len(names), np.random.default_rng(0))} == names
+    with pytest.raises(PixitError, match=f"3 speakers asked for, but the pool has {len(names)}"):
+        pool.draw(3, np.random.default_rng(0))
+    with pytest.raises(PixitError, match="all 1 voices have weight 0; expected one above 0"):
+        SpeakerPool.from_folders(*place, unlabelled_share=1)
 
 
 def test_balance_makes_folders_alike(tmp_path: Path) -> None:
@@ -97,6 +131,27 @@ def test_a_list_stands_for_a_folder(tmp_path: Path) -> None:
     assert {name: len(paths) for name, paths in speakers.items()} == {"ann": 2, "bob": 1}
     pool = SpeakerPool.from_folders([tmp_path / "list.csv"], RATE_HZ)
     assert [voice.speaker for voice in pool.voices] == ["ann", "bob"]
+
+
+def test_speakers_who_are_trained_and_validated_on_are_found(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_speech(tmp_path / "all" / name / "1.wav")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "list.csv").write_text("speaker,path\nann,all/c/1.wav\n")
+    for folder, name in (("train", "a"), ("train", "b"), ("dev", "c")):
+        (tmp_path / folder / name).symlink_to(tmp_path / "all" / name)
+    train, dev = tmp_path / "train", tmp_path / "dev"
+    module.check_apart([train], [dev])
+    with pytest.raises(
+        PixitError, match=r"dev: its speaker c is trained on too, in .*list\.csv, ann; expected"
+    ):
+        module.check_apart([train, tmp_path / "list.csv"], [dev])
+    (dev / "other").symlink_to(tmp_path / "all" / "b")
+    with pytest.raises(
+        PixitError, match=r"dev: its speaker other is trained on too, in .*train, b; expected"
+    ):
+        module.check_apart([train], [dev])
 
 
 @pytest.mark.parametrize(

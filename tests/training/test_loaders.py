@@ -77,6 +77,38 @@ def test_resuming_at_any_batch_goes_on_with_the_next(length: int, batch: int, wo
         assert len(resumed) % batch == 0
 
 
+@given(st.integers(12, 60), st.integers(1, 3), st.lists(st.integers(1, 4), min_size=2, max_size=4), st.data())
+def test_resuming_on_other_numbers_of_processes_repeats_and_skips_nothing(
+    length: int, batch: int, worlds: list[int], data: st.DataObject
+) -> None:
+    """Of an epoch only what does not fill a batch of all processes is left out."""
+    since, counter = (0, 0), {"batches": 0}
+    used: list[tuple[str, int, int]] = []
+    for world in worlds:
+        own = [Numbers("a", length) for _ in range(world)]
+        samplers = [
+            ResumableSampler(each, batch, lambda: counter["batches"], rank, world, since)
+            for rank, each in enumerate(own)
+        ]
+        for _ in range(data.draw(st.integers(0, 3))):  # passes, of which the last one may be cut short
+            shares = [[each[i] for i in sampler] for each, sampler in zip(own, samplers, strict=True)]
+            assert len({len(share) for share in shares}) == 1
+            whole = len(shares[0]) // batch
+            taken = data.draw(st.integers(0, whole))
+            used += [item for share in shares for item in share[: taken * batch]]
+            counter["batches"] += taken
+            if taken < whole:
+                break
+        epoch, first = samplers[0].position()
+        assert sorted(item for item in used if item[1] == epoch) == [("a", epoch, i) for i in range(first)]
+        since = epoch * length + first, counter["batches"]
+    assert len(set(used)) == len(used)
+    for epoch in range(since[0] // length):
+        found = [item[2] for item in used if item[1] == epoch]
+        assert sorted(found) == list(range(len(found)))
+        assert length - len(found) < batch * max(worlds)
+
+
 @given(st.integers(1, 50), st.integers(1, 4), st.integers(1, 4))
 def test_processes_share_the_items_of_an_epoch(length: int, batch: int, world: int) -> None:
     length += batch * world  # PairData.check_size sees to it
@@ -230,6 +262,21 @@ def test_simulation_names_what_it_needs() -> None:
     }
 
 
+def test_a_training_on_voices_without_names_alone(
+    settings: Settings, simulation: dict[str, Any], tmp_path: Path
+) -> None:
+    """Validation has only voices with names, whatever their share in training; too few voices are told at once."""
+    (voice,) = write_utterances(tmp_path / "unknown", "u", 1).rglob("*.flac")
+    values = simulation | {"unlabelled_speech": [tmp_path / "unknown"], "unlabelled_share": 1.0}
+    with pytest.raises(PixitError, match="speakers asked for, but there is speech of 1"):
+        pair_data(settings(data={"simulation": values}), None)
+    for number in range(2, 4):
+        (voice.parent / f"{number}.flac").write_bytes(voice.read_bytes())
+    data = pair_data(settings(data={"simulation": values}), None)
+    batches = [*data.train_dataloader(), *data.val_dataloader()]
+    assert all(batch["has_references"].all() for batch in batches)
+
+
 @pytest.mark.parametrize(("beside", "kinds"), [(0.0, 2), (0.5, 3), (1.0, 2)])
 def test_real_chunks_beside_simulated_ones(
     settings: Settings, simulation: dict[str, Any], database: Path, beside: float, kinds: int
@@ -278,6 +325,15 @@ def test_validation_shares_nothing_with_the_training(
     assert not np.array_equal(*generated)
     kept = sorted(path.name.split("-")[0] for path in (tmp_path / "cache").iterdir())
     assert kept == ["rooms", "rooms", "speech", "speech"]
+
+
+def test_nobody_is_trained_and_validated_on(
+    settings: Settings, simulation: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "d0").symlink_to(simulation["validation_speech"][0] / "d0")
+    values = simulation | {"speech": [*simulation["speech"], tmp_path]}
+    with pytest.raises(PixitError, match=r"dev: its speaker d0 is trained on too, in .*, d0; expected other"):
+        pair_data(settings(data={"simulation": values}), None)
 
 
 # --- what does not fit ----------------------------------------------------------------------------------

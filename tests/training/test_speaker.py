@@ -123,16 +123,51 @@ def test_killed_and_resumed_equals_uninterrupted(sampler: CropSampler, tmp_path:
         if step == 10:
             raise KilledError
 
-    def go_on(step: int, encoder: SpeakerEncoder, loss: float) -> None:
-        assert step == 20
+    reported: list[tuple[int, float]] = []
 
-    plan = settings(steps=20)
-    whole = train_speaker_encoder(sampler, plan, tmp_path / "whole.pt", lambda *_: None)
+    def note(step: int, encoder: SpeakerEncoder, loss: float) -> None:
+        reported.append((step, round(loss, 4)))
+
+    plan = settings(steps=20, report_every_steps=5)
+    whole = train_speaker_encoder(sampler, plan, tmp_path / "whole.pt", note)
+    straight = [*reported]
+    reported.clear()
     with pytest.raises(KilledError):
         train_speaker_encoder(sampler, plan, tmp_path / "state.pt", kill)
-    resumed = train_speaker_encoder(sampler, plan, tmp_path / "state.pt", go_on)
+    resumed = train_speaker_encoder(sampler, plan, tmp_path / "state.pt", note)
+    assert reported == straight[1:], "a report that was killed is made again"
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_training_that_diverges_ends_and_keeps_its_last_state(
+    sampler: CropSampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    forward, steps = AngularPrototypes.forward, []
+
+    def diverge(self: AngularPrototypes, embeddings: torch.Tensor) -> torch.Tensor:
+        steps.append(len(steps) + 1)
+        loss = forward(self, embeddings)
+        if steps[-1] == 10:  # where it would be saved and reported
+            return (
+                loss * torch.nan
+                if what == "loss"
+                else (embeddings - embeddings.detach()).sum().abs().sqrt() + loss
+            )
+        return loss
+
+    monkeypatch.setattr(AngularPrototypes, "forward", diverge)
+    reported: list[int] = []
+    with pytest.raises(PixitError, match=r"diverged at step 10, where .* a lower training\.learning_rate$"):
+        train_speaker_encoder(
+            sampler,
+            settings(report_every_steps=5),
+            tmp_path / "state.pt",
+            lambda step, *_: reported.append(step),
+        )
+    assert reported == [5]
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
 
 
 def test_training_leaves_the_global_generator_alone(sampler: CropSampler, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,16 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
+from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
 from pixit.checkpoints import load_model, save_model
 from pixit.models.totatonet import ToTaToNet
+from pixit.training.loaders import PairData
 from pixit.training.module import PixITModule
 from pixit.training.run import Run
+from pixit.training.speaker import SpeakerTrainingSettings
 from pixit.training.train import TrainSettings, build_model, provenance_of, train
 from pixit.types import PixitError
 
@@ -34,10 +39,12 @@ class Killed(Exception):
     """Stands for a loss of power."""
 
 
+def last_of(folder: Path) -> Path:
+    return folder / "checkpoints" / "last.ckpt"
+
+
 def weights_of(folder: Path) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)[
-        "state_dict"
-    ]
+    state: dict[str, Tensor] = torch.load(last_of(folder), weights_only=True)["state_dict"]
     return state
 
 
@@ -165,11 +172,13 @@ def test_a_training_begins_with_a_given_model(settings: Settings, database: Path
 
 def test_early_stopping(settings: Settings, database: Path, tmp_path: Path) -> None:
     chosen = settings(
-        trainer={"max_steps": 400, "patience": 2, "monitor": "val/loss"}, optimizer={"learning_rate": 1e-12}
+        trainer={"max_steps": 400, "patience": 2, "monitor": "val/loss", "checkpoint_every_steps": 500},
+        optimizer={"learning_rate": 1e-12},
     )
     train(chosen, tmp_path, database, progress=False)
-    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert last["global_step"] <= 40
+    validated = [int(row["step"]) for row in rows_of(tmp_path) if row["val/loss"]]
+    assert validated[-1] <= 40
+    assert torch.load(last_of(tmp_path), weights_only=True)["global_step"] == validated[-1]
 
 
 def test_gradients_are_clipped(
@@ -236,6 +245,73 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "straight")
 
 
+def test_a_checkpoint_without_the_number_of_items_is_resumed_at_the_same_batch(
+    settings: Settings, database: Path, tmp_path: Path, watch: Any
+) -> None:
+    """As those of pixit before that number was kept: on one device, the same step and the same data."""
+    chosen = settings(trainer={"max_steps": 10, "checkpoint_every_steps": 5})
+    straight = watch()
+    train(chosen, tmp_path / "straight", database, progress=False)
+    watch(kill=7)
+    with pytest.raises(Killed):
+        train(chosen, tmp_path / "killed", database, progress=False)
+    last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    state = torch.load(last, weights_only=True)
+    assert state.pop("PairData") == {"items": 10, "batches": 5}
+    torch.save(state, last)
+    resumed = watch()
+    train(chosen, tmp_path / "killed", database, resume=True, progress=False)
+    assert resumed == straight[5:]
+    expected, found = weights_of(tmp_path / "straight"), weights_of(tmp_path / "killed")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "stop", "items", "validated"),
+    [
+        (2, 1, 3, [(1, 4), (1, 6), (2, 0), (2, 2), (2, 4), (2, 6)], [2, 5, 9]),
+        (1, 2, 5, [(1, 2), (2, 0), (2, 4), (3, 0)], [4, 6, 8]),
+        (1, 2, 7, [(2, 0), (2, 4), (3, 0)], [4, 9]),
+        (1, 2, 4, [(1, 0), (1, 4), (2, 0)], [4, 6]),
+    ],
+    ids=["fewer", "more", "more, and too few items are left", "more, at the end of an epoch"],
+)
+def test_another_number_of_processes_goes_on_behind_the_items_that_were_used(
+    settings: Settings,
+    database: Path,
+    tmp_path: Path,
+    watch: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    before: int,
+    now: int,
+    stop: int,
+    items: list[tuple[int, int]],
+    validated: list[int],
+) -> None:
+    """The first of the processes hears two items of a batch, each the first of as many as there are processes."""
+
+    def run(max_steps: int, world_size: int, **more: bool) -> None:
+        monkeypatch.setattr(PairData, "_processes", lambda _: (0, world_size))
+        chosen = settings(trainer={"max_steps": max_steps, "checkpoint_every_steps": stop})
+        train(chosen, tmp_path, None if more else database, progress=False, **more)
+
+    watch(kill=stop)
+    with pytest.raises(Killed):
+        run(100, before)
+    resumed = watch()
+    run(stop + len(items), now, resume=True)
+    data = PairData(build_model(settings(), None), settings().data, database, None, 0)  # type: ignore[arg-type]
+    expected = []
+    for epoch, first in items:
+        data.training_set.set_epoch(epoch)
+        pairs = [data.training_set[first + place]["mixtures"].double() for place in (0, now)]
+        expected.append(sum(pair.abs().sum().item() for pair in pairs))
+    assert resumed == pytest.approx(expected, rel=1e-9)
+    found = [int(row["step"]) for row in rows_of(tmp_path) if row["val/loss"]]
+    assert found == sorted({*validated, stop + len(items)})
+
+
 def test_a_validation_that_was_killed_is_repeated(
     settings: Settings, database: Path, tmp_path: Path, watch: Any
 ) -> None:
@@ -281,6 +357,38 @@ def test_a_finished_training_can_be_exported_again_and_prolonged(
     straight = watch()
     train(settings(trainer={"max_steps": 6}), tmp_path / "straight", database, progress=False)
     assert seen == straight[3:]
+
+
+@pytest.mark.parametrize("stopped_at", [2, 4, 6], ids=["amid an epoch", "at its end", "amid the second"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_training_whose_time_is_over_is_saved_and_can_be_prolonged(
+    settings: Settings,
+    database: Path,
+    tmp_path: Path,
+    watch: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: int,
+    accumulate: int,
+) -> None:
+    def chosen(**more: Any) -> TrainSettings:
+        trainer = {"max_steps": 12 // accumulate, "checkpoint_every_steps": 100, "accumulate": accumulate}
+        return settings(trainer=trainer | more)
+
+    straight = watch()
+    train(chosen(), tmp_path / "straight", database, progress=False)
+    seen = watch()
+    monkeypatch.setattr(Timer, "time_elapsed", lambda *_: 3600 * (len(seen) >= stopped_at))
+    train(chosen(max_time="00:00:30:00"), tmp_path / "run", database, progress=False)
+    assert len(seen) == stopped_at
+    assert torch.load(last_of(tmp_path / "run"), weights_only=True)["global_step"] == stopped_at // accumulate
+    assert (tmp_path / "run" / "model").exists()
+    assert sum(bool(row["val/loss"]) for row in rows_of(tmp_path / "run")) == -(-stopped_at // 4)
+    monkeypatch.undo()
+    resumed = watch()
+    train(chosen(), tmp_path / "run", resume=True, progress=False)
+    assert seen + resumed == straight
+    expected, found = weights_of(tmp_path / "straight"), weights_of(tmp_path / "run")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -419,6 +527,39 @@ def validate(chosen: TrainSettings, database: Path, model: Path, folder: Path) -
     return trainer.validate(module, data, verbose=False)[0]["val/der"]
 
 
+# --- the recipe of the bundled model --------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the recipe is a script of bash")
+def test_the_recipe_shares_each_speaker_out_once(tmp_path: Path) -> None:
+    """Every twelfth in the order of names is held out; later ones change nothing for those before."""
+    script = Path(__file__).parents[2] / "recipes" / "bundled" / "train.sh"
+    function = script.read_text().partition("share_out() {")[2].partition("\n}\n")[0]
+    corpus = tmp_path / "corpus"
+
+    def share_out(*new: str) -> dict[str, list[str]]:
+        for name in new:
+            (corpus / name).mkdir(parents=True)
+        command = f'set -eu; train=() validation=()\nshare_out() {{{function}\n}}\nshare_out x "$1"'
+        environment = os.environ | {"out": str(tmp_path / "out")}
+        subprocess.run(["bash", "-c", command, "bash", str(corpus)], check=True, env=environment)
+        voices = tmp_path / "out" / "voices"
+        return {
+            kind: sorted(p.name for p in (voices / kind / "x").iterdir()) for kind in ("train", "validation")
+        }
+
+    names = [f"s{number:02}" for number in range(26)]
+    first = share_out(*names)
+    assert first["validation"] == ["s11", "s23"]
+    assert first["train"] == [name for name in names if name not in first["validation"]]
+    (tmp_path / "out" / "voices" / "train" / "x" / "s11").symlink_to(corpus / "s11")  # of a recipe before
+    assert share_out() == first
+    later = share_out("a", "s10b")  # which moves all who come behind them
+    assert later["validation"] == first["validation"]
+    assert later["train"] == sorted([*first["train"], "a", "s10b"])
+    assert (tmp_path / "out" / "voices" / "validation" / "x" / "s11").readlink() == corpus / "s11"
+
+
 # --- what does not fit ----------------------------------------------------------------------------------
 
 
@@ -458,7 +599,6 @@ def test_unfit_data(
         ("model", {"masker": {"name": "dprnn", "n_reps": 2}}, "section model"),
         ("model", {"diar": {"frames_per_second": 33}}, "frames_per_second=33"),
         ("trainer", {"accelerator": "abacus"}, "section trainer"),
-        ("trainer", {"precision": "7-bit"}, "section trainer"),
         ("trainer", {"strategy": "hope"}, "section trainer"),
         ("trainer", {"max_time": "tomorrow"}, "section trainer"),
     ],
@@ -467,6 +607,22 @@ def test_unfit_settings(
     settings: Settings, database: Path, tmp_path: Path, section: str, value: dict[str, Any], part: str
 ) -> None:
     assert part in message_of(settings(**{section: value}), tmp_path, database)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "part"),
+    [
+        ("seed", -1, "seed"),
+        ("seed", 2**32, "seed"),
+        ("trainer", {"precision": "7-bit"}, "trainer.precision"),
+        ("trainer", {"precision": "bf16-true"}, "trainer.precision"),
+    ],
+)
+def test_settings_out_of_range(settings: Settings, section: str, value: Any, part: str) -> None:
+    with pytest.raises(PixitError, match=f"^test: {part}"):
+        settings(**{section: value})
+    with pytest.raises(ValidationError):
+        SpeakerTrainingSettings(seed=-1)
 
 
 def test_an_unwritable_folder(settings: Settings, database: Path, tmp_path: Path) -> None:

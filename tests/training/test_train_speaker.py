@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from click.testing import CliRunner
 
 from pixit.checkpoints import load_model
@@ -96,7 +98,12 @@ def test_the_best_and_not_the_last_is_kept(
     rates = iter([0.3] * 4 + [0.1] * 4 + [0.2] * 4)
     monkeypatch.setattr(module, "score", lambda encoder, crops: {"eer": next(rates), "purity": 0.5})
     saved: list[int] = []
-    monkeypatch.setattr(module, "save_model", lambda encoder, place, origin: saved.append(origin["step"]))
+
+    def save(encoder: SpeakerEncoder, place: Path, origin: dict[str, Any]) -> None:
+        place.mkdir(exist_ok=True)
+        saved.append(origin["step"])
+
+    monkeypatch.setattr(module, "save_model", save)
     train_speaker(run_of(speech, steps=6, plda_crops=0), tmp_path / "out")
     assert saved == [2, 4]
 
@@ -104,21 +111,70 @@ def test_the_best_and_not_the_last_is_kept(
 def test_a_resumption_replaces_rows_and_remembers_the_best(tmp_path: Path) -> None:
     scores = {"1.5 s": {"eer": 0.2, "purity": 0.9}}
     log = _Log(tmp_path / "metrics.csv")
-    assert [log.add(step, 1.0, eer, scores) for step, eer in ((2, 0.2), (4, 0.1), (6, 0.3))] == [
-        True,
-        True,
-        False,
-    ]
+    for step, eer, expected in ((2, 0.2, True), (4, 0.1, True), (6, 0.3, False)):
+        assert log.is_best(step, eer) == expected
+        log.add(step, 1.0, eer, scores)
     again = _Log(tmp_path / "metrics.csv")
-    assert not again.add(6, 1.0, 0.15, scores)
+    assert (again.has(6), again.has(8)) == (True, False)
+    assert not again.is_best(6, 0.15)
+    again.add(6, 1.0, 0.15, scores)
     assert [row["step"] for row in rows(tmp_path)] == ["2", "4", "6"]
-    assert again.add(8, 1.0, 0.05, scores)
+    assert again.is_best(8, 0.05)
+
+
+@pytest.mark.parametrize("lost", ["the validation", "the model"])
+def test_a_training_that_was_killed_in_its_last_validation_is_finished(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """Before it, and between the row and the model; also where a state says that all steps are made."""
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = run_of(speech, report_every_steps=4)
+    expected = load_model(train_speaker(run, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "score" if lost == "the validation" else "save_model", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train_speaker(run, tmp_path / "out")
+    assert not (tmp_path / "out" / "metrics.csv").exists()
+    (tmp_path / "old").mkdir()
+    for name in ("run.yaml", "state.pt"):  # as pixit left them that saved a state before its validation
+        shutil.copy(tmp_path / "whole" / name, tmp_path / "old")
+    for name in ("out", "old"):
+        found = load_model(train_speaker(run, tmp_path / name))
+        assert isinstance(found, SpeakerEncoder)
+        assert found.plda is not None
+        for key, value in expected.state_dict().items():
+            torch.testing.assert_close(found.state_dict()[key], value, atol=1e-5, rtol=1e-4)
+        assert [row["step"] for row in rows(tmp_path / name)] == ["4"]
+
+
+def test_what_cannot_be_read_keeps_no_folder(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither does another way to write the same paths."""
+    run, out = run_of(speech, plda_crops=0, steps=2), tmp_path / "out"
+    typo = run.model_copy(update={"validation": (speech / "dve",)})
+    with pytest.raises(PixitError, match="dve"):
+        train_speaker(typo, out)
+    assert not out.exists()
+    monkeypatch.chdir(speech)
+    relative = {"speech": (Path("train"),), "validation": (Path("dev"),)}
+    train_speaker(run.model_copy(update=relative), out)
+    kept = yaml.safe_load((out / "run.yaml").read_text())
+    assert (kept["speech"], kept["validation"]) == ([str(speech / "train")], [str(speech / "dev")])
+    monkeypatch.chdir(tmp_path)
+    train_speaker(run, out)
+    with pytest.raises(PixitError, match="is of a training with another speech; choose"):
+        train_speaker(run.model_copy(update={"speech": (speech,)}), out)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"validation": ["nowhere"]}, "nowhere"),
+        ({"validation": ["TRAIN"]}, "train: its speaker s0 is trained on too"),
         ({"separator": "EMBEDDER"}, "expected a model that separates"),
         ({"init": "EMBEDDER"}, "give init or training.encoder, not both"),
         ({"init": "MODEL", "training": {}}, "is a ToTaToNet, expected an embedder"),
@@ -126,6 +182,8 @@ def test_a_resumption_replaces_rows_and_remembers_the_best(tmp_path: Path) -> No
 )
 def test_bad_input_is_told(speech: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     bundled = {name.upper(): str(BUNDLED / name) for name in ("embedder", "model")}
+    if changes.get("validation") == ["TRAIN"]:
+        changes = {"validation": [speech / "train"]}
     changes = {
         key: bundled.get(value, value) if isinstance(value, str) else value for key, value in changes.items()
     }
