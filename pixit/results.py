@@ -18,7 +18,7 @@ from pixit.audio import Track, TrackWriter
 from pixit.diarized import Diarization, annotation_of
 from pixit.files import file_name, real_path, whole_folder
 from pixit.report.timeline import Lane
-from pixit.saved import TrackEntry, check_file_names, check_free, read_description
+from pixit.saved import Description, TrackEntry, check_file_names, check_free, read_description
 from pixit.types import PixitError
 
 PLAYER_LIMIT_S = 900  # a notebook holds its players' sound: beyond this it becomes too heavy to open
@@ -154,21 +154,15 @@ class Separation(Diarization):
             If the folder does not hold a result, or one without tracks, or a file of it is missing or damaged.
         """
         folder = Path(folder)
-        description = read_description(folder)
-        if description.tracks is None:
-            raise PixitError(
-                f"{folder}: was diarized only and has no tracks; make them with pixit separate --overwrite"
-            )
-        length, rate_hz = description.num_samples, description.sample_rate
-        tracks = {}
-        for speaker, entry in description.tracks.items():
-            track = tracks[speaker] = Track.open(folder / Path(entry.file).name)
-            if (track.num_samples, track.sample_rate_hz) != (length, rate_hz):
-                raise PixitError(
-                    f"{track.path}: has {track.num_samples} samples at {track.sample_rate_hz} Hz, the "
-                    f"result's description says {length} at {rate_hz} Hz; separate the recording again"
-                )
-        size, settings = (rate_hz, length), description.settings
+        while True:
+            description = read_description(folder)
+            try:
+                tracks = _open_tracks(folder, description)
+                break
+            except PixitError:
+                if read_description(folder) == description:
+                    raise  # and its speakers were not renamed meanwhile
+        size, settings = (description.sample_rate, description.num_samples), description.settings
         return cls(description.uri, annotation_of(description), tracks, *size, settings, folder=folder)
 
     def _lanes(self) -> list[Lane]:
@@ -185,6 +179,23 @@ class Separation(Diarization):
                 _write_track(track, path, "flac")
                 sounds.append(path.read_bytes())
         return sounds
+
+
+def _open_tracks(folder: Path, description: Description) -> dict[str, Track]:
+    if description.tracks is None:
+        raise PixitError(
+            f"{folder}: was diarized only and has no tracks; make them with pixit separate --overwrite"
+        )
+    length, rate_hz = description.num_samples, description.sample_rate
+    tracks = {}
+    for speaker, entry in description.tracks.items():
+        track = tracks[speaker] = Track.open(folder / entry.file)
+        if (track.num_samples, track.sample_rate_hz) != (length, rate_hz):
+            raise PixitError(
+                f"{track.path}: has {track.num_samples} samples at {track.sample_rate_hz} Hz, the "
+                f"result's description says {length} at {rate_hz} Hz; separate the recording again"
+            )
+    return tracks
 
 
 def _write_track(track: Track, path: Path, format: str) -> TrackEntry:

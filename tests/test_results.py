@@ -316,7 +316,7 @@ def test_load_takes_no_track_from_elsewhere(tmp_path: Path) -> None:
     folder = make_separation(tmp_path).save(tmp_path / "out")
     path = folder / "meeting.json"
     path.write_text(path.read_text().replace('"SPEAKER_00.wav"', '"../../secret.wav"'))
-    with pytest.raises(PixitError, match=r"out/meeting/secret\.wav"):
+    with pytest.raises(PixitError, match=r"is not the description of a result .*SPEAKER_00\.file"):
         Separation.load(folder)
 
 
