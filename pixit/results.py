@@ -140,7 +140,8 @@ class Separation(Diarization):
             self.write_description(new, name, entries)
         for speaker, track in self.tracks.items():
             if real_path(track.path.parent) == real_path(target):  # it was saved over itself
-                self.tracks[speaker] = Track.open(target / files[speaker])
+                moved = self.tracks[speaker] = Track.open(target / files[speaker])
+                moved.clipped_samples = entries[speaker].clipped_samples
         self.folder = target
         return target
 
@@ -195,6 +196,7 @@ def _open_tracks(folder: Path, description: Description) -> dict[str, Track]:
                 f"{track.path}: has {track.num_samples} samples at {track.sample_rate_hz} Hz, the "
                 f"result's description says {length} at {rate_hz} Hz; separate the recording again"
             )
+        track.clipped_samples = entry.clipped_samples
     return tracks
 
 
@@ -204,4 +206,5 @@ def _write_track(track: Track, path: Path, format: str) -> TrackEntry:
         for block in track.blocks():
             writer.write(block)
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
-    return TrackEntry(file=path.name, peak=round(peak, 5), clipped_samples=writer.clipped_samples)
+    clipped_samples = track.clipped_samples + writer.clipped_samples
+    return TrackEntry(file=path.name, peak=round(peak, 5), clipped_samples=clipped_samples)
