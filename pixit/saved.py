@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pixit.files import file_name, read_text, real_path
+from pixit.files import check_file, file_name, read_text, real_path
 from pixit.ownership import claim
 from pixit.types import PixitError
 
@@ -80,6 +80,7 @@ def read_description(folder: Path) -> Description:
     PixitError
         If the folder does not hold a result, or one whose turns and tracks have other speakers.
     """
+    check_file(folder, "the folder of a result")
     _finish_change(folder)
     path = folder / f"{real_path(folder).name}.json"
     description = _parse(path)

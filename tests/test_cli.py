@@ -701,3 +701,11 @@ def test_every_metric_of_transcripts_is_had_by_its_name(tmp_path: Path, metric: 
     done = run("evaluate", "transcript", path, path, *options)
     assert done.exit_code == 0, done.output
     assert METRICS[metric.replace("_", "-")] in run("evaluate", "transcript", path, path, *options[:2]).output
+
+
+@pytest.mark.parametrize("command", ["separate", "report", "evaluate diarization"])
+def test_a_name_too_long_for_files_is_one_line(tmp_path: Path, command: str) -> None:
+    name = f"{'y' * 300}.wav"
+    done = run(*command.split(), *[name] * len(command.split()))
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "too long" in done.stderr
