@@ -177,7 +177,5 @@ def test_a_pickle_holds_what_is_allowed_and_nothing_else(tmp_path: Path) -> None
     ],
 )
 def test_what_is_no_name_of_a_file_is_told(read: Callable[[str], object], name: str) -> None:
-    with pytest.raises(
-        PixitError, match="is no name of a file, expected|is too long for the name of a file, expected"
-    ):
+    with pytest.raises(PixitError, match=r"is (no|too long for the) name of a file, expected"):
         read(name)
