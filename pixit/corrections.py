@@ -288,14 +288,15 @@ def _rewrite_journal(path: Path, target: Path, names: Mapping[str, str], hashes:
     lines = []
     for line in read_text(path, "the journal of a transcription").splitlines():
         try:
-            entry: dict[str, Any] = json.loads(line)
-        except ValueError:
-            continue  # a killed run left its last line unfinished
-        request = entry.get("request", {})
+            entry = dict(json.loads(line))
+            request = dict(entry.get("request", {}))
+        except (ValueError, TypeError, RecursionError):
+            continue  # a killed run left its last line unfinished, or it is none of a journal
         if request.get("result_sha256") == hashes[0]:
-            request["result_sha256"] = hashes[1]
+            entry["request"] = request | {"result_sha256": hashes[1]}
         if "speaker" in entry:
-            entry["speaker"] = names.get(entry["speaker"], entry["speaker"])
+            speaker = str(entry["speaker"])
+            entry["speaker"] = names.get(speaker, speaker)
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
     write_text(target, "".join(lines))
 

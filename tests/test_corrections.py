@@ -139,6 +139,18 @@ def test_all_that_is_saved_follows(tmp_path: Path, parrot: type[Parrot]) -> None
     check_named(result, "Ann", "SPEAKER_01")
 
 
+def test_lines_that_are_none_of_a_journal_are_left_out(tmp_path: Path, parrot: type[Parrot]) -> None:
+    result = make_result(tmp_path)
+    transcribe(result)
+    heard, journal = parrot.heard, tmp_path / "meeting.transcription.jsonl"
+    with journal.open("a", encoding="utf-8") as file:
+        file.write('[1]\n3\n{"request": 3}\n' + "[" * 100_000 + '\n{"speaker": "SPEA')
+    works("rename", result, "SPEAKER_00=Ann")
+    assert "is done" in transcribe(result)
+    assert parrot.heard == heard
+    check_named(result, "Ann", "SPEAKER_01")
+
+
 def test_swaps_and_there_and_back(tmp_path: Path) -> None:
     result = make_result(tmp_path / "sep")
     transcribe(result)
