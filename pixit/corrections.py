@@ -29,6 +29,7 @@ from pixit.saved import (
     changed_folder,
     check_file_names,
     check_speaker,
+    claim_result,
     files_beside,
     read_description,
 )
@@ -90,16 +91,19 @@ def rename_speakers(result: Diarization, names: Mapping[str, str]) -> None:
         result.check_speakers()
     names = _check_names(str(result.folder or result.uri), result.speakers, names)
     new = _renamed(result, names)
-    if result.folder is not None:
-        saved = type(result).load(result.folder)
-        if saved.speakers != result.speakers:
-            raise PixitError(
-                f"{result.folder}: has other speakers by now, {', '.join(saved.speakers)}; load it again"
+    if (folder := result.folder) is not None:
+        with claim_result(folder):
+            saved = type(result).load(folder)
+            if saved.speakers != result.speakers:
+                raise PixitError(
+                    f"{folder}: has other speakers by now, {', '.join(saved.speakers)}; load it again"
+                )
+            _save(
+                saved, _renamed(saved, names), names, lambda said: [_new_name(names, u.speaker) for u in said]
             )
-        _save(saved, _renamed(saved, names), names, lambda said: [_new_name(names, u.speaker) for u in said])
+            if isinstance(new, Separation):
+                new.tracks = Separation.load(folder).tracks  # their files have other names
     if isinstance(result, Separation) and isinstance(new, Separation):
-        if result.folder is not None:
-            new.tracks = Separation.load(result.folder).tracks  # their files have other names
         result.tracks = new.tracks
     result.diarization, result.settings = new.diarization, new.settings
 
@@ -120,7 +124,9 @@ def rename_saved(path: Path, changes: Iterable[str]) -> Diarization:
         if name in names:
             raise PixitError(f"{change!r}: {name} was to be {names[name]} already; name each speaker once")
         names[name] = new
-    return Diarization.load(_find_one(path)).rename(names)
+    folder = _find_one(path)
+    with claim_result(folder):
+        return Diarization.load(folder).rename(names)
 
 
 def correct_saved(path: Path, corrections: Path) -> Diarization:
@@ -136,6 +142,12 @@ def correct_saved(path: Path, corrections: Path) -> Diarization:
         If the file is damaged or of another result, or as `Diarization.rename`. Nothing is changed then.
     """
     folder, wanted = _find_one(path), read_corrections(corrections)
+    with claim_result(folder):
+        _correct(folder, wanted, corrections)
+        return Diarization.load(folder)
+
+
+def _correct(folder: Path, wanted: Corrections, corrections: Path) -> None:
     result = Diarization.load(folder)
     if wanted.made != identity(result) or len(wanted.speakers) != len(result.speakers):
         raise PixitError(
@@ -151,8 +163,7 @@ def correct_saved(path: Path, corrections: Path) -> Diarization:
         new.diarization[Segment(turn.start, turn.end), turn.speaker] = turn.speaker
     if new.turns != before.turns:
         new.settings = new.settings | {"corrected": True}
-    _save(result, new, names, lambda said: _who_said(said, wanted.words, names))
-    return Diarization.load(folder)
+    _save(result, new, names, lambda said: _who_said(corrections, said, wanted.words, names))
 
 
 def _find_one(path: Path) -> Path:
@@ -277,27 +288,41 @@ def _rewrite_journal(path: Path, target: Path, names: Mapping[str, str], hashes:
     lines = []
     for line in read_text(path, "the journal of a transcription").splitlines():
         try:
-            entry: dict[str, Any] = json.loads(line)
-        except ValueError:
-            continue  # a killed run left its last line unfinished
-        request = entry.get("request", {})
+            entry = dict(json.loads(line))
+            request = dict(entry.get("request", {}))
+        except (ValueError, TypeError, RecursionError):
+            continue  # a killed run left its last line unfinished, or it is none of a journal
         if request.get("result_sha256") == hashes[0]:
-            request["result_sha256"] = hashes[1]
+            entry["request"] = request | {"result_sha256": hashes[1]}
         if "speaker" in entry:
-            entry["speaker"] = names.get(entry["speaker"], entry["speaker"])
+            speaker = str(entry["speaker"])
+            entry["speaker"] = names.get(speaker, speaker)
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
     write_text(target, "".join(lines))
 
 
-def _who_said(said: list[Utterance], words: list[WordsEntry], names: Mapping[str, str]) -> list[str]:
-    """Return the speaker of each utterance by the page, by times and words, or else its own by its new name."""
+def _who_said(
+    place: Path, said: list[Utterance], words: list[WordsEntry], names: Mapping[str, str]
+) -> list[str]:
+    """Return the speaker of each utterance by the page, by times and words, or else its own by its new name.
+
+    A `PixitError` if the page gives it to nobody of the result; who has no track may keep it.
+    """
     known: dict[tuple[Any, ...], list[str]] = {}
     for entry in words:
         known.setdefault(_key(entry.start_time, entry.end_time, entry.words), []).append(entry.speaker)
     found = []
     for utterance in said:
         given = known.get(_key(utterance.start_s, utterance.end_s, utterance.words))
-        found.append(given.pop(0) if given else _new_name(names, utterance.speaker))
+        speaker = given.pop(0) if given else _new_name(names, utterance.speaker)
+        if given is not None and speaker not in names.values():
+            if file_name(speaker) != file_name(utterance.speaker):
+                raise PixitError(
+                    f"{place}: words at {utterance.start_s:.3f} s are of {speaker!r}, none of the speakers of the "
+                    "file; save it again"
+                )
+            speaker = utterance.speaker
+        found.append(speaker)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -72,11 +73,15 @@ def list_files(folder: Path, endings: Collection[str]) -> list[Path]:
 
 
 def check_file(path: Path, kind: str) -> None:
-    """Raise a PixitError if there is a pipe or a device at `path`: reading it might never end."""
+    """Raise a PixitError if there is a pipe or a device at `path`, which might never end, or no file can be there."""
     try:
         mode = path.stat().st_mode
-    except (OSError, ValueError):  # is told, better, by who opens it
-        return
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise PixitError(f"{path}: is too long for the name of a file, expected {kind}") from None
+        return  # is told, better, by who opens it
+    except ValueError:  # a NUL
+        raise PixitError(f"{str(path)!a}: is no name of a file, expected {kind}") from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         what = "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
         raise PixitError(f"{path}: is {what}, expected {kind}; save it to a file first")
@@ -95,8 +100,6 @@ def read_text(path: Path, kind: str, most_bytes: int = TEXT_BYTES) -> str:
         raise PixitError(f"{path}: cannot be read as {kind} ({error.strerror})") from None
     except UnicodeDecodeError:
         raise PixitError(f"{path}: is not UTF-8 text, expected {kind}") from None
-    except ValueError:
-        raise PixitError(f"{str(path)!a}: is no name of a file, expected {kind}") from None
 
 
 def read_json(path: Path, kind: str) -> Any:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -102,17 +103,39 @@ def remove_temporary(path: Path) -> None:
             path.unlink()
 
 
+class _Held(threading.local):
+    """What this thread has claimed."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+
+
+_held = _Held()
+
+
 @contextmanager
 def claim(target: Path, wait: bool = False) -> Iterator[bool]:
     """Claim the making of `target` among all processes that do so, of other machines too where locks reach them.
 
-    False if another one has it; with `wait` it is waited for. A claim ends with its process at the latest. Where
-    there are no locks (Windows, some network folders), all claims are granted. A PixitError if `target` cannot be
-    written.
+    False if another one has it; with `wait` it is waited for, unless it is this thread that has it: that would never
+    end. A claim ends with its process at the latest. Where there are no locks (Windows, some network folders), all
+    claims are granted. A PixitError if `target` cannot be written.
     """
     name = hashlib.sha256(target.name.encode()).hexdigest()[:16]
-    with _lock(target.with_name(f".pixit-{name}.lock"), wait) as is_held:
-        yield is_held
+    path = target.with_name(f".pixit-{name}.lock")
+    key = os.path.realpath(path)
+    if wait and key in _held.paths:
+        yield True
+        return
+    with _lock(path, wait) as is_held:
+        if not is_held:
+            yield False
+            return
+        _held.paths.add(key)
+        try:
+            yield True
+        finally:
+            _held.paths.discard(key)
 
 
 @contextmanager

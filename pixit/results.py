@@ -18,7 +18,7 @@ from pixit.audio import Track, TrackWriter
 from pixit.diarized import Diarization, annotation_of
 from pixit.files import file_name, real_path, whole_folder
 from pixit.report.timeline import Lane
-from pixit.saved import TrackEntry, check_file_names, check_free, read_description
+from pixit.saved import Description, TrackEntry, check_file_names, check_free, read_description
 from pixit.types import PixitError
 
 PLAYER_LIMIT_S = 900  # a notebook holds its players' sound: beyond this it becomes too heavy to open
@@ -140,7 +140,8 @@ class Separation(Diarization):
             self.write_description(new, name, entries)
         for speaker, track in self.tracks.items():
             if real_path(track.path.parent) == real_path(target):  # it was saved over itself
-                self.tracks[speaker] = Track.open(target / files[speaker])
+                moved = self.tracks[speaker] = Track.open(target / files[speaker])
+                moved.clipped_samples = entries[speaker].clipped_samples
         self.folder = target
         return target
 
@@ -154,21 +155,15 @@ class Separation(Diarization):
             If the folder does not hold a result, or one without tracks, or a file of it is missing or damaged.
         """
         folder = Path(folder)
-        description = read_description(folder)
-        if description.tracks is None:
-            raise PixitError(
-                f"{folder}: was diarized only and has no tracks; make them with pixit separate --overwrite"
-            )
-        length, rate_hz = description.num_samples, description.sample_rate
-        tracks = {}
-        for speaker, entry in description.tracks.items():
-            track = tracks[speaker] = Track.open(folder / Path(entry.file).name)
-            if (track.num_samples, track.sample_rate_hz) != (length, rate_hz):
-                raise PixitError(
-                    f"{track.path}: has {track.num_samples} samples at {track.sample_rate_hz} Hz, the "
-                    f"result's description says {length} at {rate_hz} Hz; separate the recording again"
-                )
-        size, settings = (rate_hz, length), description.settings
+        while True:
+            description = read_description(folder)
+            try:
+                tracks = _open_tracks(folder, description)
+                break
+            except PixitError:
+                if read_description(folder) == description:
+                    raise  # and its speakers were not renamed meanwhile
+        size, settings = (description.sample_rate, description.num_samples), description.settings
         return cls(description.uri, annotation_of(description), tracks, *size, settings, folder=folder)
 
     def _lanes(self) -> list[Lane]:
@@ -187,10 +182,29 @@ class Separation(Diarization):
         return sounds
 
 
+def _open_tracks(folder: Path, description: Description) -> dict[str, Track]:
+    if description.tracks is None:
+        raise PixitError(
+            f"{folder}: was diarized only and has no tracks; make them with pixit separate --overwrite"
+        )
+    length, rate_hz = description.num_samples, description.sample_rate
+    tracks = {}
+    for speaker, entry in description.tracks.items():
+        track = tracks[speaker] = Track.open(folder / entry.file)
+        if (track.num_samples, track.sample_rate_hz) != (length, rate_hz):
+            raise PixitError(
+                f"{track.path}: has {track.num_samples} samples at {track.sample_rate_hz} Hz, the "
+                f"result's description says {length} at {rate_hz} Hz; separate the recording again"
+            )
+        track.clipped_samples = entry.clipped_samples
+    return tracks
+
+
 def _write_track(track: Track, path: Path, format: str) -> TrackEntry:
     peak = 0.0
     with TrackWriter(path, track.sample_rate_hz, format, num_samples=track.num_samples) as writer:
         for block in track.blocks():
             writer.write(block)
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
-    return TrackEntry(file=path.name, peak=round(peak, 5), clipped_samples=writer.clipped_samples)
+    clipped_samples = track.clipped_samples + writer.clipped_samples
+    return TrackEntry(file=path.name, peak=round(peak, 5), clipped_samples=clipped_samples)

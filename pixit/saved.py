@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pixit.files import file_name, read_text, real_path
+from pixit.files import check_file, file_name, read_text, real_path
+from pixit.ownership import claim
 from pixit.types import PixitError
 
 TIMELINE = "timeline.png"
@@ -38,7 +39,7 @@ class TurnEntry(_Entry):
 class TrackEntry(_Entry):
     """The track of a speaker."""
 
-    file: str = Field(pattern=r"^[^/\\]+$")  # beside the description, and nowhere else
+    file: str = Field(pattern=r"^[^./\\:\x00][^/\\:\x00]*$")  # beside the description, and nowhere else
     peak: float
     clipped_samples: int
 
@@ -67,7 +68,7 @@ class Description(_Entry):
 
     def files(self, name: str) -> set[str]:
         """Return the names of all files of the result in the folder `name`."""
-        tracks = {Path(entry.file).name for entry in (self.tracks or {}).values()}  # none from elsewhere
+        tracks = {entry.file for entry in (self.tracks or {}).values()}
         return tracks | {TIMELINE, f"{name}.json", f"{name}.rttm"}
 
 
@@ -79,6 +80,7 @@ def read_description(folder: Path) -> Description:
     PixitError
         If the folder does not hold a result, or one whose turns and tracks have other speakers.
     """
+    check_file(folder, "the folder of a result")
     _finish_change(folder)
     path = folder / f"{real_path(folder).name}.json"
     description = _parse(path)
@@ -90,6 +92,13 @@ def read_description(folder: Path) -> Description:
             f"{', '.join(description.tracks) or 'nobody'}: put the same names into both"
         )
     return description
+
+
+@contextmanager
+def claim_result(folder: Path) -> Iterator[None]:
+    """Claim a saved result, from when it is read until it is changed; who separates it anew claims it, too."""
+    with claim(real_path(folder), wait=True):
+        yield
 
 
 def has_tracks(folder: Path) -> bool:
@@ -142,7 +151,7 @@ def changed_folder(folder: Path) -> Iterator[Path]:
     What is put into its folder `BESIDE` replaces files beside the result; an empty file removes them. Whatever
     happens, the result that was is left or the new one: from one renaming on the change is decided, and what a
     killed run has not done of it is done by the next that reads the description. Tracks that the new description
-    lacks are removed.
+    lacks are removed. To be used within `claim_result`.
 
     Raises
     ------
@@ -164,9 +173,15 @@ def changed_folder(folder: Path) -> Iterator[Path]:
 
 def _finish_change(folder: Path) -> None:
     """Carry out the change that lies in a result's folder, from where it was interrupted, if there is one."""
+    if not (folder / CHANGE).is_dir():
+        return  # nothing is written by whoever only reads
+    with claim_result(folder):  # whoever was about to carry it out has done so by then
+        if (folder / CHANGE).is_dir():
+            _carry_out(folder)
+
+
+def _carry_out(folder: Path) -> None:
     change, name = folder / CHANGE, real_path(folder).name
-    if not change.is_dir():
-        return
     try:
         description = change / f"{name}.json"
         if description.is_file():  # it is the last to be moved
@@ -179,9 +194,12 @@ def _finish_change(folder: Path) -> None:
                 if replaced.is_file():
                     replaced.replace(path) if replaced.stat().st_size else path.unlink()
             kept = {file.casefold() for file in new}  # "ann.wav" is "Ann.wav" to some file systems
-            for file in old:
-                if file.casefold() not in kept:
-                    (folder / file).unlink(missing_ok=True)
+            if all(
+                (folder / file).exists() for file in new
+            ):  # or else an old one may be all there is of a track
+                for file in old:
+                    if file.casefold() not in kept:
+                        (folder / file).unlink(missing_ok=True)
             description.replace(folder / description.name)
         shutil.rmtree(change)
     except OSError as error:

@@ -28,6 +28,7 @@ from pixit.cli import cli
 from pixit.cli.console import collect_overrides
 from pixit.cli.evaluate import split_list
 from pixit.diarized import Diarization
+from pixit.evaluation.word_errors import METRICS
 from pixit.models.embedders import SpeakerEncoder
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.asked import Asked
@@ -690,3 +691,21 @@ def test_simulate_writes_a_corpus_and_says_how_to_train_on_it(tmp_path: Path) ->
 )
 def test_collect_overrides(options: dict[str, Any], expected: list[str]) -> None:
     assert collect_overrides(["x=1"], **options) == expected
+
+
+@pytest.mark.parametrize("metric", [*METRICS, "greedy_orcwer"])
+def test_every_metric_of_transcripts_is_had_by_its_name(tmp_path: Path, metric: str) -> None:
+    path = tmp_path / "meeting.stm"
+    path.write_text("meeting 1 ann 0.000 1.000 hello there\n")
+    options = "--metric", metric, "--normalizer", "none", "--no-per-speaker", "--format", "json"
+    done = run("evaluate", "transcript", path, path, *options)
+    assert done.exit_code == 0, done.output
+    assert METRICS[metric.replace("_", "-")] in run("evaluate", "transcript", path, path, *options[:2]).output
+
+
+@pytest.mark.parametrize("command", ["separate", "report", "evaluate diarization"])
+def test_a_name_too_long_for_files_is_one_line(tmp_path: Path, command: str) -> None:
+    name = f"{'y' * 300}.wav"
+    done = run(*command.split(), *[name] * len(command.split()))
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "too long" in done.stderr

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +23,10 @@ from pyannote.core import Annotation, Segment
 
 from pixit.audio import Samples, Track
 from pixit.cli import cli
-from pixit.corrections import identity
+from pixit.corrections import identity, rename_saved
 from pixit.formats.rttm import read_rttm
-from pixit.formats.transcripts import read_transcript
+from pixit.formats.transcripts import find_words, read_transcript
+from pixit.ownership import claim
 from pixit.results import Separation
 from pixit.transcription.transcribe import Transcriber
 from pixit.types import PixitError
@@ -129,6 +135,18 @@ def test_all_that_is_saved_follows(tmp_path: Path, parrot: type[Parrot]) -> None
     assert parrot.heard == heard
     (tmp_path / "sep" / "meeting.vtt").unlink()
     transcribe(result)
+    assert parrot.heard == heard
+    check_named(result, "Ann", "SPEAKER_01")
+
+
+def test_lines_that_are_none_of_a_journal_are_left_out(tmp_path: Path, parrot: type[Parrot]) -> None:
+    result = make_result(tmp_path)
+    transcribe(result)
+    heard, journal = parrot.heard, tmp_path / "meeting.transcription.jsonl"
+    with journal.open("a", encoding="utf-8") as file:
+        file.write('[1]\n3\n{"request": 3}\n' + "[" * 100_000 + '\n{"speaker": "SPEA')
+    works("rename", result, "SPEAKER_00=Ann")
+    assert "is done" in transcribe(result)
     assert parrot.heard == heard
     check_named(result, "Ann", "SPEAKER_01")
 
@@ -274,6 +292,73 @@ def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(found) > 15
 
 
+RENAMER = """
+import sys
+from pathlib import Path
+from pixit.corrections import rename_saved
+from pixit.results import Separation
+from pixit.saved import read_description
+from pixit.types import PixitError
+Separation._repr_png_ = lambda self: b"picture"
+folder, mark, done = Path(sys.argv[1]), sys.argv[2], 0
+print("ready", flush=True)
+sys.stdin.readline()
+while done < 25:
+    old = list(read_description(folder).tracks)[done % 2]
+    try:
+        assert f"{mark}{done}" in rename_saved(folder, [f"{old}={mark}{done}"]).speakers
+    except PixitError as error:
+        assert "has no speaker" in str(error), error
+    else:
+        done += 1
+"""
+
+
+def test_two_processes_rename_while_a_third_reads(tmp_path: Path) -> None:
+    """Each is told what it did, and no track is lost."""
+    result = make_result(tmp_path)
+    transcribe(result)
+    commands = [[sys.executable, "-c", RENAMER, str(result), mark] for mark in ("one", "other")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with ExitStack() as stack:
+        processes = [stack.enter_context(subprocess.Popen(command, **pipes)) for command in commands]
+        assert [process.stdout.readline() for process in processes] == ["ready\n"] * 2
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        while any(process.poll() is None for process in processes):
+            assert len(Separation.load(result).tracks) == 2
+    assert [process.returncode for process in processes] == [0, 0]
+    first, second = sorted(levels(Separation.load(result)).items(), key=lambda pair: pair[1])
+    check_named(result, first[0], second[0])
+    assert not list(tmp_path.glob(".pixit*"))
+
+
+def test_a_change_waits_for_whoever_has_the_result(tmp_path: Path) -> None:
+    """A thread that has it itself may change it."""
+    result = make_result(tmp_path)
+    with claim(result):
+        other = threading.Thread(target=rename_saved, args=(result, ["SPEAKER_00=B"]))
+        other.start()
+        other.join(0.3)
+        assert other.is_alive()
+        works("rename", result, "SPEAKER_01=A")
+        path = corrections_of(result)
+        works("correct", result, path)
+    other.join()
+    check_named(result, "B", "A")
+
+
+def test_old_tracks_stay_where_a_new_one_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = make_result(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("pixit.saved._finish_change", lambda folder: None)
+        works("rename", result, "SPEAKER_00=Ann")
+    (result / ".pixit-change" / "Ann.wav").unlink()
+    assert "Ann.wav: cannot be read" in fails("rename", result, "SPEAKER_01=Ben")
+    assert (result / "SPEAKER_00.wav").exists()
+
+
 def test_annotations_renamed_by_hand_are_told(tmp_path: Path) -> None:
     """`rename_labels` renames in the diarization alone, which used to break the result."""
     result = make_result(tmp_path)
@@ -375,7 +460,8 @@ def test_corrections_change_turns_names_and_words(tmp_path: Path) -> None:
     once = contents(tmp_path)
     works("correct", result, path)  # the page may be open still, and save more
     assert contents(tmp_path) == once
-    assert "pass --overwrite" in fails("transcribe", result), "what was corrected by hand is kept"
+    told = fails("transcribe", result)
+    assert "meeting.transcription.jsonl: its transcript was corrected by hand; pass --overwrite" in told
     works("export", result, "--to", "srt", "-o", tmp_path / "x.srt")
     assert "[Ann]: level 0.2" in (tmp_path / "x.srt").read_text()
 
@@ -391,9 +477,43 @@ def test_names_alone_are_no_other_turns(tmp_path: Path) -> None:
     assert "is done" in transcribe(result)
 
 
+def test_a_corrected_transcript_is_of_no_later_result(tmp_path: Path) -> None:
+    result = make_result(tmp_path / "sep")
+    transcribe(result)
+    words = read_transcript(tmp_path / "sep" / "meeting.vtt")
+    turns = [{"speaker": "SPEAKER_00", "start": 0.0, "end": 4.0}]
+    works("correct", result, corrections_of(result, turns=turns))
+    works("rename", result, "SPEAKER_01=Ben")
+    loaded = Separation.load(result)
+    found, notes = find_words([loaded])
+    assert (len(found["meeting"]), notes) == (len(words), [])
+    assert "was corrected by hand; pass --overwrite" in fails("transcribe", result)
+    loaded.settings["step_s"] = 2.0
+    loaded.save(tmp_path / "sep", overwrite=True)  # as pixit separate --overwrite
+    found, notes = find_words([Separation.load(result)])
+    assert found == {}
+    assert "is the transcript of an earlier result, left out" in notes[0]
+
+
+def test_words_stay_with_whoever_has_no_track_and_go_to_no_other(tmp_path: Path) -> None:
+    result = make_result(tmp_path)
+    stm = tmp_path / "meeting.stm"
+    stm.write_text("meeting 1 Zoe 0.000 1.000 hello\n")
+    before = contents(tmp_path)
+    said = {"start_time": 0.0, "end_time": 1.0, "words": "hello"}
+    path = corrections_of(result, words=[said | {"speaker": "Yan"}])
+    assert "words at 0.000 s are of 'Yan', none of the speakers of the file" in fails("correct", result, path)
+    path.unlink()
+    assert contents(tmp_path) == before
+    works("correct", result, corrections_of(result, words=[said | {"speaker": "Zoe"}]))
+    assert [u.speaker for u in read_transcript(stm)] == ["Zoe"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"turns": [{"speaker": "SPEAKER_00", "start": 0, "end": math.inf}]}, "finite number"),
+        ({"words": [{"speaker": "A", "start_time": -math.inf, "end_time": 1, "words": ""}]}, "finite number"),
         ({"pixit": "notes"}, "is no file of corrections (pixit: "),
         ({"turns": 3}, "is no file of corrections (turns: "),
         ({"made": "0"}, "corrects another result than"),

@@ -16,6 +16,7 @@ from pyannote.core import Annotation, Segment
 from pixit.audio import Samples
 from pixit.cli import cli
 from pixit.diarized import Diarization
+from pixit.formats.rttm import read_rttm
 from pixit.results import Separation
 from pixit.types import PixitError
 
@@ -68,6 +69,26 @@ def test_its_folder_holds_all_but_tracks(folder: Path) -> None:
     assert described["tracks"] is None
     assert [(t["speaker"], t["start"], t["end"]) for t in described["diarization"]] == TURNS
     assert (folder / "timeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_speakers_of_one_name_in_rttm_are_refused(recording: Path, tmp_path: Path) -> None:
+    result = make(recording)
+    result.diarization = result.diarization.rename_labels({"SPEAKER_00": "Ann Lee", "SPEAKER_01": "Ann_Lee"})
+    with pytest.raises(
+        PixitError, match="two speakers have the same file name; rename one of 'Ann Lee', 'Ann_Lee'"
+    ):
+        result.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_turn_that_begins_before_the_recording_is_clipped(recording: Path, tmp_path: Path) -> None:
+    result = make(recording)
+    result.diarization[Segment(-2.0, -1.0), "before"] = "SPEAKER_00"
+    result.diarization[Segment(-0.5, 0.25), "into"] = "SPEAKER_00"
+    loaded = Diarization.load(result.save(tmp_path / "out"))
+    assert [(turn.start_s, turn.end_s) for turn in loaded.turns] == [(0.0, 0.25), *(t[1:] for t in TURNS)]
+    (turns,) = read_rttm(tmp_path / "out" / "talk" / "talk.rttm").values()
+    assert turns[0].start_s == 0.0
 
 
 def test_it_is_loaded_and_sent_as_its_folder(folder: Path) -> None:

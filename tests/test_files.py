@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pixit.audio import AudioFile, Track, TrackWriter
+from pixit.corrections import rename_saved
+from pixit.diarized import Diarization
 from pixit.files import (
     file_hash,
     file_name,
     read_pickle,
+    read_text,
     weights_hash,
     whole_file,
     whole_folder,
     writable,
     write_text,
 )
+from pixit.formats.labelled import read_labelled
+from pixit.formats.names import find_files, find_results
+from pixit.formats.rttm import read_rttm, read_uem
+from pixit.formats.transcripts import read_transcript
+from pixit.results import Separation
+from pixit.transcription.jobs import find_jobs
 from pixit.types import PixitError
 
 
@@ -149,3 +160,22 @@ def test_a_pickle_holds_what_is_allowed_and_nothing_else(tmp_path: Path) -> None
         read_pickle(path, "a state")
     with pytest.raises(PixitError, match="cannot be read"):
         read_pickle(tmp_path / "none.ckpt", "a state")
+
+
+@pytest.mark.parametrize("name", ["x\0", "folder\0/x.rttm", "y" * 300, "/".join(["z" * 200] * 30)])
+@pytest.mark.parametrize(
+    "read",
+    [
+        *(Separation.load, Diarization.load, read_rttm, read_uem, read_transcript, AudioFile, Track.open),
+        *(lambda name: find_results([name]), lambda name: find_files(Path(name), ["x"])),
+        *(
+            lambda name: read_labelled([name]),
+            lambda name: find_jobs([name]),
+            lambda name: read_text(Path(name), "x"),
+        ),
+        *(lambda name: rename_saved(Path(name), ["A=B"]), lambda name: TrackWriter(name, 16000)),
+    ],
+)
+def test_what_is_no_name_of_a_file_is_told(read: Callable[[str], object], name: str) -> None:
+    with pytest.raises(PixitError, match=r"is (no|too long for the) name of a file, expected"):
+        read(name)

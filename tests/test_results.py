@@ -5,6 +5,7 @@ import gc
 import itertools
 import json
 import pickle
+import sys
 import tempfile
 import threading
 import tracemalloc
@@ -16,6 +17,7 @@ import soundfile
 from pyannote.core import Annotation, Segment
 
 from pixit.audio import Samples, Track, TrackWriter
+from pixit.corrections import rename_saved
 from pixit.report.timeline import clock
 from pixit.results import Separation
 from pixit.types import PixitError
@@ -177,6 +179,38 @@ def test_clipped_samples_and_peak_are_told(tmp_path: Path) -> None:
     folder = separation.save(tmp_path)
     entry = json.loads((folder / "loud.json").read_text())["tracks"]["SPEAKER_00"]
     assert entry == {"file": "SPEAKER_00.wav", "peak": 2.0, "clipped_samples": 2}
+    again = Separation.load(folder).save(tmp_path / "again")
+    entry = json.loads((again / "loud.json").read_text())["tracks"]["SPEAKER_00"]
+    assert entry["clipped_samples"] == 2, "what was limited once stays so"
+
+
+def test_a_result_that_is_saved_over_itself_goes_on(tmp_path: Path) -> None:
+    folder = make_separation(tmp_path).save(tmp_path / "out")
+    loaded = Separation.load(folder)
+    before = {speaker: track.read() for speaker, track in loaded.tracks.items()}
+    for format in ("flac", "wav"):
+        loaded.save(tmp_path / "out", format, overwrite=True)
+        for speaker, track in loaded.tracks.items():
+            assert track.path == folder / f"{speaker}.{format}"
+            np.testing.assert_array_equal(track.read(), before[speaker])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sets no such limit")
+def test_a_flac_whose_end_does_not_fit_is_told(tmp_path: Path) -> None:
+    import resource
+
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * RATE_HZ).astype(np.float32)
+    with TrackWriter(tmp_path / "whole.flac", RATE_HZ, "flac") as writer:
+        writer.write(noise)
+    size, limits = (tmp_path / "whole.flac").stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = TrackWriter(tmp_path / "cut.flac", RATE_HZ, "flac")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - 100, limits[1]))  # as a disk that is full by then
+        writer.write(noise)
+        with pytest.raises(PixitError, match=r"cut\.flac: cannot be written .*free space"):
+            writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("num_samples", [1, 16000])
@@ -316,8 +350,27 @@ def test_load_takes_no_track_from_elsewhere(tmp_path: Path) -> None:
     folder = make_separation(tmp_path).save(tmp_path / "out")
     path = folder / "meeting.json"
     path.write_text(path.read_text().replace('"SPEAKER_00.wav"', '"../../secret.wav"'))
-    with pytest.raises(PixitError, match=r"out/meeting/secret\.wav"):
+    with pytest.raises(PixitError, match=r"is not the description of a result .*SPEAKER_00\.file"):
         Separation.load(folder)
+
+
+@pytest.mark.parametrize(
+    "file", ["../../secret.wav", "..", "", ".pixit-change", "/secret.wav", "C:secret.wav"]
+)
+def test_no_file_from_elsewhere_is_renamed_or_replaced(tmp_path: Path, file: str) -> None:
+    soundfile.write(tmp_path / "secret.wav", np.zeros(24000), RATE_HZ)
+    folder = make_separation(tmp_path).save(tmp_path / "out")
+    path = folder / "meeting.json"
+    path.write_text(path.read_text().replace('"SPEAKER_00.wav"', json.dumps(file)))
+    before = files_of(folder)
+    for change in (
+        lambda: rename_saved(folder, ["SPEAKER_00=Ann"]),
+        lambda: make_separation(tmp_path).save(tmp_path / "out", overwrite=True),
+    ):
+        with pytest.raises(PixitError, match=r"is not the description of a result .*SPEAKER_00\.file"):
+            change()
+    assert files_of(folder) == before
+    assert (tmp_path / "secret.wav").exists()
 
 
 def test_a_result_loads_from_inside_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

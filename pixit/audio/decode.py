@@ -23,6 +23,8 @@ from pixit.types import PixitError
 Samples = NDArray[np.float32]
 SMALL_BLOCK = 1024
 """Samples at a time near the place where a flac is cut off."""
+LONGEST_GAP_S = 86_400
+"""What a few damaged bytes may be taken for: more would be made of them for hours."""
 
 _DAMAGE = (
     *(av.FFmpegError, soundfile.SoundFileError, ArithmeticError, AttributeError),
@@ -109,8 +111,6 @@ def read_info(path: str | Path, stream: int | None = None, partial: bool = False
             is_empty = not file.read(1)
     except OSError as error:
         raise PixitError(f"{path}: cannot be read as an audio file ({error.strerror})") from None
-    except ValueError:
-        raise PixitError(f"{str(path)!a}: is no name of a file, expected audio") from None
     if is_empty:
         raise PixitError(f"{path}: is an empty file, expected audio")
     info = _soundfile_info(path, partial)
@@ -219,7 +219,8 @@ def decode_from(info: AudioInfo, start: int, block_samples: int) -> Iterator[Sam
 class Gap:
     """Finds where a container says that sound goes on later than the samples before it end: silence fills that.
 
-    Only Matroska and MP4 tell it reliably. Beyond the length that the file promises, time stamps are nonsense.
+    Only Matroska and MP4 tell it reliably. Time stamps beyond the length that the file promises, or a day after the
+    samples before them, are nonsense.
     """
 
     def __init__(self, container: av.container.InputContainer, info: AudioInfo) -> None:
@@ -234,7 +235,8 @@ class Gap:
             return
         start_s = float(frame.pts * frame.time_base) - self._start_s
         missing = round(start_s * self._rate_hz) - position
-        if missing <= SLOPPY_S * self._rate_hz or start_s > self._end_s:
+        is_gap = SLOPPY_S * self._rate_hz < missing <= LONGEST_GAP_S * self._rate_hz
+        if not is_gap or start_s > self._end_s:
             return
         for first in range(0, missing, block_samples):
             yield np.zeros((min(block_samples, missing - first), self._num_channels), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import tempfile
@@ -17,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from pixit.audio.decode import Samples
 from pixit.audio.recording import BLOCK_SAMPLES, AudioFile
+from pixit.files import check_file
 from pixit.types import PixitError
 
 WAV_LIMIT_BYTES = (1 << 32) - (1 << 12)  # sizes in a wav header are 32-bit; some room for the header
@@ -68,6 +70,7 @@ class TrackWriter:
         fits_wav = num_samples * bytes_each <= WAV_LIMIT_BYTES
         container = "RF64" if format == "wav" and not fits_wav else format.upper()
         self._max_samples = WAV_LIMIT_BYTES // bytes_each if container == "WAV" else math.inf
+        check_file(self.path, "a track to write")
         try:
             self.path.open("wb").close()  # libsndfile does not say why a file cannot be made
             self._file = soundfile.SoundFile(path, "w", sample_rate_hz, 1, subtype, format=container)
@@ -98,14 +101,14 @@ class TrackWriter:
     def close(self) -> None:
         """Finish the file."""
         try:
-            kind = self._file.format
             self._file.close()
-            if kind == "FLAC" and self.num_samples:  # libsndfile does not say whether the last block fitted
+            if self._file.format == "FLAC" and self.num_samples:
+                # libsndfile does not say whether the last block fitted on the disk
                 with soundfile.SoundFile(self.path) as file:
                     file.seek(self.num_samples - 1)
-                    if len(file.read(1)) != 1:
-                        raise soundfile.LibsndfileError(0, "its end is missing, is the disk full? ")
-        except soundfile.LibsndfileError as error:
+                    if not len(file.read(1)):
+                        raise OSError(errno.ENOSPC, "its end is missing, is the disk full?")
+        except (OSError, soundfile.LibsndfileError) as error:
             raise self._unwritable(error) from None
 
     def __enter__(self) -> TrackWriter:
@@ -125,12 +128,15 @@ class Track:
         Of the audio file.
     temporary
         Folder of the file, if it is to be removed with the last track that needs it.
+    clipped_samples
+        Samples that were limited when the file was written, as far as a result's description says.
     """
 
     path: Path
     sample_rate_hz: int
     num_samples: int
     temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+    clipped_samples: int = field(default=0, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: Path | str) -> Track:

@@ -247,6 +247,7 @@ def transcript(
     SegLST (.json), STM, SRT and WebVTT hold speakers; of CTM give a folder with a file for each speaker.
     A session without hypothesis is all deletions; one without reference is left out with a warning.
     """
+    metrics = tuple(name.replace("_", "-") for name in metrics)  # as METRICS spells them
     scores = evaluate_transcript(reference, hypothesis, metrics, collar, normalizer)
     warn(scores.notes)
     if page is not None:

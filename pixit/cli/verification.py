@@ -28,7 +28,10 @@ def voice_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--embedder", help="folder or hub name of a speaker embedder  [default: the bundled one]"
     )
     crop = click.option(
-        *("--crop", "crop_s"), type=float, metavar="SECONDS", help="the loudest stretch only  [default: all]"
+        *("--crop", "crop_s"),
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="the loudest stretch only  [default: all]",
     )
     return network(crop(device_option(format_option(outputs_option(quiet_option(command))))))
 
@@ -36,10 +39,22 @@ def voice_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(epilog=examples("pixit evaluate verification voices/dev --crop 3 --save-trials trials.txt"))
 @click.argument("trials", type=PATH)
 @click.option("--root", type=PATH, help="what the paths of the list are seen from  [default: its folder]")
-@click.option("--pairs", default=10_000, show_default=True, help="trials to draw from a folder, at most")
-@click.option("--seed", default=0, show_default=True, help="of the drawing")
+@click.option(
+    "--pairs",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(2),
+    help="trials to draw from a folder, at most",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="of the drawing")
 @click.option("--save-trials", type=PATH, help="write the drawn trials as a list")
-@click.option("--prior", default=0.05, show_default=True, help="probability of one speaker, of minDCF")
+@click.option(
+    "--prior",
+    default=0.05,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="probability of one speaker, of minDCF",
+)
 @voice_options
 def verification(
     trials: Path,
@@ -84,7 +99,11 @@ def verification(
 @click.command(epilog=examples("pixit evaluate identification voices/dev --crop 3"))
 @click.argument("speech", type=PATH)
 @click.option(
-    "--enrol", "num_enrolled", default=1, show_default=True, help="recordings that stand for a speaker"
+    *("--enrol", "num_enrolled"),
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="recordings that stand for a speaker",
 )
 @voice_options
 def identification(

@@ -131,6 +131,12 @@ class VerificationScores:
     different: int
 
 
+def check_prior(prior: float) -> None:
+    """Raise a `PixitError` if the probability of one speaker leaves no room for either outcome."""
+    if not 0 < prior < 1:
+        raise PixitError(f"prior: found {prior}; expected a probability between 0 and 1, as 0.05")
+
+
 def score_trials(
     scores: NDArray[np.floating], same: NDArray[np.bool_], prior: float = 0.05
 ) -> VerificationScores:
@@ -144,8 +150,9 @@ def score_trials(
     Raises
     ------
     PixitError
-        If the trials are not of both kinds, or a score is not a number.
+        If the trials are not of both kinds, a score is not a number, or `prior` is not between 0 and 1.
     """
+    check_prior(prior)
     if same.all() or not same.any():
         kind = "one speaker" if same.any() else "two speakers"
         raise PixitError(f"trials: found {len(same)} of {kind} only; expected both kinds")

@@ -229,15 +229,21 @@ def describe_machine() -> str:
 
 
 def plot(jobs: Sequence[Job], table: Table, path: Path) -> None:
-    """Draw real-time factor and peak memory against the length of the recording, as PNG; a line each name."""
+    """Draw real-time factor and peak memory against the length of the recording, as PNG.
+
+    A line each name, and number of threads if there are several.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     shown = COLUMNS["real_time_factor"], COLUMNS["peak_gb"]
+    names = [job.name for job in jobs]
+    if len({job.threads for job in jobs}) > 1:
+        names = [f"{job.name}, {job.threads or 'all'} threads" for job in jobs]
     for axes, column in zip(figure.subplots(1, 2), shown, strict=True):
-        for name in dict.fromkeys(job.name for job in jobs):
-            pairs = [(row["length_s"] / 60, row[column.key]) for job, row in zip(jobs, table.rows, strict=True)
-                     if job.name == name]  # fmt: skip
+        for name in dict.fromkeys(names):
+            pairs = [(row["length_s"] / 60, row[column.key]) for own, row in zip(names, table.rows, strict=True)
+                     if own == name]  # fmt: skip
             axes.plot(*np.transpose(sorted(pairs)), marker="o", label=name)
         axes.set(xlabel="length of the recording (min)", ylabel=column.heading, ylim=(0, None))
     figure.axes[0].legend()

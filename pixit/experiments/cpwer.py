@@ -149,9 +149,11 @@ def run_cpwer(
     options: dict[str, Any] = {"overwrite": overwrite, "hook": hook}
     with writable(work):
         results = separate_all(separator, sessions.recordings, work / "separated", num_speakers, **options)
-        for recording, separated in zip(sessions.recordings, results, strict=True):
+        recordings = {recording.uri: recording for recording in sessions.recordings}
+        for separated in results:  # those left to other processes come last
             if separated.error is not None:
                 raise separated.error
+            recording = recordings[separated.uri]
             tell(f"{recording.uri}: {'separated' if separated.elapsed_s else 'is separated already'}")
             for name in attributions:
                 audio = recording.audio if name == "diarization" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from pixit.checkpoints.roles import check_role
 from pixit.evaluation.verification import (
     Trial,
     VerificationScores,
+    check_prior,
     draw_trials,
     read_trials,
     score_trials,
@@ -88,7 +90,8 @@ def evaluate_verification(
     Raises
     ------
     PixitError
-        If a recording cannot be read or is silent, or the trials are not of both kinds.
+        If a recording cannot be read or is silent, the trials are not of both kinds, or `crop_s` holds no sample or
+        `prior` is no probability.
 
     Examples
     --------
@@ -96,6 +99,7 @@ def evaluate_verification(
     >>> evaluate_verification(load_embedder(), trials, crop_s=3.0).eer  # doctest: +SKIP
     """
     names = sorted({path for trial in trials for path in (trial.first, trial.second)})
+    check_prior(prior)
     embeddings = _embed(embedder, names, crop_s, hook)
     scores = np.array([embeddings[trial.first] @ embeddings[trial.second] for trial in trials])
     return score_trials(scores, np.array([trial.same for trial in trials]), prior)
@@ -140,8 +144,10 @@ def evaluate_identification(
     Raises
     ------
     PixitError
-        If fewer than two speakers are there, or none has a recording to test.
+        If fewer than two speakers are there, none has a recording to test or to enrol, or `crop_s` holds no sample.
     """
+    if num_enrolled < 1:
+        raise PixitError(f"num_enrolled: found {num_enrolled}; expected 1 recording at least for each voice")
     tests = [(name, path) for name, paths in speech.items() for path in paths[num_enrolled:]]
     if len(speech) < 2 or not tests:
         raise PixitError(
@@ -162,6 +168,8 @@ def _embed(
     embedder: Embedder, paths: Iterable[Path], crop_s: float | None, hook: Hook | None
 ) -> dict[Path, NDArray[np.float32]]:
     """Return a unit embedding of each recording."""
+    if crop_s is not None and not (math.isfinite(crop_s) and round(crop_s * embedder.sample_rate_hz) > 0):
+        raise PixitError(f"crop_s: found {crop_s} s; expected a number of seconds above 0, as 3")
     places, embeddings = list(paths), {}
     show = partial(hook, "embeddings", None, total=len(places)) if hook is not None else None
     for number, path in enumerate(places, 1):

@@ -167,6 +167,8 @@ def _stream(
             if hook is not None:
                 end = min(window.start_samples + window.valid, audio.num_samples)
                 hook("streams", None, file=audio, total=audio.num_samples, completed=end)
+    for own, stream in zip(updates, streams.values(), strict=True):
+        own.append(replace(stream.take([]), tracks={}))  # a recording of whole steps ends without a window
     return [annotate_updates(own, recording.uri) for own in updates], delays
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pixit.audio import open_audio
 from pixit.diarized import Diarization
-from pixit.files import list_files, real_path
+from pixit.files import check_file, list_files, real_path
 from pixit.formats.names import find_files, find_recording, is_result
 from pixit.formats.rttm import read_rttm
 from pixit.formats.subtitles import UNKNOWN
@@ -65,6 +65,7 @@ def read_labelled(paths: Iterable[Path | str], tell: Tell | None = None) -> list
     """
     found: dict[str, tuple[Path, Labelled]] = {}
     for path in map(Path, paths):
+        check_file(path, "a file or folder to export")
         if not path.exists():
             raise PixitError(f"{path}: does not exist; expected a file or folder to export")
         for place, recording in _read(path, tell):

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pixit.audio import AudioFile
 from pixit.diarized import Diarization
-from pixit.files import file_hash, file_name, real_path
+from pixit.files import check_file, file_hash, file_name, real_path
 from pixit.types import PixitError
 
 AUDIO_ENDINGS = (
@@ -153,6 +153,7 @@ def find_results(paths: Iterable[Path | str]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
+        check_file(path, "the folder of a result")
         folder = path.parent if path.is_file() and path.stem == real_path(path).parent.name else path
         inside = list(_results_below(folder)) if folder.is_dir() else []
         if not inside:
@@ -260,6 +261,7 @@ def find_files(place: Path, names: Iterable[str]) -> tuple[dict[str, Path], list
         If a recording has no file in the folder, or more than one; or `place` is one file for several.
     """
     names = list(names)
+    check_file(place, "a recording or a folder of recordings")
     if not place.is_dir():
         if len(names) > 1:
             raise PixitError(

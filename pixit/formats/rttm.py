@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pixit.files import list_files, read_text, real_path
+from pixit.files import check_file, list_files, read_text, real_path
 from pixit.types import PixitError, Turn
 
 NOT_SPEAKER = {
@@ -96,6 +96,7 @@ def _read_files(
 ) -> dict[str, list[Item]]:
     files: dict[Path, Path] = {}  # each once
     for path in map(Path, [paths] if isinstance(paths, Path | str) else paths):
+        check_file(path, f"a {ending} file or a folder of them")
         inside = list_files(path, [ending]) if path.is_dir() else [path]
         if not inside:
             raise PixitError(f"{path}: holds no {ending} files; give a file, or a folder of them")

@@ -16,7 +16,7 @@ TIME = r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
 TIMING = re.compile(rf"\s*{TIME}\s*-->\s*{TIME}(?:\s.*)?")
 SRT_SPEAKER = re.compile(r"\[(.+?)\]:(?:\s+|$)")
 SRT_MARKUP = re.compile(r"</?(?:[biu]|font)\b[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
-VTT_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
+VTT_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s([^<>]*)>")
 VTT_MARKUP = re.compile(r"<[^<>]*>")
 
 

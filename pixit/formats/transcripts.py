@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pixit.diarized import Diarization
-from pixit.files import file_hash, list_files, read_text, write_text
+from pixit.files import check_file, file_hash, list_files, read_text, write_text
 from pixit.formats.names import match_items
 from pixit.formats.utterances import READERS, WRITERS, Utterance, kind_of, stem_of
 from pixit.saved import JOURNAL, TRANSCRIPTS, files_beside
@@ -46,6 +46,7 @@ def read_transcript(path: Path | str, need_times: bool = True, tell: Tell | None
         transcripts in different kinds.
     """
     path = Path(path)
+    check_file(path, "a transcript or a folder of transcripts")
     if not path.exists():
         raise PixitError(f"{path}: does not exist; expected a transcript or a folder of transcripts")
     if not path.is_dir():

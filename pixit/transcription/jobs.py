@@ -12,7 +12,7 @@ from typing import Any
 
 from pixit.audio import AudioFile
 from pixit.diarized import Diarization
-from pixit.files import file_hash, file_name, real_path, writable
+from pixit.files import check_file, file_hash, file_name, real_path, writable
 from pixit.formats.names import find_recording, find_results, match_items
 from pixit.formats.rttm import read_rttm, rttm_line
 from pixit.formats.transcripts import write_transcript
@@ -140,6 +140,7 @@ def find_jobs(
     """Return what there is to do, each once; parameters and errors as of `transcribe_all`."""
     jobs: dict[Path, Job] = {}
     for given in map(Path, inputs):
+        check_file(given, "the folder of a result, or a recording")
         is_folder = given.is_dir()
         if is_folder and rttm is not None:
             raise PixitError(

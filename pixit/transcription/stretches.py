@@ -145,6 +145,10 @@ class Journal:
             raise PixitError(f"{self.path}: cannot be read ({error.strerror})") from None
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             raise PixitError(f"{self.path}: is not the journal of a transcription; remove it") from None
+        if request.get("corrected"):
+            raise PixitError(
+                f"{self.path}: its transcript was corrected by hand; pass --overwrite to make it again without that"
+            )
         if changed := [key for key in self.request if request.get(key) != self.request[key]]:
             raise PixitError(
                 f"{self.path}: was begun with something else ({', '.join(changed)}); pass --overwrite to "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import struct
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ def test_channels(tmp_path: Path) -> None:
     assert read_info(path).num_channels == 8
     np.testing.assert_allclose(read_all(path), signal.mean(axis=1), atol=1e-7)
     np.testing.assert_array_equal(read_all(path, channel=7), signal[:, 7].astype(np.float32))
-    for channel in (8, -1):
+    for channel in (8, -1, 1.0):
         with pytest.raises(PixitError, match=rf"eight: has no channel {channel}; expected one of 0 to 7"):
             read_all(path, channel=channel)
 
@@ -441,6 +442,8 @@ def test_samples_are_rounded_to_the_nearest_step(format: str, tmp_path: Path) ->
     [
         (np.zeros((1, 10), np.float32), 0, "has a sample rate of 0 Hz; expected 10 to"),
         (np.zeros((1, 10), np.float32), "16000", "expected a sample rate in whole Hz, found '16000'"),
+        (np.zeros((1, 10), np.float32), math.nan, "expected a sample rate in whole Hz, found nan"),
+        (np.zeros((1, 10), np.float32), math.inf, "expected a sample rate in whole Hz, found inf"),
         (np.zeros((1, 10), np.float32), 16000.5, "expected a sample rate in whole Hz, found 16000.5"),
         (np.zeros((8000, 2), np.float32), 16000, "expected \\(channel, time\\): transpose it"),
     ],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,6 +15,7 @@ import pytest
 import soundfile
 
 from pixit.audio import AudioFile, read_info
+from pixit.audio.decode import decode_from
 from pixit.types import PixitError
 
 RATE_HZ = 16000
@@ -212,6 +215,111 @@ def test_sound_that_ends_before_its_pictures_is_no_loss(tmp_path: Path) -> None:
     found = AudioFile(path, partial=True)
     assert found.num_samples <= RATE_HZ
     assert "of the 5.00 s that its header promises" in str(found.loss)
+
+
+# --- gaps in the middle -------------------------------------------------------------------------------------
+
+
+ALAC_FRAME = 4096
+LOSSLESS = {"mkv": ("pcm_s16le", "s16"), "mp4": ("alac", "s16p")}
+
+
+def mux_pieces(path: Path, pieces: list[tuple[int, np.ndarray]], with_pictures: bool = False) -> Path:
+    """Write pieces of sound, each from its own sample on, beside pictures from the start if asked for."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=10, width=32, height=32) if with_pictures else None
+        codec, kind = LOSSLESS[path.suffix[1:]]
+        audio = container.add_stream(codec, rate=RATE_HZ, layout="mono")
+        audio.codec_context.format = kind
+        audio.time_base = Fraction(1, RATE_HZ)
+        if video is not None:
+            for _ in range(40):
+                container.mux(video.encode(av.VideoFrame(32, 32, "yuv420p")))
+            container.mux(video.encode(None))
+        for start, samples in pieces:
+            for first in range(0, len(samples), ALAC_FRAME):
+                part = samples[None, first : first + ALAC_FRAME]
+                frame = av.AudioFrame.from_ndarray(part, kind, "mono")
+                frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, start + first, Fraction(1, RATE_HZ)
+                container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    return path
+
+
+def pcm(num_samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-9000, 9000, num_samples).astype(np.int16)
+
+
+def placed(pieces: list[tuple[int, np.ndarray]]) -> np.ndarray:
+    """Return the sound of pieces, with silence where there is none."""
+    sound = np.zeros(max(start + len(samples) for start, samples in pieces), np.float32)
+    for start, samples in pieces:
+        sound[start : start + len(samples)] = samples / np.float32(32768)
+    return sound
+
+
+@pytest.mark.parametrize("ending", LOSSLESS)
+@pytest.mark.parametrize("block_samples", [700, 1 << 20])
+def test_a_gap_is_silence(ending: str, block_samples: int, tmp_path: Path) -> None:
+    starts, sizes = (0, 6 * ALAC_FRAME, 8 * ALAC_FRAME + 800), (4 * ALAC_FRAME, 2 * ALAC_FRAME, 3000)
+    pieces = [(start, pcm(size, start)) for start, size in zip(starts, sizes, strict=True)]
+    path = mux_pieces(tmp_path / f"a.{ending}", pieces)
+    expected = np.concatenate([placed(pieces[:2]), pieces[2][1] / np.float32(32768)])  # 0.05 s are no gap
+    audio = AudioFile(path, partial=True)
+    assert (audio.num_samples, audio.loss) == (len(expected), None)
+    np.testing.assert_array_equal(np.concatenate(list(audio.blocks(block_samples))), expected)
+
+
+@pytest.mark.parametrize("ending", LOSSLESS)
+def test_sound_that_begins_after_its_pictures_is_as_late(ending: str, tmp_path: Path) -> None:
+    pieces = [(8000, pcm(32000))]
+    path = mux_pieces(tmp_path / f"a.{ending}", pieces, with_pictures=True)
+    np.testing.assert_array_equal(AudioFile(path, partial=True).read(), placed(pieces))
+    alone = mux_pieces(tmp_path / f"alone.{ending}", pieces)  # it begins where the file does
+    assert len(AudioFile(alone).read()) == 32000
+
+
+@pytest.mark.parametrize("name", FFMPEG)
+def test_without_a_gap_nothing_is_put_in(
+    name: str, whole: Callable[[str], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a.{name}"
+    path.write_bytes(whole(name))
+    found = AudioFile(path).read()
+    monkeypatch.setattr("pixit.audio.decode.Gap.fill", lambda *_: ())
+    np.testing.assert_array_equal(found, AudioFile(path).read())
+
+
+@pytest.mark.parametrize("promised_s", [2.5, 1e9])
+def test_time_stamps_that_cannot_be_are_passed_by(promised_s: float, tmp_path: Path) -> None:
+    """Sound that goes on after the end that is promised, or after a year."""
+    pieces = [(0, pcm(16000)), (RATE_HZ * (3600 if promised_s < 3 else 86_400 * 365), pcm(16000, 1))]
+    path = mux_pieces(tmp_path / "a.mkv", pieces)
+    content = path.read_bytes()
+    place = content.index(b"\x44\x89\x88") + 3  # Duration, in milliseconds
+    path.write_bytes(content[:place] + struct.pack(">d", 1000 * promised_s) + content[place + 8 :])
+    expected = np.concatenate([samples for _, samples in pieces]) / np.float32(32768)
+    np.testing.assert_array_equal(AudioFile(path, partial=True).read(), expected)
+
+
+def test_a_gap_of_an_hour_is_made_block_by_block(tmp_path: Path) -> None:
+    pieces = [(0, pcm(16000)), (3600 * RATE_HZ, pcm(16000, 1))]
+    audio = AudioFile(mux_pieces(tmp_path / "a.mkv", pieces))
+    tracemalloc.start()
+    try:
+        assert sum(len(block) for block in audio.blocks(RATE_HZ)) == 3601 * RATE_HZ
+        assert tracemalloc.get_traced_memory()[1] < 4e6  # all of it takes 230 MB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_as_far_as_it_was(tmp_path: Path) -> None:
+    samples = pcm(3 * RATE_HZ)
+    soundfile.write(tmp_path / "a.wav", samples[:RATE_HZ], RATE_HZ)
+    info = read_info(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "a.wav", samples, RATE_HZ)
+    found = np.concatenate(list(decode_from(info, 0, 10_000)))[:, 0]
+    np.testing.assert_array_equal(found, samples[:RATE_HZ] / np.float32(32768))
 
 
 # --- audio streams --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 
 from pixit.audio import TrackWriter, open_audio
 from pixit.cli import cli
@@ -120,3 +121,16 @@ def test_a_reference_of_other_recordings_is_refused(recording: Path, tmp_path: P
     rttm.write_text("".join(lines))
     with pytest.raises(PixitError, match="expected the turns of meeting"):
         benchmark.read_reference(rttm, recording)
+
+
+def test_numbers_of_threads_have_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.append(figure) or path.touch())
+    jobs = [Job({"step": "1 s"}, 60.0 * n, {}, threads=k) for n in (1, 2) for k in (None, 1, 2)]
+    answers = [[Answer(float(n), 1.0, 10**9, TURNS, {})] for n in range(len(jobs))]
+    benchmark.plot(jobs, summarize(jobs, answers), tmp_path / "speed.png")
+    benchmark.plot(jobs[1::3], summarize(jobs[1::3], answers[1::3]), tmp_path / "speed.png")
+    several, one = (figure.axes[0].get_lines() for figure in drawn)
+    assert [line.get_label() for line in several] == ["1 s, all threads", "1 s, 1 threads", "1 s, 2 threads"]
+    assert [len(line.get_xdata()) for line in several] == [2, 2, 2]
+    assert [line.get_label() for line in one] == ["1 s"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from pixit.experiments.comparison import bootstrap_difference, compare_attributi
 from pixit.experiments.cpwer import load_sessions, run_cpwer, select_references
 from pixit.formats.transcripts import write_transcript
 from pixit.formats.utterances import Utterance
+from pixit.ownership import claim
 from pixit.pipeline.separate import Separator
 from pixit.transcription.transcribe import Transcriber
 from pixit.types import PixitError
@@ -265,6 +267,27 @@ def test_the_experiment_from_python(corpus: Path) -> None:
     )
     assert json.loads(done.output)["rows"] == comparison.table().values()
     assert Echo.heard == heard, "the command does the same"
+
+
+def test_a_recording_left_to_another_process_is_paired_with_its_own_result(corpus: Path) -> None:
+    """It comes last, whatever its place among the recordings."""
+    sessions = load_sessions(corpus / "ref.stm", corpus / "database.yml")
+    separator = Separator.from_pretrained(device="cpu", settings={"step_s": 5.0})
+    target = corpus / "work" / "separated" / "one"
+    target.parent.mkdir(parents=True)
+    lines: list[str] = []
+    with ExitStack() as elsewhere:
+        assert elsewhere.enter_context(claim(target))
+
+        def tell(line: str) -> None:
+            lines.append(line)
+            elsewhere.close()  # the other process is done
+
+        run_cpwer(sessions, separator, Transcriber(Echo()), corpus / "work", normalizer="none", tell=tell)
+    assert [line.split(": ")[0] for line in lines] == ["two"] * 3 + ["one"] * 3
+    for attribution in ("separation", "diarization"):
+        (transcript,) = (corpus / "work" / attribution).glob("one*.json")
+        assert {segment["session_id"] for segment in json.loads(transcript.read_text())} == {"one"}
 
 
 def test_mistakes_are_told_before_the_work(corpus: Path) -> None:

@@ -95,6 +95,40 @@ def test_bad_input_is_told(speech: Path, tmp_path: Path) -> None:
         evaluate_verification(Pitch(), gather_trials(tmp_path))
 
 
+@pytest.mark.parametrize("crop_s", [0.0, 1e-9, -1.0, float("nan"), float("inf")])
+def test_a_crop_holds_a_sample_at_least(speech: Path, crop_s: float) -> None:
+    with pytest.raises(PixitError, match=r"crop_s: found .* expected a number of seconds above 0"):
+        evaluate_verification(Pitch(), gather_trials(speech), crop_s)
+    with pytest.raises(PixitError, match=r"crop_s: found .* expected a number of seconds above 0"):
+        evaluate_identification(Pitch(), find_speakers(speech), crop_s=crop_s)
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.0, 1.5, float("nan")])
+def test_a_prior_is_a_probability(speech: Path, prior: float) -> None:
+    with pytest.raises(PixitError, match=r"prior: found .* expected a probability between 0 and 1"):
+        evaluate_verification(Pitch(), gather_trials(speech), prior=prior)
+
+
+@pytest.mark.parametrize("num_enrolled", [0, -1])
+def test_a_voice_is_enrolled_by_a_recording_at_least(speech: Path, num_enrolled: int) -> None:
+    with pytest.raises(PixitError, match=r"num_enrolled: found .* expected 1 recording at least"):
+        evaluate_identification(Pitch(), find_speakers(speech), num_enrolled)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *("verification --crop 0", "verification --prior 1.5", "verification --seed -1"),
+        *("verification --pairs 0", "identification --enrol 0", "identification --crop -1"),
+    ],
+)
+def test_options_have_ranges(speech: Path, options: str) -> None:
+    command, *option = options.split()
+    done = CliRunner().invoke(cli, ["evaluate", command, str(speech), *option], catch_exceptions=False)
+    assert done.exit_code == 2
+    assert f"Invalid value for '{option[0]}'" in done.stderr
+
+
 def test_a_model_is_no_embedder() -> None:
     from pixit.pipeline import separate
 

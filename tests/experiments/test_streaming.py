@@ -19,7 +19,7 @@ from pixit.experiments.streaming import Lane, benchmark_streaming, latencies_of,
 from pixit.pipeline.separate import Separator
 from pixit.pipeline.settings import SeparationSettings, StreamingSettings
 from pixit.pipeline.streaming import StreamingSeparator
-from pixit.types import PixitError, Turn
+from pixit.types import PixitError, Recording, Turn
 
 LATENCIES = (0.5, 1.0, 2.0)
 
@@ -73,6 +73,19 @@ def test_each_latency_is_a_stream_of_its_own_and_the_networks_hear_once(talks: A
     assert lanes[-1].counts == total(talks, offline)
     assert lanes[-1].counts.der < lanes[0].counts.der  # waiting brings something
     assert stream.model.num_heard == 2 * 40  # type: ignore[attr-defined]
+
+
+def test_the_end_of_a_recording_of_whole_steps_counts(talks: Any, tmp_path: Path) -> None:
+    """Its last window is full before the recording has ended, and who talks up to its last sample is right."""
+    times_s = np.arange(4 * 1000) / 1000
+    soundfile.write(tmp_path / "whole.wav", 0.1 * np.sin(2 * np.pi * 100 * times_s), 1000)
+    recording = Recording("whole", tmp_path / "whole.wav", (Turn(0.0, 4.0, "low"),), ((0.0, 4.0),))
+    lanes = benchmark_streaming(separator_of(talks), latencies_of(stream_of(talks), LATENCIES), [recording])
+    for lane in lanes[:-1]:
+        alone = turns_of(stream_of(talks, latency_s=lane.latency_s), recording.audio, 333)
+        assert alone[-1].end_s == 4.0
+        expected = evaluate_diarization({"whole": recording.turns}, {"whole": alone}, {"whole": [(0.0, 4.0)]})
+        assert lane.counts == expected.total
 
 
 def test_latencies_are_those_that_the_networks_can_have(talks: Any) -> None:

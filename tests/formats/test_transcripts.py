@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,12 @@ def test_seglst_without_times(tmp_path: Path) -> None:
         ("x.json", '["a"]', "segment 1"),
         ("x.srt", "1\n00:00:02,000 --> 00:00:01,000\na\n", r"x\.srt:2"),
         ("x.srt", "1\n0:2 --> 0:3\na\n", r"x\.srt:2"),
+        (
+            "x.srt",
+            f"1\n{'1' * 5000}:00:01,000 --> {'1' * 5000}:00:02,000\na\n",
+            r"x\.srt:2: expected '00:00:01.500",
+        ),
+        ("x.vtt", f"WEBVTT\n\n1{'0' * 6}:00:01.000 --> 1{'0' * 6}:00:02.000\na\n", r"x\.vtt:3: expected"),
         ("x.srt", "a transcript\n", r"x\.srt:1: expected the number"),
         ("x.vtt", "00:00.000 --> 00:01.000\na\n", r"x\.vtt:1: expected 'WEBVTT'"),
         ("x.vtt", "", r"x\.vtt:1"),
@@ -258,3 +265,17 @@ def test_a_real_transcript_survives_every_format(shared_data: Path, tmp_path: Pa
     for ending in (".json", ".stm", ".srt", ".vtt"):
         write_transcript(tmp_path / f"sample{ending}", utterances)
         assert read_transcript(tmp_path / f"sample{ending}") == utterances
+
+
+@pytest.mark.parametrize("piece", ["<", "<v ", "<v.a", " ", "<b", "{\\\\", "[", "[]:", "</u\t"])
+@pytest.mark.parametrize("ending", [".srt", ".vtt"])
+def test_text_that_begins_markup_again_and_again_is_read_at_once(
+    tmp_path: Path, ending: str, piece: str
+) -> None:
+    """Every beginning looks for its end, but none beyond the next beginning."""
+    head = "WEBVTT\n\n" if ending == ".vtt" else ""
+    text = f"{head}00:00:01.000 --> 00:00:02.000\n<v {piece * 100_000}\n"
+    started_s = time.process_time()
+    (utterance,) = read_transcript(write(tmp_path, f"long{ending}", text))
+    assert time.process_time() - started_s < 2
+    assert utterance.speaker == "unknown"
