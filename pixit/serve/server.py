@@ -151,15 +151,15 @@ def serve(
         loaded = StreamingSeparator.from_pretrained(
             model, embedder, device, streaming or None, known_speakers=settings.known_speakers
         )
-        on_cpu = loaded.device.type == "cpu"
-        num_threads = share_threads() if on_cpu else 1
-        batch_size = settings.batch_size or (1 if on_cpu else GPU_BATCH)
         asked = model, embedder, device, separation
         workers = (
             make_workers_here(asked, settings)
             if cluster is None
             else make_workers_on(cluster, asked, settings)
         )
+        on_cpu = loaded.device.type == "cpu"
+        num_threads = share_threads() if on_cpu else 1  # after the workers have counted them
+        batch_size = settings.batch_size or (1 if on_cpu else GPU_BATCH)
         log = Log()
         app = make_app(
             settings,
