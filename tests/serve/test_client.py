@@ -20,6 +20,7 @@ from pixit.cli import cli
 from pixit.results import Separation
 from pixit.serve.client import ClientSettings, StreamClient, stream_address
 from pixit.serve.following import Following
+from pixit.serve.limits import Rate
 from pixit.types import PixitError
 
 Start = Callable[..., Any]
@@ -164,6 +165,29 @@ def test_a_file_is_sent_anew_to_a_server_that_was_started_again(
     assert any("from its beginning" in text for text in said)
     assert run_stream(tiny_separator, path, "-o", tmp_path / "near").exit_code == 0
     assert_same_results(tmp_path / "far" / "long", tmp_path / "near" / "long")
+
+
+def test_who_comes_back_too_often_waits_and_goes_on(
+    start: Start, line: Callable[[int], Line], noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[bool] = []
+
+    def allows(*_: Any) -> bool:
+        return not (refused and refused.pop())
+
+    monkeypatch.setattr(Rate, "allows", allows)
+    torn = line(start().port)
+    said: list[str] = []
+    run = Following(str(noise), f"127.0.0.1:{torn.port}", ClientSettings(), realtime=True, say=said.append)
+    moments = iter(run)
+    next(moments)
+    refused += [True] * 3
+    torn.tear()
+    assert [moment.final_s for moment in moments][-1] == 3
+    assert (refused, torn.num_connections, len(said)) == ([], 5, 2)
+    refused += [True]
+    with pytest.raises(PixitError, match="no more requests from here for now; try again in a minute"):
+        list(Following(str(noise), f"127.0.0.1:{torn.port}", ClientSettings()))
 
 
 def test_a_server_that_stays_away_is_given_up(start: Start, line: Callable[[int], Line], noise: Path) -> None:
