@@ -303,6 +303,14 @@ def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
     (tmp_path / "call" / "call.json").unlink()  # as a stream that was killed leaves it
     record(True)
     assert Separation.load(tmp_path / "call").num_samples == 5000
+    Separation.load(tmp_path / "call").rename({"SPEAKER_00": "Ann"})
+    record(True)
+    assert Separation.load(tmp_path / "call").speakers == ["SPEAKER_00", "SPEAKER_01"]
+    assert not (tmp_path / "call" / "Ann.wav").exists()
+    (tmp_path / "call" / "call.json").unlink()
+    (tmp_path / "call" / "SPEAKER_00.wav").rename(tmp_path / "call" / "Ann.wav")
+    with pytest.raises(PixitError, match=r"holds Ann.wav, which is not part of the result"):
+        record(True)
 
 
 CHILD = f"""
