@@ -1,8 +1,10 @@
 """A stream from its source to its end, also where the machine is slower than the sound.
 
-What is not live waits for the machine. Live sound does not: where several windows wait, only the newest is heard, and
-the others are skipped. So the step becomes as large as the machine needs. As long as it is no larger than the latency
-nothing is lost; beyond that, what no window covers is a gap: silent, and marked. Time stays right, and nothing grows.
+What is not live waits for the machine. Live sound does not: of the blocks that came while it was busy, only the
+newest that fills a window is heard, and the windows before are skipped. So the step becomes as large as the machine
+needs. As long as it is no larger than the latency nothing is lost; beyond that, what no window covers is a gap:
+silent, and marked. Time stays right, and nothing grows. A block that is longer than a step is heard whole: that
+several windows came at once says nothing of the machine.
 """
 
 from __future__ import annotations
@@ -151,16 +153,21 @@ class LiveRun:
             raise error
 
     def _advance(self, parts: list[NDArray[Any] | int]) -> Moment | None:
-        windows, notes = [], []
+        windows: list[Window] = []
+        notes: list[str] = []
+        num_late = 0
         for part in parts:
+            if new := self._feed(part):
+                num_late = len(windows)
+            windows += new
             if isinstance(part, int):
                 notes.append(
                     f"{part / self.source.sample_rate_hz:.1f} s of sound were lost: they came too fast"
                 )
-            windows += self._feed(part)
+                num_late = max(0, len(windows) - 1)  # of lost sound, one window tells as much as all
         if not windows:
             return None
-        update = self.separator.take(self._hear(windows, notes))
+        update = self.separator.take(self._hear(windows, num_late, notes))
         return self._tell(update, notes)
 
     def _feed(self, part: NDArray[Any] | int) -> list[Window]:
@@ -175,10 +182,10 @@ class LiveRun:
             self._num_heard, part = self._num_heard + size, part - size
         return windows
 
-    def _hear(self, windows: list[Window], notes: list[str] | None = None) -> list[Heard]:
-        """Hear windows; of live ones the newest, and tell when the step changes by much."""
+    def _hear(self, windows: list[Window], num_late: int = 0, notes: list[str] | None = None) -> list[Heard]:
+        """Hear windows; of live ones none that is late, and tell when the step changes by much."""
         started = time.perf_counter()
-        skipped = windows[:-1] if self.source.is_live and notes is not None else []
+        skipped = windows[:num_late] if self.source.is_live else []
         heard = [Heard(window) for window in skipped] + self.separator.hear(windows[len(skipped) :])
         took = time.perf_counter() - started
         self.busy_s += took

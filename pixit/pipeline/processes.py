@@ -32,14 +32,16 @@ class Processes:
     device
         ``"cpu"``, ``"cuda"``, …, ``"auto"``; the same for all.
     count
-        How many. The threads that this process would take (``torch.get_num_threads``) are shared out among them;
-        each has one at least.
+        How many.
+    num_threads
+        Are shared out among them, and each has one at least; by default those that this process would take
+        (``torch.get_num_threads``).
     """
 
     advice = "is there memory enough? Try fewer --jobs"
 
-    def __init__(self, load: Load, device: str, count: int) -> None:
-        self.count, self.num_threads = count, max(1, torch.get_num_threads() // count)
+    def __init__(self, load: Load, device: str, count: int, num_threads: int | None = None) -> None:
+        self.count, self.num_threads = count, max(1, (num_threads or torch.get_num_threads()) // count)
         self._load, self._device = load, device
         self._context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         self._numbers = itertools.count()

@@ -114,7 +114,8 @@ class StreamRecorder:
 def make_room(target: Path, overwrite: bool, known: Collection[str] = ()) -> None:
     """Remove an older result, or what a stream that was killed left; nothing else. A PixitError if it must not go.
 
-    The tracks of a stream that was killed are of numbered speakers, or of those who are `known` by name.
+    A result says which files are its own. The tracks of a stream that was killed are of numbered speakers, or of
+    those who are `known` by name.
     """
     if not target.exists():
         return
@@ -122,10 +123,11 @@ def make_room(target: Path, overwrite: bool, known: Collection[str] = ()) -> Non
         raise PixitError(f"{target}: exists already; overwrite it, or choose another folder")
     if not target.is_dir():
         raise PixitError(f"{target}: is no folder of a result; move it elsewhere")
-    if (target / f"{target.name}.json").exists():
+    is_result = (target / f"{target.name}.json").exists()
+    if is_result:
         check_free(target, overwrite)
-    files = {f"{target.name}.json", f"{target.name}.rttm", TIMELINE}
-    for path in target.iterdir():
+    files = {f"{target.name}.rttm", TIMELINE}
+    for path in () if is_result else target.iterdir():
         is_own = path.name.startswith("SPEAKER_") or path.stem in known
         is_track = is_own and path.suffix in (".wav", ".flac")
         if not (path.name in files or is_track or path.name.startswith(".")):

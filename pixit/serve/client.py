@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -141,7 +142,12 @@ class StreamClient:
     async def _wait(self, error: Exception, broken_s: float | None) -> float:
         """Wait before the next try; a PixitError if there is none."""
         status = getattr(getattr(error, "response", None), "status_code", None)
-        if status is not None and status < 500:
+        is_too_often = status == HTTPStatus.TOO_MANY_REQUESTS
+        if is_too_often and self._session is None:
+            raise PixitError(
+                f"{self.address}: takes no more requests from here for now; try again in a minute"
+            )
+        if status is not None and status < 500 and not is_too_often:
             raise PixitError(f"{self.address}: answers {status}; is it a pixit server, and open to you?")
         reason = one_line(error) or type(error).__name__
         if self._session is None:

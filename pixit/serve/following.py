@@ -14,6 +14,7 @@ import numpy as np
 
 from pixit.audio.blocks import Source
 from pixit.audio.sources import open_source
+from pixit.files import file_name
 from pixit.pipeline.live import Update
 from pixit.pipeline.live_run import Moment, stopping
 from pixit.pipeline.recorder import StreamRecorder
@@ -60,6 +61,8 @@ class Following:
     speakers: tuple[str, ...] = ()
     _talking: dict[str, None] = field(default_factory=dict)
     _talk_s: dict[str, float] = field(default_factory=dict)
+    _is_begun: bool = False
+    _written: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Moment]:
         """Send the sound, and yield what becomes final of it.
@@ -70,7 +73,7 @@ class Following:
         for attempt in range(ATTEMPTS):
             source = open_source(self.source, paced=self.realtime)
             try:
-                yield from self._follow(source, self.overwrite or attempt > 0)
+                yield from self._follow(source)
             except SessionLost as error:
                 if attempt + 1 == ATTEMPTS or source.name in ("microphone", "stdin", "websocket"):
                     raise
@@ -79,7 +82,7 @@ class Following:
             else:
                 return
 
-    def _follow(self, source: Source, overwrite: bool) -> Iterator[Moment]:
+    def _follow(self, source: Source) -> Iterator[Moment]:
         settings = self.settings
         if self.output is not None:
             settings = settings.model_copy(update={"tracks": "float32"})
@@ -90,9 +93,7 @@ class Following:
             with stopping(source):
                 for received in _step_through(loop, client.run(_mono(source))):
                     if self.output is not None and recorder is None:
-                        recorder = StreamRecorder(
-                            self.output, source.name, received.sample_rate_hz, overwrite
-                        )
+                        recorder = self._record(self.output, source.name, received.sample_rate_hz)
                     yield self._tell(source, received, recorder)
         finally:
             source.stop()
@@ -102,10 +103,18 @@ class Following:
         if recorder is not None:
             self.folder = recorder.finish(self._describe(source))
 
+    def _record(self, output: Path, name: str, rate_hz: int) -> StreamRecorder:
+        """Begin a result; what an attempt that was lost has begun is ours to replace, an older result is not."""
+        overwrite = self.overwrite or self._is_begun
+        recorder = StreamRecorder(output, name, rate_hz, overwrite, self._written)
+        self._is_begun = True
+        return recorder
+
     def _tell(self, source: Source, received: Received, recorder: StreamRecorder | None) -> Moment:
         message, rate_hz = received.message, received.sample_rate_hz
         turns = tuple(TurnChange(t["kind"], t["speaker"], t["start_s"], t["end_s"]) for t in message["turns"])
         self.speakers = tuple(message["speakers"])
+        self._written.update(map(file_name, self.speakers))
         update = Update(message["start"], message["end"], received.tracks, turns, self.speakers)
         if recorder is not None:
             recorder.write(update)

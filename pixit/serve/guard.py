@@ -82,7 +82,7 @@ class Guard:
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
@@ -93,7 +93,7 @@ class Guard:
             self._check(scope)
         except Refusal as refusal:
             status = refusal.status
-            await refuse(refusal, scope, receive, send_and_note)
+            await error_response(refusal)(scope, receive, send_and_note)
         else:
             await self._app(scope, receive, send_and_note)
         endpoint = scope.get("endpoint")
@@ -137,15 +137,6 @@ class Guard:
             *(401, "unauthorized", "the token is missing or wrong; send it as Authorization: Bearer TOKEN"),
             {"WWW-Authenticate": "Bearer"},
         )
-
-
-async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request with what is refused."""
-    if scope["type"] == "websocket":  # before it is accepted; the client sees 403
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    response = error_response(refusal)
-    await response(scope, receive, send)
 
 
 def error_response(refusal: Refusal) -> JSONResponse:

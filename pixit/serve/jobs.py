@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -193,17 +194,24 @@ class Jobs:
         now_s = time.monotonic()
         if completed == total or now_s - self._told.get(file, 0.0) >= REPORT_S:
             self._told[file] = now_s
-            self.storage.report(file, step, completed, total)
+            try:
+                self.storage.report(file, step, completed, total)
+            except StorageError as error:  # what else the workers have just said must not be lost with it
+                self._log("progress_lost", level="warning", job=file[:8], reason=one_line(error))
 
     def _finish(self, outcome: Outcome) -> None:
         job_id = outcome.uri
         self._at_work.discard(job_id)
         self._told.pop(job_id, None)
+        if outcome.result is not None:
+            try:
+                self._hide_paths_of_result(job_id)
+            except (PixitError, OSError) as refused:  # of a full disk, say: other jobs go on
+                outcome = replace(outcome, result=None, error=PixitError(str(refused)))
         if outcome.result is None:  # where it lies on this machine is nobody's business
             error = self._hide_paths(str(outcome.error), job_id)
             is_ours = self.storage.finish(job_id, None, error)
         else:
-            self._hide_paths_of_result(job_id)
             summary = summarise(outcome.result, outcome.elapsed_s)
             summary["warnings"] = [self._hide_paths(warning, job_id) for warning in summary["warnings"]]
             is_ours = self.storage.finish(job_id, summary)

@@ -35,7 +35,7 @@ from pixit.types import PixitError
 GPU_BATCH = 16
 SHORTEST_TOKEN = 16
 REQUEST_S = 15.0
-"""How long a client may take for the head of a request."""
+"""How long a client may take for the head of a request, and for the rest of one that is answered already."""
 
 
 class HttpProtocol(H11Protocol):
@@ -51,9 +51,17 @@ class HttpProtocol(H11Protocol):
         if self._deadline is None:
             self._set_deadline()
         super().data_received(data)
-        if self._deadline is not None and self.conn.their_state is not h11.IDLE:  # a request has begun
+        is_at_request = self.conn.their_state is not h11.IDLE and self.conn.our_state is not h11.DONE
+        if self._deadline is not None and is_at_request:
             self._deadline.cancel()
             self._deadline = None
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if (
+            self.conn.their_state is h11.SEND_BODY and self._deadline is None
+        ):  # a recording that was refused, say
+            self._set_deadline()
 
     def _set_deadline(self) -> None:
         self._deadline = self.loop.call_later(REQUEST_S, self.transport.abort)
@@ -65,7 +73,25 @@ class HttpProtocol(H11Protocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, but that a client who does not read cannot keep its connection."""
+    """uvicorn's, but that a client who does not read cannot keep its connection, nor fill the memory with pongs."""
+
+    _pong = b""
+
+    def handle_ping(self) -> None:
+        if self.writable.is_set():
+            super().handle_ping()
+        else:  # the answer to the latest ping is one to those before it, and waits until the client reads
+            self._pong = b"".join(self.conn.data_to_send()) or self._pong
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.transport.write(self._pong)
+        self._pong = b""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":  # refused, in order: no handshake is missing
+            self.handshake_complete = True
 
     async def run_asgi(self) -> None:
         await super().run_asgi()
@@ -151,15 +177,15 @@ def serve(
         loaded = StreamingSeparator.from_pretrained(
             model, embedder, device, streaming or None, known_speakers=settings.known_speakers
         )
-        on_cpu = loaded.device.type == "cpu"
-        num_threads = share_threads() if on_cpu else 1
-        batch_size = settings.batch_size or (1 if on_cpu else GPU_BATCH)
         asked = model, embedder, device, separation
         workers = (
             make_workers_here(asked, settings)
             if cluster is None
             else make_workers_on(cluster, asked, settings)
         )
+        on_cpu = loaded.device.type == "cpu"
+        num_threads = share_threads() if on_cpu else 1  # after the workers have counted them
+        batch_size = settings.batch_size or (1 if on_cpu else GPU_BATCH)
         log = Log()
         app = make_app(
             settings,

@@ -37,14 +37,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pixit.types import PixitError, one_line
 
-UPLOADING, QUEUED, RUNNING, DONE, FAILED, DELETED = (
-    "uploading",
-    "queued",
-    "running",
-    "done",
-    "failed",
-    "deleted",
-)
+STATES = ("uploading", "queued", "running", "done", "failed", "deleted")
+UPLOADING, QUEUED, RUNNING, DONE, FAILED, DELETED = STATES
 LEASE_S = 60.0
 """A server that has not been heard of for so long is taken for dead, and its jobs are queued again."""
 ATTEMPTS = 3
@@ -165,10 +159,10 @@ class Storage:
         return None if row is None else _job_of(row)
 
     def count(self) -> dict[str, int]:
-        """Return the number of jobs in each state."""
+        """Return the number of jobs in each state, zero where there are none (any more)."""
         with self._change() as connection:
             rows = connection.execute(select(_jobs.c.state, func.count()).group_by(_jobs.c.state)).all()
-        return dict.fromkeys((QUEUED, RUNNING, DONE, FAILED), 0) | {row[0]: row[1] for row in rows}
+        return dict.fromkeys(STATES, 0) | {row[0]: row[1] for row in rows}
 
     def place(self, job: StoredJob) -> int:
         """Return how many jobs go before a waiting one."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
+
 from pixit.audio import Audio
 from pixit.diarized import Diarization
 from pixit.pipeline.separate import Separator
@@ -50,12 +52,16 @@ def load_separator(
 
 
 def make_workers_here(networks: Networks, settings: ServeSettings) -> Callable[[], Workers]:
-    """Return what makes workers in processes of this machine, which stand back behind the streams."""
+    """Return what makes workers in processes of this machine, which stand back behind the streams.
+
+    They have the threads that torch would take now: streams may leave this process with one, before workers are made.
+    """
     from pixit.pipeline.processes import Processes
 
     model, embedder, device, changes = networks
     load = partial(load_separator, model, embedder, changes, settings.max_recording_s, NICENESS)
-    return lambda: Processes(load, device, settings.jobs)
+    num_threads = torch.get_num_threads()
+    return lambda: Processes(load, device, settings.jobs, num_threads)
 
 
 def make_workers_on(address: str, networks: Networks, settings: ServeSettings) -> Callable[[], Workers]:

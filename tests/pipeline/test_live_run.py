@@ -87,12 +87,12 @@ class AtOnce(Live):
 
 
 def advance(run: LiveRun, *seconds: float) -> list[Moment]:
-    """Give a run so many seconds of sound at a time, as if they had come while it was busy."""
+    """Give a run so many seconds of sound at a time, as if their blocks had come while it was busy."""
     found, position = [], 0
     for length in seconds:
         part = run.source.sound[position : position + round(length * RATE_HZ), None]  # type: ignore[attr-defined]
         position += len(part)
-        if moment := run._advance([part]):
+        if moment := run._advance([part[start : start + 100] for start in range(0, len(part), 100)]):
             found.append(moment)
     return found
 
@@ -126,6 +126,21 @@ def test_beyond_the_latency_gaps_are_silent_told_and_marked() -> None:
     tracks, start = gap.update.tracks, gap.update.start_samples
     for track in tracks.values():
         assert not track[4000 - start : 6000 - start].any()
+
+
+def test_blocks_that_are_longer_than_a_step_are_heard_whole_unless_they_are_late() -> None:
+    sound = make_sound(16)
+    run = LiveRun(make(latency_s=0.5), Live(sound))
+    blocks = [sound[start : start + 1000, None] for start in range(0, len(sound), 1000)]
+    for block in blocks[:10]:
+        run._advance([block])
+    assert (run.num_windows, run.num_skipped, run.gaps) == (20, 0, [])
+    moment = run._advance(list(blocks[10:13]))  # two came while it was busy
+    assert moment is not None
+    assert (run.num_windows, run.num_skipped, run.gaps) == (26, 4, [(10.0, 12.0)])
+    for block in blocks[13:]:
+        run._advance([block])
+    assert (run.num_windows, run.num_skipped) == (32, 4)
 
 
 @pytest.mark.parametrize("pause_s", [0.05, 0.3])
@@ -288,6 +303,14 @@ def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
     (tmp_path / "call" / "call.json").unlink()  # as a stream that was killed leaves it
     record(True)
     assert Separation.load(tmp_path / "call").num_samples == 5000
+    Separation.load(tmp_path / "call").rename({"SPEAKER_00": "Ann"})
+    record(True)
+    assert Separation.load(tmp_path / "call").speakers == ["SPEAKER_00", "SPEAKER_01"]
+    assert not (tmp_path / "call" / "Ann.wav").exists()
+    (tmp_path / "call" / "call.json").unlink()
+    (tmp_path / "call" / "SPEAKER_00.wav").rename(tmp_path / "call" / "Ann.wav")
+    with pytest.raises(PixitError, match=r"holds Ann.wav, which is not part of the result"):
+        record(True)
 
 
 CHILD = f"""

@@ -40,6 +40,12 @@ def test_a_killed_process_costs_nothing_but_time(
     assert all(Separation.load(out / name).num_samples == 32000 for name in "abcd")
 
 
+def test_threads_are_shared_out_and_each_process_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    given = [(2, None), (2, 8), (3, 8), (9, 8)]
+    assert [Processes(len, "cpu", *asked).num_threads for asked in given] == [1, 4, 2, 1]  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_all_processes_and_leaves_nothing(
     tiny_separator: Path, noise: Callable[[str], Path], tmp_path: Path

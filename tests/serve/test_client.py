@@ -6,10 +6,10 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,8 +18,9 @@ from click.testing import CliRunner
 
 from pixit.cli import cli
 from pixit.results import Separation
-from pixit.serve.client import ClientSettings, StreamClient, stream_address
+from pixit.serve.client import ClientSettings, Received, SessionLost, StreamClient, stream_address
 from pixit.serve.following import Following
+from pixit.serve.limits import Rate
 from pixit.types import PixitError
 
 Start = Callable[..., Any]
@@ -164,6 +165,71 @@ def test_a_file_is_sent_anew_to_a_server_that_was_started_again(
     assert any("from its beginning" in text for text in said)
     assert run_stream(tiny_separator, path, "-o", tmp_path / "near").exit_code == 0
     assert_same_results(tmp_path / "far" / "long", tmp_path / "near" / "long")
+
+
+class Forgetful:
+    """A client of a server that forgets streams; an attempt is a list of the speakers of its updates."""
+
+    attempts: ClassVar[list[list[list[str]]]] = []
+
+    def __init__(self, _: str, rate_hz: int, *__: Any) -> None:
+        self.rate_hz = rate_hz
+
+    async def run(self, _: Any) -> AsyncIterator[Received]:
+        for number, speakers in enumerate(self.attempts.pop(0)):
+            tracks = {name: np.full(self.rate_hz, 0.1, np.float32) for name in speakers}
+            end = (number + 1) * self.rate_hz
+            place = {"start": number * self.rate_hz, "end": end, "received": end}
+            message = {"speakers": speakers, "turns": [], "levels": {}, **place}
+            yield Received(message, tracks, self.rate_hz)
+        if self.attempts:
+            raise SessionLost("the server refuses: unknown")
+
+
+def test_what_lost_attempts_left_is_replaced_whoever_spoke(
+    noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixit.serve.following.StreamClient", Forgetful)
+    monkeypatch.setattr(Forgetful, "attempts", [[], [["Ann"], ["Ann", "Bob"]], [], [["SPEAKER_00"]]])
+    run = Following(str(noise), "127.0.0.1", ClientSettings(), output=tmp_path)
+    assert [moment.update.speakers for moment in run][-1] == ("SPEAKER_00",)
+    assert run.folder is not None
+    assert {path.stem for path in run.folder.glob("*.wav")} == {"SPEAKER_00"}
+
+
+def test_a_lost_attempt_that_wrote_nothing_does_not_let_the_next_one_overwrite(
+    noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixit.serve.following.StreamClient", Forgetful)
+    monkeypatch.setattr(Forgetful, "attempts", [[["Ann"]]])
+    list(Following(str(noise), "127.0.0.1", ClientSettings(), output=tmp_path))
+    monkeypatch.setattr(Forgetful, "attempts", [[], [["Bob"]]])
+    with pytest.raises(PixitError, match="exists already"):
+        list(Following(str(noise), "127.0.0.1", ClientSettings(), output=tmp_path))
+    assert list(Separation.load(tmp_path / noise.stem.replace(" ", "_")).tracks) == ["Ann"]
+
+
+def test_who_comes_back_too_often_waits_and_goes_on(
+    start: Start, line: Callable[[int], Line], noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[bool] = []
+
+    def allows(*_: Any) -> bool:
+        return not (refused and refused.pop())
+
+    monkeypatch.setattr(Rate, "allows", allows)
+    torn = line(start().port)
+    said: list[str] = []
+    run = Following(str(noise), f"127.0.0.1:{torn.port}", ClientSettings(), realtime=True, say=said.append)
+    moments = iter(run)
+    next(moments)
+    refused += [True] * 3
+    torn.tear()
+    assert [moment.final_s for moment in moments][-1] == 3
+    assert (refused, torn.num_connections, len(said)) == ([], 5, 2)
+    refused += [True]
+    with pytest.raises(PixitError, match="no more requests from here for now; try again in a minute"):
+        list(Following(str(noise), f"127.0.0.1:{torn.port}", ClientSettings()))
 
 
 def test_a_server_that_stays_away_is_given_up(start: Start, line: Callable[[int], Line], noise: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import json
 import socket
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from pixit.cli import cli
 from pixit.serve.guard import key_of
@@ -200,6 +203,49 @@ def test_who_does_not_say_what_they_want_is_let_go(
             while mute.recv(4096):
                 pass
         assert time.monotonic() - began_s < 5
+
+
+def test_who_is_refused_cannot_keep_the_connection_with_a_body_that_never_ends(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixit.serve.server.REQUEST_S", 0.5)
+    running = start(token=TOKEN)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as slow:
+        slow.sendall(
+            b"POST /v1/recordings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000\r\n\r\nx"
+        )
+        assert slow.recv(4096).startswith(b"HTTP/1.1 401")
+        began_s = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < began_s + 5:
+                slow.sendall(b"x")
+                time.sleep(0.1)
+        assert time.monotonic() - began_s < 4
+
+
+def test_who_is_refused_and_sends_the_rest_hears_why_and_may_ask_again(start: Start) -> None:
+    running = start(token=TOKEN)
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+    connection.connect()
+    own = connection.sock
+    for token, status in (("wrong", 401), ("wrong", 401), (TOKEN, 202)):
+        right = {"Authorization": f"Bearer {token}"}
+        connection.request("POST", "/v1/recordings", bytes(3_000_000), right)
+        answer = connection.getresponse()
+        answer.read()
+        assert (answer.status, connection.sock) == (status, own)
+    connection.close()
+
+
+def test_a_socket_that_is_refused_says_why(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    running = start(requests_per_minute=1)
+    running.ask("GET", "/")
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://127.0.0.1:{running.port}/v1/stream")
+    response = refused.value.response
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "60")
+    assert json.loads(response.body)["error"]["code"] == "too_many_requests"
+    assert caplog.records == []
 
 
 def test_who_sends_a_recording_slowly_is_not(

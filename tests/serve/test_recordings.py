@@ -19,19 +19,22 @@ import jsonschema
 import numpy as np
 import pytest
 import soundfile
+import torch
 from starlette.routing import Route
 
 from pixit.audio import open_audio
+from pixit.files import write_text
 from pixit.formats.rttm import read_rttm
 from pixit.pipeline.separate import Separator
 from pixit.pipeline.streaming import StreamingSeparator
+from pixit.pipeline.workers import Progressed
 from pixit.serve.app import read_openapi
 from pixit.serve.jobs import JobOptions, Jobs
 from pixit.serve.limits import ServeSettings
 from pixit.serve.logs import Log
 from pixit.serve.protocol import Hello
-from pixit.serve.server import open_streams_of
-from pixit.serve.storage import Storage
+from pixit.serve.server import open_streams_of, serve
+from pixit.serve.storage import Storage, StorageError
 from pixit.serve.workers import load_separator, make_workers_on
 from pixit.types import PixitError
 
@@ -332,6 +335,70 @@ def test_a_disk_that_is_full_is_said_to_be(
     assert files_of(start, tmp_path) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=257 << 20))
     assert running.ask("POST", "/v1/recordings", noise.read_bytes()).status == 202
+
+
+def test_a_result_that_cannot_be_written_is_the_error_of_its_job_alone(
+    start: Start, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[Path] = []
+
+    def full_at_first(path: Path, text: str) -> None:
+        places.append(path)
+        if len(places) == 1:
+            raise PixitError(f"{path}: cannot be written (No space left on device)")
+        write_text(path, text)
+
+    monkeypatch.setattr("pixit.serve.jobs.write_text", full_at_first)
+    log = io.StringIO()
+    running = start(log=log)
+    first, second = (running.ask("POST", "/v1/recordings", noise.read_bytes()).json["id"] for _ in range(2))
+    failed = running.wait(first, "failed", "done")
+    assert "No space left on device" in failed["error"]
+    assert str(tmp_path) not in failed["error"]
+    running.wait(second, "done")
+    assert "workers_failed" not in log.getvalue()
+    assert (running.hand.is_stopped, running.hand.begun) == (False, [first, second])
+
+
+def test_progress_that_cannot_be_noted_costs_no_outcome(
+    start: Start, noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise StorageError("the database does not answer")
+
+    log = io.StringIO()
+    running = start(log=log)
+    listen = running.hand.listen
+    told = Progressed(0, "segmentation", 1, 1)  # in one batch with what comes after it
+    running.hand.listen = lambda timeout_s=None: [told, *listen(timeout_s)]
+    monkeypatch.setattr(Storage, "report", away)
+    job_id = running.ask("POST", "/v1/recordings", noise.read_bytes()).json["id"]
+    running.wait(job_id, "done", timeout_s=4)  # less than the pause after an error
+    assert "progress_lost" in log.getvalue()
+
+
+def test_jobs_have_all_threads_though_streams_have_one_each(
+    tiny_separator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def make_app(
+        settings: ServeSettings, storage: Storage, make_workers: Any, *_: Any, **options: Any
+    ) -> None:
+        made.append((make_workers().num_threads, options["num_threads"], torch.get_num_threads()))
+        storage.close()
+        raise PixitError("that is enough")
+
+    monkeypatch.setattr("pixit.serve.server.make_app", make_app)
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+        settings = ServeSettings(folder=tmp_path / "served", jobs=2)
+        with pytest.raises(PixitError, match="that is enough"):
+            serve("127.0.0.1", 0, None, (str(tiny_separator), None, "cpu"), settings, {}, {})
+    finally:
+        torch.set_num_threads(before)
+    assert made == [(3, 6, 1)]
 
 
 def test_a_recording_that_is_too_long_fails(tiny_separator: Path, noise: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pixit.serve import storage as module
-from pixit.serve.storage import ATTEMPTS, DONE, FAILED, QUEUED, RUNNING, Storage, StorageError
+from pixit.serve.metrics import Metrics
+from pixit.serve.storage import ATTEMPTS, DONE, FAILED, QUEUED, RUNNING, STATES, Storage, StorageError
 from pixit.types import PixitError
 
 
@@ -55,7 +56,19 @@ def test_a_job_goes_its_way(storage: Storage) -> None:
     found = storage.get("a")
     assert found is not None
     assert (found.state, found.summary, found.owner) == (DONE, {"speakers": []}, None)
-    assert storage.count() == {QUEUED: 1, RUNNING: 0, DONE: 1, FAILED: 0}
+    assert storage.count() == dict.fromkeys(STATES, 0) | {QUEUED: 1, DONE: 1}
+
+
+def test_metrics_forget_what_is_over(storage: Storage) -> None:
+    metrics = Metrics(storage.count, dict)
+    storage.add("a", {})
+    assert b'pixit_jobs{state="uploading"} 1.0' in metrics.render()
+    storage.delete("a")
+    assert b'pixit_jobs{state="deleted"} 1.0' in metrics.render()
+    storage.forget(["a"])
+    counts = metrics.render()
+    for state in STATES:
+        assert f'pixit_jobs{{state="{state}"}} 0.0'.encode() in counts
 
 
 def test_the_oldest_is_taken_first_and_each_once_by_many(storage: Storage, address: str) -> None:

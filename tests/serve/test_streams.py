@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from pixit.pipeline.settings import StreamingSettings
 from pixit.pipeline.streaming import StreamingSeparator
+from pixit.serve.server import SocketProtocol
 
 RATE_HZ = 16000
 Start = Callable[..., Any]
@@ -411,14 +412,19 @@ def test_pages_of_other_sites_cannot_listen_in(start: Start) -> None:
         assert json.loads(client.recv(10))["type"] == "ready"
 
 
+def shake_hands(client: socket.socket) -> None:
+    """Open a web socket without a library, which would read."""
+    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    asked = "GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    client.sendall(f"{asked}{key}".encode())
+    client.recv(100)
+
+
 def test_who_does_not_read_is_not_heard_and_loses_the_connection(start: Start) -> None:
     running = start(idle_s=1.0)
     with socket.create_connection(("127.0.0.1", running.port)) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        asked = "GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        deaf.sendall(f"{asked}{key}".encode())
-        deaf.recv(100)
+        shake_hands(deaf)
         hello = json.dumps(HELLO).encode()
         deaf.sendall(bytes([0x81, 0x80 | 126]) + struct.pack("!H", len(hello)) + bytes(4) + hello)
         sound = np.random.default_rng(0).uniform(-0.1, 0.1, RATE_HZ).astype("<f4").tobytes()
@@ -444,6 +450,41 @@ def test_who_does_not_read_is_not_heard_and_loses_the_connection(start: Start) -
         while running.ask("GET", "/healthz").json["streams"]["attached"] or is_connected():
             assert time.monotonic() < end_s
             time.sleep(0.05)
+
+
+def test_pings_of_who_does_not_read_take_no_memory_and_the_last_is_answered(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, handle = SocketProtocol.connection_made, SocketProtocol.handle_ping
+    sizes: list[int] = []
+
+    def begin_small(self: Any, transport: Any) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        begin(self, transport)
+
+    def handle_and_note(self: Any) -> None:
+        handle(self)
+        sizes.append(self.transport.get_write_buffer_size())
+
+    monkeypatch.setattr(SocketProtocol, "connection_made", begin_small)
+    monkeypatch.setattr(SocketProtocol, "handle_ping", handle_and_note)
+    running, num_pings = start(), 30_000
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        shake_hands(deaf)
+        told = b"".join(
+            bytes([0x89, 0x80 | 124]) + bytes(4) + number.to_bytes(124, "big") for number in range(num_pings)
+        )
+        deaf.sendall(told)
+        end_s = time.monotonic() + 8
+        while len(sizes) < num_pings:
+            assert time.monotonic() < end_s
+            time.sleep(0.02)
+        assert 2**16 < max(sizes) < 2**20 < len(told)
+        last = b""
+        while not last.endswith((num_pings - 1).to_bytes(124, "big")):
+            assert time.monotonic() < end_s
+            last = last[-500:] + deaf.recv(65536)
 
 
 @pytest.mark.parametrize("windows_at_a_time", [1, 4])

@@ -102,6 +102,7 @@ export class Live {
     const message = JSON.parse(data);
     if (message.type === "update") { this.takeUpdate(message); return; }
     if (message.type === "error") { this.fault = message; return; }
+    [this.brokenSince, this.fault] = [undefined, undefined];
     this.session = message.session;
     this.rate = message.sample_rate;
     this.ahead = message.ahead_s * this.context.sampleRate;
@@ -193,7 +194,7 @@ export class Live {
   lose(event) {
     this.isReady = false;
     if (this.isOver) return;
-    const isForGood = event.code >= 4000 || event.code === 1009;
+    const isForGood = (event.code >= 4000 && event.code !== 4408) || event.code === 1009;  // 4408: it may come back
     this.brokenSince ??= Date.now();
     if (isForGood || Date.now() - this.brokenSince > KEPT_S * 1000) {
       this.leave(this.fault?.message ?? "the server cannot be reached any more");
@@ -201,7 +202,6 @@ export class Live {
     }
     this.part("speaking").textContent = "The connection broke; trying again…";
     setTimeout(() => { if (!this.isOver) this.connect(); }, RETRY_MS);
-    this.socket.onopen = ((open) => () => { this.brokenSince = undefined; open(); })(this.socket.onopen);
   }
 
   // The end, with a reason if it is not the one that was wished for: what there is can be heard and saved.

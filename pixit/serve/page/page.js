@@ -1,6 +1,6 @@
 // The page of a server: recordings are dropped on it, or a microphone is listened to.
 
-import { Job } from "./jobs.js";
+import { Job, untilRetry } from "./jobs.js";
 import { Live } from "./live.js";
 
 const part = (id) => document.getElementById(id);
@@ -11,15 +11,19 @@ const server = {
   token: sessionStorage.getItem("token"),
   jobs: new Map(),
 
+  // Asks until there is an answer: a server that is out of reach, or has too much to do, is asked again.
   async ask(path, method = "GET") {
-    try {
-      const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
-      const answer = await fetch(path, { method, headers });
-      if (answer.status === 401) { await askForToken(); return this.ask(path, method); }
-      return answer.status === 204 ? {} : await answer.json();
-    } catch {
-      await new Promise((done) => setTimeout(done, 1000));
-      return { state: "out of reach" };  // it is asked again
+    for (;;) {
+      let later = null;
+      try {
+        const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
+        const answer = await fetch(path, { method, headers });
+        const { status } = answer;
+        if (status === 401) { await askForToken(); continue; }
+        if (status !== 429 && status !== 503) return { status, told: status === 204 ? {} : await answer.json() };
+        later = answer.headers.get("Retry-After");
+      } catch { /* as if it had said nothing */ }
+      await untilRetry(later);
     }
   },
 
