@@ -89,7 +89,7 @@ class ClusteringSettings(Settings):
         2.0,
         ge=0,
         le=36_000,
-        description="average, and all with known speakers: seconds of the recording for which a speaker talks at least",
+        description="average, and with known speakers: seconds of the recording for which a speaker talks at least",
     )
     split_gap: float = Field(
         0.5,
