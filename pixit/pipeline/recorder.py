@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,10 @@ from pixit.pipeline.live import Update
 from pixit.results import Separation
 from pixit.saved import TIMELINE, TrackEntry, check_free
 from pixit.types import PixitError, Turn
+
+
+DRAFT = ".description"
+"""Folder in which the last files of a result are written."""
 
 
 class StreamRecorder:
@@ -102,12 +107,12 @@ class StreamRecorder:
             )
             for name, track in self._tracks.items()
         }
-        with whole_folder(self.folder / ".description") as new:
+        with whole_folder(self.folder / DRAFT) as new:
             result.write_description(new, self.file_name, entries)
-        written = sorted((self.folder / ".description").iterdir(), key=lambda path: path.suffix == ".json")
+        written = sorted((self.folder / DRAFT).iterdir(), key=lambda path: path.suffix == ".json")
         for path in written:  # the description last: it makes the folder a result
             path.replace(self.folder / path.name)
-        (self.folder / ".description").rmdir()
+        (self.folder / DRAFT).rmdir()
         return self.folder
 
 
@@ -123,6 +128,7 @@ def make_room(target: Path, overwrite: bool, known: Collection[str] = ()) -> Non
         raise PixitError(f"{target}: exists already; overwrite it, or choose another folder")
     if not target.is_dir():
         raise PixitError(f"{target}: is no folder of a result; move it elsewhere")
+    shutil.rmtree(target / DRAFT, ignore_errors=True)  # of one that was killed at its very end
     is_result = (target / f"{target.name}.json").exists()
     if is_result:
         check_free(target, overwrite)

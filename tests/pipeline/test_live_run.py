@@ -307,6 +307,8 @@ def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
     record(True)
     assert Separation.load(tmp_path / "call").speakers == ["SPEAKER_00", "SPEAKER_01"]
     assert not (tmp_path / "call" / "Ann.wav").exists()
+    (tmp_path / "call" / ".description").mkdir()  # as one leaves it that is killed at its very end
+    record(True)
     (tmp_path / "call" / "call.json").unlink()
     (tmp_path / "call" / "SPEAKER_00.wav").rename(tmp_path / "call" / "Ann.wav")
     with pytest.raises(PixitError, match=r"holds Ann.wav, which is not part of the result"):
