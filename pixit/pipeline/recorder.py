@@ -20,7 +20,6 @@ from pixit.results import Separation
 from pixit.saved import TIMELINE, TrackEntry, check_free
 from pixit.types import PixitError, Turn
 
-
 DRAFT = ".description"
 """Folder in which the last files of a result are written."""
 
