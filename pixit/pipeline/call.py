@@ -57,17 +57,8 @@ def separate(
     >>> result.save("separated")                                            # doctest: +SKIP
     """
     separator = _load(model, embedder, device, settings)
-    return separator(
-        audio,
-        num_speakers,
-        min_speakers,
-        max_speakers,
-        hook,
-        channel,
-        stream=stream,
-        channels_are_speakers=channels_are_speakers,
-        known_speakers=known_speakers,
-    )
+    taken = _taken(hook, channel, stream, channels_are_speakers, known_speakers)
+    return separator(audio, num_speakers, min_speakers, max_speakers, **taken)
 
 
 def diarize(
@@ -106,17 +97,25 @@ def diarize(
     ['SPEAKER_00', 'SPEAKER_01']
     """
     separator = _load(model, embedder, device, settings)
-    return separator.diarize(
-        audio,
-        num_speakers,
-        min_speakers,
-        max_speakers,
-        hook,
-        channel,
-        stream=stream,
-        channels_are_speakers=channels_are_speakers,
-        known_speakers=known_speakers,
-    )
+    taken = _taken(hook, channel, stream, channels_are_speakers, known_speakers)
+    return separator.diarize(audio, num_speakers, min_speakers, max_speakers, **taken)
+
+
+def _taken(
+    hook: Hook | None,
+    channel: Channel | None,
+    stream: int | None,
+    channels_are_speakers: bool,
+    known_speakers: Known | None,
+) -> dict[str, Any]:
+    """Return what a separation and a diarization have in common, as `Separator` names it."""
+    return {
+        "hook": hook,
+        "channel": channel,
+        "stream": stream,
+        "channels_are_speakers": channels_are_speakers,
+        "known_speakers": known_speakers,
+    }
 
 
 def _load(

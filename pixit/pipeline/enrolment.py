@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 
 from pixit.audio import Audio, MemoryAudio, check_local, open_audio
-from pixit.files import file_name, list_files, weights_hash
+from pixit.files import file_name, list_files
 from pixit.formats.names import AUDIO_ENDINGS, is_result
 from pixit.pipeline.cluster import unit
 from pixit.pipeline.compute import Compute
@@ -185,6 +184,7 @@ def enrol(
     threshold: float,
     compute: Compute,
     speakers: Known,
+    embedder_sha256: str | None,
 ) -> KnownSpeakers:
     """Get to know speakers by their voices, heard as those in a recording are.
 
@@ -197,6 +197,8 @@ def enrol(
         somebody, the voice is taken.
     speakers
         Who, as `find_voices` takes it; or who is known already: it is checked that they are by this embedder.
+    embedder_sha256
+        Of the embedder's weights, None if it is no `torch.nn.Module`.
 
     Raises
     ------
@@ -204,7 +206,6 @@ def enrol(
         As of `find_voices`; if a recording cannot be read, or there is too little speech of somebody, which only in a
         result does not matter; or if speakers are known by another embedder.
     """
-    embedder_sha256 = weights_hash(embedder) if isinstance(embedder, torch.nn.Module) else None
     if isinstance(speakers, KnownSpeakers):
         is_same = speakers.vectors.shape[1] == embedder.embedding_size
         if not is_same or speakers.embedder_sha256 != embedder_sha256:

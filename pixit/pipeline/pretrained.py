@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -159,12 +160,13 @@ class Pretrained:
             somebody, or a name is none that files and RTTM can hold.
         """
         how = self.model, self.embedder, self.settings, self.voice_distance, self.compute
+        run = partial(enrol, *how, speakers, self._hashes["embedder_sha256"]())
         if not isinstance(speakers, (str, Path)):
-            return enrol(*how, speakers)
+            return run()
         state = state_of(Path(speakers)), self.fingerprint
         enrolled = self._enrolled  # of any thread
         if enrolled is None or enrolled[0] != state:
-            enrolled = self._enrolled = state, enrol(*how, speakers)
+            enrolled = self._enrolled = state, run()
         return enrolled[1]
 
     def ask(

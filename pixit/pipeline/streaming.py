@@ -26,6 +26,7 @@ from pixit.pipeline.live_state import below, check_state, pack, unpack
 from pixit.pipeline.live_windows import LiveWindows
 from pixit.pipeline.local_turns import find_apart, make_cut
 from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts, merge
+from pixit.pipeline.provenance import WeightsHash
 from pixit.pipeline.settings import StreamingSettings
 from pixit.pipeline.spool import lay_windows
 from pixit.types import Embedder, LocalModel, PixitError, separates
@@ -110,10 +111,12 @@ class StreamingSeparator:
         self.reset()
 
     def _enrol(self, speakers: Known | None) -> KnownSpeakers | None:
+        if speakers is None:
+            return None
         distance = self.settings.clustering.delta_new
         assert distance is not None, "it was put in its place"
         how = self.model, self.embedder, self.settings, distance, self._compute
-        return None if speakers is None else enrol(*how, speakers)
+        return enrol(*how, speakers, WeightsHash(self.embedder)())
 
     def _latency(self) -> int:
         window, step_s, latency_s = (
