@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,10 +103,26 @@ OFFLINE = {
 
 STREAMING = {
     "clustering.tau_active": Range(0.1, 0.9),
-    "clustering.rho_update": Range(0.02, 0.6),
-    "clustering.delta_new": Range(0.2, 1.4),
+    # the ranges of Coria et al., ASRU 2021, and less
+    "clustering.rho_update": Range(0.02, 0.6, methods=("cosine",)),
+    "clustering.delta_new": Range(0.2, 1.4, methods=("cosine",)),
+    "clustering.new_log_odds": Range(-5.0, 5.0, methods=("plda",)),
+    "clustering.evidence": Range(0.1, 2.0, log=True, methods=("plda",)),
+    "clustering.short_s": Range(0.1, 2.0, log=True, methods=("plda",)),
+    "clustering.min_new_s": Range(0.3, 3.0, log=True, methods=("plda",)),
+    "clustering.min_learn_s": Range(0.2, 2.0, log=True, methods=("plda",)),
+    "clustering.split_log_odds": Range(2.0, 60.0, log=True, methods=("plda",)),
 }
-"""Setting of a separator of streams -> where it is looked for; the ranges of Coria et al., ASRU 2021, and less."""
+"""Setting of a separator of streams -> where it is looked for."""
+
+
+def choose_ranges(ranges: Mapping[str, Range], methods: Set[str], fixed: Sequence[str]) -> dict[str, Range]:
+    """Return those that any of the methods of clustering takes, and that are not fixed."""
+    return {
+        key: values
+        for key, values in ranges.items()
+        if key not in fixed and (not values.methods or not methods.isdisjoint(values.methods))
+    }
 
 
 def changed(settings: Settings, values: Mapping[str, float]) -> dict[str, Any]:
@@ -141,11 +157,7 @@ class OfflineSubject:
         is_refined = method == "average" and separator.settings.clustering.refined and separator.plda
         methods = {method, REFINED} if is_refined else {method}
         self.separator = separator
-        self.ranges: Mapping[str, Range] = {
-            key: values
-            for key, values in OFFLINE.items()
-            if key not in fixed and (not values.methods or not methods.isdisjoint(values.methods))
-        }
+        self.ranges: Mapping[str, Range] = choose_ranges(OFFLINE, methods, fixed)
         self._thresholds = self._pairs()
         opened = [self._open(recording) for recording in recordings]
         self.identity: Any = [self._identify(audio) for audio in opened]
@@ -202,9 +214,9 @@ class StreamingSubject:
         hook: Hook | None = None,
     ) -> None:
         self.separator = separator
-        self.ranges: Mapping[str, Range] = {
-            key: values for key, values in STREAMING.items() if key not in fixed
-        }
+        method = separator.settings.clustering.method
+        assert method is not None, "the separator has settled it"
+        self.ranges: Mapping[str, Range] = choose_ranges(STREAMING, {method}, fixed)
         opened = [open_for_stream(separator, recording) for recording in recordings]
         heard_of = [make_request(fingerprint_of(separator), audio) for audio in opened]
         self.identity: Any = [*heard_of, separator.settings.model_dump(mode="json")]

@@ -1,12 +1,13 @@
 """Incremental clustering: who the local speakers of a window are, decided at once and for good.
 
-After Coria et al., "Overlap-aware low-latency online speaker diarization based on end-to-end local segmentation",
-ASRU 2021, in the form that diart 0.9.2 has: the same assignments and centroids, number for number.
+By distances here, and by probabilities in `pixit.pipeline.bayesian`. After Coria et al., "Overlap-aware low-latency
+online speaker diarization based on end-to-end local segmentation", ASRU 2021, in the form that diart 0.9.2 has: the
+same assignments and centroids, number for number.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,13 @@ Bools = NDArray[np.bool_]
 
 
 class IncrementalSettings(Settings):
-    """Who is a known speaker, who a new one, and what the centroids learn from."""
+    """Who is a known speaker, who a new one, and what of them is learnt."""
 
+    method: Literal["plda", "cosine"] | None = Field(
+        None,
+        description="plda: by what the embedder's PLDA says of voices; cosine: by distances to centroids, as in "
+        "diart; by default plda where the embedder has one",
+    )
     tau_active: float = Field(
         0.5, ge=0, le=1, description="activity that a local speaker reaches in a window to be given a speaker"
     )
@@ -32,16 +38,65 @@ class IncrementalSettings(Settings):
         0.2,
         ge=0,
         le=1,
-        description="mean activity in a window from which a local speaker moves a centroid, or begins one",
+        description="cosine: mean activity in a window from which a local speaker moves a centroid, or begins one",
     )
     delta_new: float | None = Field(
         None,
         gt=0,
         le=2,
-        description="cosine distance to every centroid from which a speaker is new; by default the embedder's"
+        description="cosine: distance to every centroid from which a speaker is new; by default the embedder's"
         " threshold",
     )
+    new_log_odds: float = Field(
+        0.0,
+        ge=-1000,
+        le=1000,
+        description="plda: log odds, of the likeliest voice that is known against a new one, below which a speaker "
+        "is new",
+    )
+    evidence: float = Field(
+        0.7, gt=0, le=100, description="plda: embeddings as which a second of somebody's speech counts"
+    )
+    short_s: float = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="plda: seconds of speech of which an embedding varies twice as much as that of a long speech",
+    )
+    min_new_s: float = Field(
+        1.2, ge=0, le=3600, description="plda: seconds of speech in a window with which a speaker begins"
+    )
+    min_learn_s: float = Field(
+        0.5, ge=0, le=3600, description="plda: seconds of speech in a window from which a voice is learnt"
+    )
+    split_log_odds: float = Field(
+        15.0,
+        ge=0,
+        le=1000,
+        description="plda: loss of log odds from which two outputs that sound at once are one voice that was split",
+    )
     max_speakers: int = Field(20, ge=1, le=1000, description="most speakers of a stream")
+
+
+class Clustering(Protocol):
+    """What decides who the local speakers are, one window after the other."""
+
+    @property
+    def num_speakers(self) -> int:
+        """Speakers that are known."""
+        ...
+
+    def assign(self, activities: Floats, vectors: Floats, apart: Bools | None = None) -> Ints:
+        """Return the speaker of each local speaker of a window, (K,), -1 for none; and learn from it."""
+        ...
+
+    def state(self) -> State:
+        """Return what the rest of the stream depends on."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        ...
 
 
 class IncrementalClustering:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pixit.audio.intake import State
 
-GROWS = ("intake.raw", "windows.waiting", "stitcher.clusters", "clustering.heard")
+GROWS = ("intake.raw", "windows.waiting", "stitcher.clusters", "clustering.heard", "clustering.counts")
 """Lists of a state that are as long as it happens; the others' lengths follow from the networks and the speakers."""
 
 

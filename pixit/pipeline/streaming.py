@@ -1,7 +1,7 @@
 """Live separation: sound goes in block by block, and what has become final of tracks and turns comes out.
 
 Windows, networks, embeddings and stitching are those of a recording (`pixit.pipeline.separate`); what differs is who
-assigns the speakers: `pixit.pipeline.incremental`, at once and for good.
+assigns the speakers: `pixit.pipeline.incremental` or `pixit.pipeline.bayesian`, at once and for good.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike
 from pixit.audio.intake import Intake, State
 from pixit.config import settings_from_mapping
 from pixit.files import ARRAY_ERRORS
+from pixit.pipeline.bayesian import BayesianClustering
 from pixit.pipeline.compute import Compute, pick_device
 from pixit.pipeline.enrolment import Known, KnownSpeakers, enrol
-from pixit.pipeline.incremental import IncrementalClustering
+from pixit.pipeline.incremental import Clustering, IncrementalClustering
 from pixit.pipeline.live import LiveStitcher, Update, join_updates
 from pixit.pipeline.live_hearing import Heard, hear_live
 from pixit.pipeline.live_state import below, check_state, pack, unpack
@@ -29,10 +30,10 @@ from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts, merge
 from pixit.pipeline.provenance import WeightsHash
 from pixit.pipeline.settings import StreamingSettings
 from pixit.pipeline.spool import lay_windows
-from pixit.types import Embedder, LocalModel, PixitError, separates
+from pixit.types import Embedder, LocalModel, PixitError, Plda, PldaEmbedder, separates
 from pixit.windows import Window
 
-STATE_FORMAT = 3
+STATE_FORMAT = 4
 NOT_LIVE = {"activity": ("decision", "unknown_voices"), "stitching": ("levels",)}
 """Settings of a separator that need the whole recording: a stream does not take them over."""
 
@@ -48,7 +49,8 @@ class StreamingSeparator:
     model, embedder
         The networks, as for `Separator`; the model has to separate.
     settings
-        How. Where they leave the distance of new speakers open, it is the embedder's clustering threshold.
+        How. Where they leave the clustering's method open, it is ``"plda"`` if the embedder has one; where the
+        distance of new speakers, it is the embedder's clustering threshold.
     device
         As for `Separator`.
     sample_rate_hz, channel
@@ -62,8 +64,8 @@ class StreamingSeparator:
     Raises
     ------
     PixitError
-        If the networks do not fit each other or do not separate, step and latency do not fit the model's window, or
-        a rate or channel is none.
+        If the networks do not fit each other or do not separate, step and latency do not fit the model's window,
+        a rate or channel is none, or the clustering needs a PLDA that the embedder has not.
 
     Examples
     --------
@@ -89,10 +91,9 @@ class StreamingSeparator:
         check_sample_rates(model, embedder)
         if not separates(model):
             raise PixitError(f"{name or type(model).__name__}: diarizes only, a stream is separated")
-        if settings.clustering.delta_new is None:
-            clustering = settings.clustering.model_copy(update={"delta_new": embedder.clustering_threshold})
-            settings = settings.model_copy(update={"clustering": clustering})
-        self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
+        self.model, self.embedder, self.name = model, embedder, name
+        self._plda = embedder.plda if isinstance(embedder, PldaEmbedder) else None
+        self.settings = settings = _settle(settings, embedder, self._plda)
         self.rate_hz: int = model.sample_rate_hz
         """Sample rate of the tracks."""
         self.sample_rate_hz = self.rate_hz if sample_rate_hz is None else sample_rate_hz
@@ -169,17 +170,25 @@ class StreamingSeparator:
         """Forget everything, speakers too but for those known before: what is pushed next begins a stream."""
         settings, geometry, known = self.settings, self.geometry, self.known
         self._intake = Intake(self.sample_rate_hz, self.rate_hz, self.channel)
-        # a known voice counts as much as if it had been heard in this stream
-        sums = None if known is None else known.vectors * (known.seconds / settings.step_s)[:, None]
-        self._clustering = IncrementalClustering(settings.clustering, sums)
-        # as if silence came first: a few words begin no speaker, not even the first one
-        size = self.embedder.embedding_size
-        self._clustering.assign(np.zeros((1, 1)), np.full((1, size), np.nan))
+        self._clustering = self._begin_clustering()
         how = settings.activity, settings.stitching, () if known is None else known.names
         self._stitcher = LiveStitcher(geometry, self.latency_samples, *how)
         self._windows = LiveWindows(geometry.window_samples, geometry.step_samples)
         self._num_taken = 0
         self._is_over = False
+
+    def _begin_clustering(self) -> Clustering:
+        """Return what knows nobody yet, but for those known before: they count as if heard in this stream."""
+        settings, known = self.settings, self.known
+        if settings.clustering.method == "plda":
+            assert self._plda is not None, "the settings were settled"
+            how = settings.clustering, settings.activity
+            return BayesianClustering(*how, self._plda, self.geometry, known)
+        sums = None if known is None else known.vectors * (known.seconds / settings.step_s)[:, None]
+        clustering = IncrementalClustering(settings.clustering, sums)
+        # as if silence came first: a few words begin no speaker, not even the first one
+        clustering.assign(np.zeros((1, 1)), np.full((1, self.embedder.embedding_size), np.nan))
+        return clustering
 
     # --- sound in, updates out ----------------------------------------------------------------------------
 
@@ -332,3 +341,15 @@ class StreamingSeparator:
         except (*ARRAY_ERRORS, AttributeError, RuntimeError) as error:  # it may seem encrypted
             raise PixitError(f"state of a stream: is damaged ({type(error).__name__}); {expected}") from None
         return stream
+
+
+def _settle(settings: StreamingSettings, embedder: Embedder, plda: Plda | None) -> StreamingSettings:
+    """Return the settings with what they leave open to the embedder; a PixitError if it lacks a PLDA."""
+    clustering = settings.clustering
+    if clustering.method == "plda" and plda is None:
+        raise PixitError("clustering.method=plda: the embedder has no PLDA; expected one that has, or cosine")
+    found = {
+        "method": clustering.method or ("cosine" if plda is None else "plda"),
+        "delta_new": clustering.delta_new or embedder.clustering_threshold,
+    }
+    return settings.model_copy(update={"clustering": clustering.model_copy(update=found)})

@@ -25,7 +25,7 @@ from pixit.config import load_settings
 from pixit.evaluation.diarization import DiarizationCounts, evaluate_diarization
 from pixit.experiments import subjects
 from pixit.experiments.references import find_references
-from pixit.experiments.subjects import OFFLINE, OfflineSubject, Range
+from pixit.experiments.subjects import OFFLINE, OfflineSubject, Range, StreamingSubject
 from pixit.experiments.tuning import Tuned, tune
 from pixit.pipeline.separate import Separator
 from pixit.pipeline.settings import SeparationSettings, StreamingSettings
@@ -58,6 +58,21 @@ def test_what_is_tuned_depends_on_how_is_clustered(talks: Any, tmp_path: Path, r
     subject = OfflineSubject(knowing, talks.recordings, tmp_path)
     assert ("clustering.fa" in subject.ranges) == ("clustering.fb" in subject.ranges) == refined
     assert "clustering.min_cluster_size" not in subject.ranges
+
+
+@pytest.mark.parametrize("method", ["plda", "cosine"])
+def test_what_is_tuned_of_streams_depends_on_how_is_clustered(
+    talks: Any, tmp_path: Path, method: str
+) -> None:
+    class Ears(talks.Ears):  # type: ignore[misc]
+        plda = Plda(np.zeros(2), np.zeros(2), np.eye(2), np.ones(2))
+
+    wanted = StreamingSettings.model_validate({"clustering": {"method": method}})
+    stream = StreamingSeparator(talks.Unsure(), Ears(), wanted, device="cpu")
+    subject = StreamingSubject(stream, talks.recordings, tmp_path, ["clustering.short_s"])
+    taken = {"plda": {"new_log_odds", "evidence", "min_new_s", "min_learn_s", "split_log_odds"}}
+    expected = taken.get(method, {"rho_update", "delta_new"}) | {"tau_active"}
+    assert subject.ranges.keys() == {f"clustering.{name}" for name in expected}
 
 
 def errors(separator: Separator, talks: Any, **changes: Any) -> DiarizationCounts:
@@ -342,7 +357,7 @@ WORKER = """
 import importlib.util, sys
 from pathlib import Path
 from pixit.experiments.references import find_references
-from pixit.experiments.subjects import OfflineSubject
+from pixit.experiments.subjects import OfflineSubject, StreamingSubject
 from pixit.experiments.tuning import tune
 from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.separate import Separator
