@@ -84,9 +84,6 @@ class HeardStream:
         settings = settings.model_copy(update={"stitching": without_room})
         networks = separator.model, separator.embedder
         stream = StreamingSeparator(*networks, settings, str(separator.device))
-        silence = np.broadcast_to(
-            np.float32(0), (self.activities.shape[1], separator.geometry.window_samples)
-        )
         updates, left = [], self.num_samples
         while left >= 0:
             size = min(left, stream.geometry.step_samples)
@@ -95,7 +92,7 @@ class HeardStream:
             for window in windows:
                 number = window.index
                 activities = self.activities[number] / np.float32(STEPS)
-                updates.append(stream.take([Heard(window, activities, silence, self.vectors[number])]))
+                updates.append(stream.take([Heard(window, activities, None, self.vectors[number])]))
         updates.append(stream.take([]))
         return annotate_updates(updates, self.uri)
 

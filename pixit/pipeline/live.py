@@ -134,16 +134,18 @@ class LiveStitcher:
         for _ in range(num_clusters - len(self._followers)):
             self._followers.append(TurnFollower(self.geometry.frame_s, self.activity))
             self._gates = np.pad(self._gates, ((0, 1), (0, 0)))
-        if heard.activities is None or heard.sources is None:
+        if heard.activities is None:
             stretch, covered = self._samples.add(1 + 2 * num_clusters)
             activity, _ = self._frames.add(1 + num_clusters)
             return self._give(stretch, covered, activity, self._frames.ahead(), length)
-        rows = np.flatnonzero(clusters >= 0)
-        sources, activities = heard.sources[rows], heard.activities[rows]
-        found, places = np.unique(clusters[rows], return_inverse=True)
-        own = by_speaker(sources, places, len(found), np.add)
-        rows = np.concatenate([[0], 1 + 2 * found, 2 + 2 * found])
-        values = np.concatenate([heard.window.samples[None], own, np.ones_like(own)])
+        local = np.flatnonzero(clusters >= 0)
+        activities = heard.activities[local]
+        found, places = np.unique(clusters[local], return_inverse=True)
+        rows, values = np.zeros(1, np.int64), heard.window.samples[None]
+        if heard.sources is not None:  # where turns alone are asked for, nothing is kept of them
+            own = by_speaker(heard.sources[local], places, len(found), np.add)
+            rows = np.concatenate([rows, 1 + 2 * found, 2 + 2 * found])
+            values = np.concatenate([values, own, np.ones_like(own)])
         stretch, covered = self._samples.add(1 + 2 * num_clusters, rows, values)
         talk = by_speaker(activities, places, len(found))
         rows, values = np.append(1 + found, 0), np.vstack([talk, talk.max(axis=0, initial=0)])
