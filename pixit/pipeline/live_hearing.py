@@ -27,8 +27,8 @@ class Heard:
     window
         The window.
     activities, sources, vectors
-        Of the local speakers, (K, F), (K, T) and (K, D); zero where they are silent, vectors NaN. None: skipped; sources
-        alone: turns are found, tracks stay silent.
+        Of the local speakers, (K, F), (K, T) and (K, D); zero where they are silent, vectors NaN. None: skipped;
+        sources alone: turns are found, tracks stay silent.
     """
 
     window: Window
