@@ -171,6 +171,11 @@ class PldaEmbedder(Protocol):
     def plda(self) -> Plda | None: ...
 
 
+def plda_of(embedder: Embedder) -> Plda | None:
+    """Return how the embeddings of an embedder vary, if it knows that."""
+    return embedder.plda if isinstance(embedder, PldaEmbedder) else None
+
+
 @runtime_checkable
 class MaskEmbedder(Protocol):
     """An `Embedder` that hears a waveform once for all who talk in it."""

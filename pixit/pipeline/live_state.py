@@ -43,6 +43,9 @@ def check_state(arrays: State, fresh: State) -> None:
             raise ValueError(f"{name} is {found.dtype} of shape {found.shape}")
         if not np.isfinite(found).all():
             raise ValueError(f"{name} holds NaN")
+    numbers = {len(array) for array in below(arrays, "clustering.").values()}
+    if len(numbers) != 1:
+        raise ValueError(f"clustering is of {sorted(numbers)} speakers")
 
 
 def below(arrays: State, prefix: str) -> State:

@@ -20,7 +20,7 @@ from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts
 from pixit.pipeline.provenance import WeightsHash
 from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.spool import Geometry, lay_windows
-from pixit.types import Embedder, LocalDiarizer, PixitError, Plda, PldaEmbedder, separates
+from pixit.types import Embedder, LocalDiarizer, PixitError, Plda, plda_of, separates
 
 
 class Pretrained:
@@ -204,7 +204,7 @@ class Pretrained:
     @property
     def plda(self) -> Plda | None:
         """The PLDA of the embedder, if it has one."""
-        return self.embedder.plda if isinstance(self.embedder, PldaEmbedder) else None
+        return plda_of(self.embedder)
 
     @property
     def compute(self) -> Compute:

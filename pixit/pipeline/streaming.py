@@ -17,11 +17,10 @@ from numpy.typing import ArrayLike
 from pixit.audio.intake import Intake, State
 from pixit.config import settings_from_mapping
 from pixit.files import ARRAY_ERRORS
-from pixit.pipeline.bayesian import BayesianClustering
 from pixit.pipeline.compute import Compute, pick_device
 from pixit.pipeline.enrolment import Known, KnownSpeakers, enrol
-from pixit.pipeline.incremental import Clustering, IncrementalClustering
 from pixit.pipeline.live import LiveStitcher, Update, join_updates
+from pixit.pipeline.live_clustering import begin_clustering, settle
 from pixit.pipeline.live_hearing import Heard, hear_live
 from pixit.pipeline.live_state import below, check_state, pack, unpack
 from pixit.pipeline.live_windows import LiveWindows
@@ -29,8 +28,8 @@ from pixit.pipeline.local_turns import find_apart, make_cut
 from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts, merge
 from pixit.pipeline.provenance import WeightsHash
 from pixit.pipeline.settings import StreamingSettings
-from pixit.pipeline.spool import lay_windows
-from pixit.types import Embedder, LocalModel, PixitError, Plda, PldaEmbedder, separates
+from pixit.pipeline.spool import Geometry, lay_windows
+from pixit.types import Embedder, LocalModel, PixitError, separates
 from pixit.windows import Window
 
 STATE_FORMAT = 4
@@ -92,8 +91,7 @@ class StreamingSeparator:
         if not separates(model):
             raise PixitError(f"{name or type(model).__name__}: diarizes only, a stream is separated")
         self.model, self.embedder, self.name = model, embedder, name
-        self._plda = embedder.plda if isinstance(embedder, PldaEmbedder) else None
-        self.settings = settings = _settle(settings, embedder, self._plda)
+        self.settings = settings = settle(settings, embedder)
         self.rate_hz: int = model.sample_rate_hz
         """Sample rate of the tracks."""
         self.sample_rate_hz = self.rate_hz if sample_rate_hz is None else sample_rate_hz
@@ -102,7 +100,7 @@ class StreamingSeparator:
         self._cut = make_cut(settings.local_turns, settings.activity, self.geometry)
         self.num_local = model.num_speakers * (1 if self._cut is None else self._cut.most)
         """Local speakers of a window, K: turns of the model's outputs, or these themselves."""
-        self.latency_samples = self._latency()
+        self.latency_samples = find_latency(settings, self.geometry)
         self.device = pick_device(device)
         self._compute = Compute.choose(self.device, None, settings.precision)
         for network in (model, embedder):
@@ -118,21 +116,6 @@ class StreamingSeparator:
         assert distance is not None, "it was put in its place"
         how = self.model, self.embedder, self.settings, distance, self._compute
         return enrol(*how, speakers, WeightsHash(self.embedder)())
-
-    def _latency(self) -> int:
-        window, step_s, latency_s = (
-            self.geometry.window_samples,
-            self.settings.step_s,
-            self.settings.latency_s,
-        )
-        if latency_s is None:
-            return window
-        if not step_s <= latency_s <= window / self.rate_hz:
-            raise PixitError(
-                f"a latency of {latency_s:g} s; expected the step, {step_s:g} s, to the window, "
-                f"{window / self.rate_hz:g} s"
-            )
-        return max(round(latency_s * self.rate_hz), self.geometry.step_samples)
 
     @classmethod
     def from_pretrained(
@@ -170,25 +153,12 @@ class StreamingSeparator:
         """Forget everything, speakers too but for those known before: what is pushed next begins a stream."""
         settings, geometry, known = self.settings, self.geometry, self.known
         self._intake = Intake(self.sample_rate_hz, self.rate_hz, self.channel)
-        self._clustering = self._begin_clustering()
+        self._clustering = begin_clustering(settings, self.embedder, geometry, known)
         how = settings.activity, settings.stitching, () if known is None else known.names
         self._stitcher = LiveStitcher(geometry, self.latency_samples, *how)
         self._windows = LiveWindows(geometry.window_samples, geometry.step_samples)
         self._num_taken = 0
         self._is_over = False
-
-    def _begin_clustering(self) -> Clustering:
-        """Return what knows nobody yet, but for those known before: they count as if heard in this stream."""
-        settings, known = self.settings, self.known
-        if settings.clustering.method == "plda":
-            assert self._plda is not None, "the settings were settled"
-            how = settings.clustering, settings.activity
-            return BayesianClustering(*how, self._plda, self.geometry, known)
-        sums = None if known is None else known.vectors * (known.seconds / settings.step_s)[:, None]
-        clustering = IncrementalClustering(settings.clustering, sums)
-        # as if silence came first: a few words begin no speaker, not even the first one
-        clustering.assign(np.zeros((1, 1)), np.full((1, self.embedder.embedding_size), np.nan))
-        return clustering
 
     # --- sound in, updates out ----------------------------------------------------------------------------
 
@@ -343,13 +313,14 @@ class StreamingSeparator:
         return stream
 
 
-def _settle(settings: StreamingSettings, embedder: Embedder, plda: Plda | None) -> StreamingSettings:
-    """Return the settings with what they leave open to the embedder; a PixitError if it lacks a PLDA."""
-    clustering = settings.clustering
-    if clustering.method == "plda" and plda is None:
-        raise PixitError("clustering.method=plda: the embedder has no PLDA; expected one that has, or cosine")
-    found = {
-        "method": clustering.method or ("cosine" if plda is None else "plda"),
-        "delta_new": clustering.delta_new or embedder.clustering_threshold,
-    }
-    return settings.model_copy(update={"clustering": clustering.model_copy(update=found)})
+def find_latency(settings: StreamingSettings, geometry: Geometry) -> int:
+    """Return after how many samples a moment is given out; a PixitError if step and window do not allow it."""
+    window, rate_hz, latency_s = geometry.window_samples, geometry.sample_rate_hz, settings.latency_s
+    if latency_s is None:
+        return window
+    if not settings.step_s <= latency_s <= window / rate_hz:
+        raise PixitError(
+            f"a latency of {latency_s:g} s; expected the step, {settings.step_s:g} s, to the window, "
+            f"{window / rate_hz:g} s"
+        )
+    return max(round(latency_s * rate_hz), geometry.step_samples)

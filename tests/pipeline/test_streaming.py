@@ -502,7 +502,7 @@ def test_after_the_end_only_reset_goes_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "empty", "text", "other networks", "no numbers", "other kinds", "NaN"]
+    "damage", ["cut", "empty", "text", "other networks", "no numbers", "other kinds", "NaN", "fewer speakers"]
 )
 def test_a_state_that_is_none_is_an_error(damage: str) -> None:
     stream = make()
@@ -514,9 +514,11 @@ def test_a_state_that_is_none_is_an_error(damage: str) -> None:
         arrays["windows.recent"] = arrays["windows.recent"][:-1]
     if damage == "NaN":
         arrays["stitcher.sample_sums"][0, 0] = np.nan
+    if damage == "fewer speakers":
+        arrays["clustering.heard"] = arrays["clustering.heard"][:-1]
     file = io.BytesIO()
     np.savez(file, **arrays)
-    if damage in ("other kinds", "NaN"):
+    if damage in ("other kinds", "NaN", "fewer speakers"):
         state = file.getvalue()
     if damage == "other networks":
         model.window_samples = 3000
