@@ -178,7 +178,8 @@ def _level(samples: Samples, talk: NDArray[np.float32], shape: ChunkShape) -> fl
     """Return the root mean square of a chunk (T,) where anybody talks (K, F), or of all of it if nobody does."""
     frames = np.flatnonzero(talk.any(axis=0)) if talk.any() else np.arange(shape.num_frames)
     grid = shape.frame_grid
-    centres = [round(grid.centre_samples(frame)) for frame in frames.tolist()]
+    # the middles of the outermost frames may lie beyond the chunk, if the model pads it
+    centres = [min(max(round(grid.centre_samples(frame)), 0), len(samples) - 1) for frame in frames.tolist()]
     edges = [slice(max(0, at - grid.step_samples // 2), at + (grid.step_samples + 1) // 2) for at in centres]
     return float(np.sqrt(np.mean(np.concatenate([np.square(samples[edge]) for edge in edges]))))
 
