@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import numpy as np
@@ -296,6 +297,11 @@ class PairData(pl.LightningDataModule):
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """Keep Ctrl-C, which the terminal sends to workers too, from ending them before the trainer has saved."""
+    """Keep signals that all processes get, of a terminal or a cluster, from ending workers before all is saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _heed_the_next)
+
+
+def _heed_the_next(number: int, _frame: FrameType | None) -> None:
+    """Go on, but end at the next signal of this kind, which is the trainer's own."""
+    signal.signal(number, signal.SIG_DFL)

@@ -227,3 +227,15 @@ def test_speech_beside_a_silent_real_chunk_is_as_much_louder_as_noise_is_softer(
         real, other = pairs[i]["mixtures"].numpy()
         level = level_of(other, pairs[i]["activities"][1])
         assert 20 * np.log10(level / np.std(real)) == pytest.approx(20, abs=0.3)
+
+
+def test_talk_at_the_very_end_of_a_real_chunk_alone(ingredients: Ingredients, tmp_path: Path) -> None:
+    """Where a model pads, the middle of its last frame lies beyond the chunk."""
+    soundfile.write(tmp_path / "meeting.wav", 0.01 * np.ones(3 * 8000), 8000)
+    meeting = Recording("meeting", tmp_path / "meeting.wav", (Turn(2.998, 3.2, "A"),), ((0.0, 3.0),))
+    shape = ChunkShape(8000, 24000, FrameGrid(80, 160, -80), 302, 3)
+    simulated = SimulatedPairs(ingredients, PairSettings(), shape, 5, 0)
+    pairs = BesideSimulated(ChunkSampler([meeting], 3.0, 2), simulated, 5, 0)
+    for i in range(5):
+        assert pairs[i]["activities"][0].any(0).nonzero().flatten().tolist() == [300, 301]
+        assert pairs[i]["mixtures"].isfinite().all()

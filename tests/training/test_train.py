@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -411,6 +412,24 @@ def test_interrupted_and_resumed(
     assert resumed == straight[step + 1 :]
     expected, found = weights_of(tmp_path / "straight"), weights_of(tmp_path / "stopped")
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_signal_to_all_processes_is_left_to_the_trainer(
+    settings: Settings, database: Path, tmp_path: Path, watch: Any
+) -> None:
+    """As of a cluster that ends a job: its workers are not to die before the trainer has saved."""
+    chosen = settings(data={"num_workers": 2}, trainer={"max_steps": 50, "checkpoint_every_steps": 100})
+
+    def end(now: int) -> None:
+        if now == 2:
+            for process in (*psutil.Process().children(), psutil.Process()):
+                process.terminate()
+
+    watch(at=end)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, tmp_path, database, progress=False)
+    assert torch.load(last_of(tmp_path), weights_only=True)["global_step"] == 3
+    assert not psutil.Process().children()
 
 
 def test_training_runs_outside_the_main_thread(settings: Settings, database: Path, tmp_path: Path) -> None:
