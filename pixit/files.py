@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,16 @@ def size_text(num_bytes: int) -> str:
         if num_bytes >= factor:
             return f"{num_bytes / factor:.1f} {unit}"
     return f"{num_bytes} bytes"
+
+
+def write_all(file: RawIOBase, data: bytes) -> None:
+    """Write all of `data` to an unbuffered file; an OSError if it cannot be, as on a full disk.
+
+    A write that is not buffered may be of a part alone, and raises nothing.
+    """
+    rest = memoryview(data)
+    while len(rest):
+        rest = rest[file.write(rest) or 0 :]
 
 
 def write_text(path: Path, text: str) -> None:

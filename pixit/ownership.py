@@ -24,10 +24,14 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+OWN = ".pixit-"
+"""How the names of all temporary files begin."""
+
+
 def own_prefix() -> str:
     """Return how the names of this process's temporary files begin: with what proves, later, that it is over."""
     started = _started(os.getpid())
-    return ".pixit-" if started is None else f".pixit-{_machine()}-{os.getpid()}-{started}-"
+    return OWN if started is None else f"{OWN}{_machine()}-{os.getpid()}-{started}-"
 
 
 def _machine() -> str:
@@ -60,7 +64,7 @@ def remove_leftovers(folder: Path) -> None:
     it is over: folders may be shared by several machines. What was to be replaced when it was killed is put back.
     """
     machine = _machine()
-    for path in sorted(folder.glob(".pixit-*")):
+    for path in sorted(folder.glob(f"{OWN}*")):
         if not _is_ours(path):  # in a folder that is everybody's, it might be a trap
             continue
         owner = re.match(r"\.pixit-([0-9a-f]{12})-(\d{1,9})-(\d+)-", path.name)
@@ -122,7 +126,7 @@ def claim(target: Path, wait: bool = False) -> Iterator[bool]:
     claims are granted. A PixitError if `target` cannot be written.
     """
     name = hashlib.sha256(target.name.encode()).hexdigest()[:16]
-    path = target.with_name(f".pixit-{name}.lock")
+    path = target.with_name(f"{OWN}{name}.lock")
     key = os.path.realpath(path)
     if wait and key in _held.paths:
         yield True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +27,7 @@ from pixit.files import (
     whole_file,
     whole_folder,
     writable,
+    write_all,
     write_text,
 )
 from pixit.formats.labelled import read_labelled
@@ -179,3 +183,22 @@ def test_a_pickle_holds_what_is_allowed_and_nothing_else(tmp_path: Path) -> None
 def test_what_is_no_name_of_a_file_is_told(read: Callable[[str], object], name: str) -> None:
     with pytest.raises(PixitError, match=r"is (no|too long for the) name of a file, expected"):
         read(name)
+
+
+def test_what_an_unbuffered_file_takes_in_parts_is_written_whole() -> None:
+    class Full(io.RawIOBase):
+        """Takes three bytes at a time, and ten in all."""
+
+        taken = b""
+
+        def write(self, data: Any) -> int:
+            if len(self.taken) >= 10:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.taken += bytes(data[:3])
+            return len(bytes(data[:3]))
+
+    file = Full()
+    write_all(file, b"abcdefgh")
+    assert file.taken == b"abcdefgh"
+    with pytest.raises(OSError, match="No space left"):
+        write_all(file, b"ijklmnop")

@@ -229,3 +229,19 @@ def test_a_terminal_shows_who_speaks() -> None:
     assert title.rstrip() == "call\\u001b[31m   0:10   2.5 s behind"
     assert first.split() == ["●", "SPEAKER_00", 13 * "█", "0:00"]
     assert second.split() == ["SPEAKER_01", "1:05"]
+
+
+def test_quiet_prints_nothing_but_errors(call: Path, tiny_separator: Path, tmp_path: Path) -> None:
+    out = run(call, "--model", tiny_separator, "--device", "cpu", "-q")
+    assert (out.exit_code, out.stdout, out.stderr) == (0, "", "")
+    out = run(call, "--model", tiny_separator, "--device", "cpu", "-q", "--jsonl")
+    assert json.loads(out.stdout.splitlines()[-1])["event"] == "end"
+
+
+def test_a_channel_that_raw_samples_have_not_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    out = CliRunner().invoke(
+        cli, ["stream", "-", "--channel", "3", "-o", str(tmp_path / "live")], input=b"\0\0"
+    )
+    assert out.exit_code == 2
+    assert "-: has 1 channels, none of number 3" in out.stderr
+    assert not (tmp_path / "live").exists()

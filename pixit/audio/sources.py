@@ -179,6 +179,11 @@ def open_source(
     """
     text = str(name)
     rate_hz = sample_rate_hz or DEFAULT_RATE_HZ
+    is_raw = text == "-" or text.startswith(("ws://", "wss://"))
+    if is_raw and channel is not None and channel >= channels:
+        raise PixitError(
+            f"{text}: has {channels} channels, none of number {channel}, from 0; say how many come"
+        )
     if text == "microphone" or text.startswith("microphone:"):
         _, _, device = text.partition(":")
         most = channels if channel is None else max(channels, channel + 1)

@@ -122,27 +122,30 @@ def stream(
     opened.name = name or opened.name
     recorder = None
     if output is not None:
-        names = () if separator.known is None else separator.known.names
-        recorder = StreamRecorder(output, opened.name, separator.rate_hz, overwrite, names)
+        recorder = StreamRecorder(output, opened.name, separator.rate_hz, overwrite)
     run = LiveRun(separator, opened, recorder)
     with one_thread():
         show(run, jsonl, quiet)
-    if opened.note:
+    if opened.note and not quiet:
         warn([f"{opened.name}: {opened.note}"])
     finish(run, opened.name, jsonl, quiet)
 
 
 def show(run: Iterable[Moment], jsonl: bool, quiet: bool) -> None:
-    """Show the moments of a run as they come: as JSON, in a terminal as a picture, and elsewhere as RTTM."""
+    """Show the moments of a run as they come: as JSON, in a terminal as a picture, and elsewhere as RTTM.
+
+    Where it is to be `quiet`, JSON alone, if it is asked for.
+    """
     live = None
-    if sys.stdout.isatty() and not jsonl:
+    if sys.stdout.isatty() and not (jsonl or quiet):
         from rich.console import Console
         from rich.live import Live
 
-        live = Live(console=Console(quiet=quiet), auto_refresh=False)
+        live = Live(console=Console(), auto_refresh=False)
     with live or nullcontext():
         for moment in run:
-            show_moment(moment, live, jsonl)
+            if jsonl or not quiet:
+                show_moment(moment, live, jsonl)
 
 
 def show_moment(moment: Moment, live: Live | None, jsonl: bool) -> None:

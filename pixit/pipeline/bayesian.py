@@ -140,12 +140,15 @@ class BayesianClustering:
             odds = self._beliefs.log_odds(vector, 1 + settings.short_s / max(seconds[local], SHORTEST_S))
             taken = speakers[apart[local] & (speakers >= 0)]
             odds[np.unique(taken)] -= settings.split_log_odds
+            is_full = self.heard.sum() >= settings.max_speakers
+            if is_full:
+                odds[~self.heard] = -np.inf
             best = int(odds.argmax()) if len(odds) else -1
             count = self._count_a_second * seconds[local]
             if best >= 0 and odds[best] >= settings.new_log_odds:
                 if seconds[local] >= settings.min_learn_s:
                     learnt.append((best, count, vector))
-            elif seconds[local] >= settings.min_new_s and self.heard.sum() < settings.max_speakers:
+            elif seconds[local] >= settings.min_new_s and not is_full:
                 best = self.num_speakers
                 self._beliefs.add(count, vector)
             else:  # whoever was heard, however different; somebody only known would have to be like it

@@ -156,12 +156,12 @@ class IncrementalClustering:
             return self._assign_in_turn(vectors, active, is_long, apart)
         new: list[int] = []
         distances = self._distances(vectors[active])
-        matched, columns = self._match(distances)
+        matched, columns = self._within_limit(distances, *self._match(distances))
         speakers[active[matched]] = columns
         updated = [local for local in active[matched] if is_long[local]]
         for row in sorted(set(range(len(active))) - set(matched)):
             local = int(active[row])
-            if is_long[local] and self.heard.sum() + len(new) < settings.max_speakers:
+            if is_long[local] and self._count_with(columns) + len(new) < settings.max_speakers:
                 new.append(local)
                 continue
             # too little speech for a new speaker: the nearest whom nobody else in this window is
@@ -174,6 +174,17 @@ class IncrementalClustering:
             speakers[local] = self.num_speakers
             self.sums = np.vstack([self.sums, vectors[local]])
         return self._note(speakers)
+
+    def _count_with(self, speakers: Ints) -> int:
+        """Return how many are heard by now, and with these."""
+        return int(self.heard.sum() + (~self.heard[speakers]).sum())
+
+    def _within_limit(self, distances: NDArray[np.float64], rows: Ints, columns: Ints) -> tuple[Ints, Ints]:
+        """Leave out those of a match who are heard for the first time and too many, the most alike come first."""
+        order = np.lexsort((distances[rows, columns], ~self.heard[columns]))
+        is_new = ~self.heard[columns[order]]
+        kept = np.sort(order[~is_new | (self.heard.sum() + is_new.cumsum() <= self.settings.max_speakers)])
+        return rows[kept], columns[kept]
 
     def _note(self, speakers: Ints) -> Ints:
         """Note who was heard in a window, and return it."""
@@ -189,10 +200,13 @@ class IncrementalClustering:
         for local in active[np.argsort(nearest, kind="stable")].tolist():
             distances = self._distances(vectors[[local]])[0]  # also to those whom this window has brought
             distances[speakers[apart[local] & (speakers >= 0)]] = np.inf
+            is_full = self.heard.sum() >= self.settings.max_speakers
+            if is_full:
+                distances[~self.heard] = np.inf
             speaker = int(distances.argmin()) if np.isfinite(distances).any() else -1
             if speaker >= 0 and distances[speaker] < self._delta_new:
                 learnt += [(speaker, local)] if is_long[local] else []
-            elif is_long[local] and self.heard.sum() < self.settings.max_speakers:
+            elif is_long[local] and not is_full:
                 speaker = self.num_speakers
                 self.sums = np.vstack([self.sums, vectors[local]])
             else:  # whoever was heard, however different; somebody only known would have to be like it

@@ -98,7 +98,8 @@ class Moment:
 class LiveRun:
     """Runs a separator over a source, into a result on disk if there is a recorder; iterated once.
 
-    Where the source fails in the middle, what came before is finished, and then the error raised.
+    Where the source fails in the middle, or gives a block that is none, what came before is finished, and then the
+    error raised.
 
     Parameters
     ----------
@@ -131,16 +132,17 @@ class LiveRun:
     _num_heard: int = 0
     _step: int = 1
     _told_s: float = -math.inf
+    _error: PixitError | None = None
 
     def __iter__(self) -> Iterator[Moment]:
         """Yield a moment whenever something has become final."""
-        started, error = time.monotonic(), None
+        started = time.monotonic()
         with Backlog(self.source) as backlog, stopping(self.source):
-            while True:
+            while self._error is None:
                 try:
                     parts = backlog.take()
                 except PixitError as failed:  # of the source; what came before is kept
-                    error, parts = failed, None
+                    self._error, parts = failed, None
                 if parts is None:
                     break
                 if moment := self._advance(parts):
@@ -149,15 +151,20 @@ class LiveRun:
         yield self._tell(self.separator.take(self._hear(windows)), [])
         if self.recorder is not None:
             self.folder = self.recorder.finish(self._describe(time.monotonic() - started))
-        if error is not None:
-            raise error
+        if self._error is not None:
+            raise self._error
 
     def _advance(self, parts: list[NDArray[Any] | int]) -> Moment | None:
         windows: list[Window] = []
         notes: list[str] = []
         num_late = 0
         for part in parts:
-            if new := self._feed(part):
+            try:
+                new = self._feed(part)
+            except PixitError as failed:  # of the block, which changed nothing; what came before is kept
+                self._error = failed
+                break
+            if new:
                 num_late = len(windows)
             windows += new
             if isinstance(part, int):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from pyannote.core import Annotation, Segment
 
 from pixit.audio import Track
 from pixit.audio.growing import GrowingTrack
-from pixit.files import file_name, whole_folder
+from pixit.files import file_name, read_text, whole_folder, write_all, write_text
 from pixit.formats.rttm import read_rttm, rttm_line
+from pixit.ownership import OWN
 from pixit.pipeline.live import Update
 from pixit.results import Separation
 from pixit.saved import TIMELINE, TrackEntry, check_free
@@ -22,6 +23,8 @@ from pixit.types import PixitError, Turn
 
 DRAFT = ".description"
 """Folder in which the last files of a result are written."""
+BEGUN = ".tracks"
+"""Lists the files of tracks of a stream that has not ended, one a line."""
 
 
 class StreamRecorder:
@@ -37,9 +40,7 @@ class StreamRecorder:
     sample_rate_hz
         Of the tracks.
     overwrite
-        Replace an older result of that name.
-    known
-        Names that speakers may have beside numbered ones.
+        Replace an older result of that name, or what is left of a stream that was killed.
 
     Raises
     ------
@@ -47,22 +48,16 @@ class StreamRecorder:
         If there is a result and `overwrite` is not given, or something else; or the disk cannot be written.
     """
 
-    def __init__(
-        self,
-        folder: Path | str,
-        name: str,
-        sample_rate_hz: int,
-        overwrite: bool = False,
-        known: Collection[str] = (),
-    ) -> None:
+    def __init__(self, folder: Path | str, name: str, sample_rate_hz: int, overwrite: bool = False) -> None:
         self.name, self.sample_rate_hz = name, sample_rate_hz
         self.file_name = file_name(name)
         self.folder = Path(folder) / self.file_name
         self._tracks: dict[str, GrowingTrack] = {}
         self.num_samples = 0
-        make_room(self.folder, overwrite, known)
+        make_room(self.folder, overwrite)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._begun = (self.folder / BEGUN).open("wb", buffering=0)
             self._turns = (self.folder / f"{self.file_name}.rttm").open("wb", buffering=0)
         except OSError as error:
             raise self._unwritable(error) from None
@@ -78,20 +73,30 @@ class StreamRecorder:
             name = file_name(speaker)  # a server has given it, maybe
             if name not in self._tracks:
                 path = self.folder / f"{name}.wav"
+                self._append(self._begun, f"{path.name}\n")
                 self._tracks[name] = GrowingTrack(path, self.sample_rate_hz, update.start_samples)
             self._tracks[name].append(samples)
         self.num_samples = update.end_samples
         turns = [Turn(t.start_s, t.end_s, file_name(t.speaker)) for t in update.turns if t.end_s is not None]
         if lines := "".join(f"{rttm_line(self.file_name, turn)}\n" for turn in turns):
-            try:
-                self._turns.write(lines.encode())
-                os.fsync(self._turns.fileno())
-            except OSError as error:
-                raise self._unwritable(error) from None
+            self._append(self._turns, lines)
+
+    def _append(self, file: FileIO, lines: str) -> None:
+        """Write whole lines, onto the disk; or none of them, and raise a PixitError."""
+        end = file.tell()
+        try:
+            write_all(file, lines.encode())
+            os.fsync(file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                file.truncate(end)
+                file.seek(end)
+            raise self._unwritable(error) from None
 
     def finish(self, settings: dict[str, Any]) -> Path:
         """Complete the result, after the last update, and return its folder; `settings` say how it was made."""
         self._turns.close()
+        self._begun.close()
         for track in self._tracks.values():
             track.close()
         tracks = {name: Track.open(track.path) for name, track in self._tracks.items()}
@@ -112,14 +117,14 @@ class StreamRecorder:
         for path in written:  # the description last: it makes the folder a result
             path.replace(self.folder / path.name)
         (self.folder / DRAFT).rmdir()
+        (self.folder / BEGUN).unlink()
         return self.folder
 
 
-def make_room(target: Path, overwrite: bool, known: Collection[str] = ()) -> None:
+def make_room(target: Path, overwrite: bool) -> None:
     """Remove an older result, or what a stream that was killed left; nothing else. A PixitError if it must not go.
 
-    A result says which files are its own. The tracks of a stream that was killed are of numbered speakers, or of
-    those who are `known` by name.
+    A result says which files are its own, and so does `BEGUN` of what a stream that was killed left.
     """
     if not target.exists():
         return
@@ -128,17 +133,19 @@ def make_room(target: Path, overwrite: bool, known: Collection[str] = ()) -> Non
     if not target.is_dir():
         raise PixitError(f"{target}: is no folder of a result; move it elsewhere")
     shutil.rmtree(target / DRAFT, ignore_errors=True)  # of one that was killed at its very end
-    is_result = (target / f"{target.name}.json").exists()
-    if is_result:
+    begun = target / BEGUN
+    if (target / f"{target.name}.json").exists():
+        begun.unlink(missing_ok=True)
         check_free(target, overwrite)
-    files = {f"{target.name}.rttm", TIMELINE}
-    for path in () if is_result else target.iterdir():
-        is_own = path.name.startswith("SPEAKER_") or path.stem in known
-        is_track = is_own and path.suffix in (".wav", ".flac")
-        if not (path.name in files or is_track or path.name.startswith(".")):
-            raise PixitError(
-                f"{target}: holds {path.name}, which is not part of the result; move it elsewhere"
-            )
-    for path in sorted(target.iterdir(), key=lambda path: path.suffix != ".json"):
+        write_text(begun, "\n".join(path.name for path in target.iterdir()))  # one may be killed here, too
+    else:
+        files = read_text(begun, "names of files").splitlines() if begun.exists() else []
+        own = {f"{target.name}.rttm", TIMELINE, BEGUN, *files}
+        for path in target.iterdir():
+            if path.name not in own and not path.name.startswith(OWN):
+                raise PixitError(
+                    f"{target}: holds {path.name}, which is not part of the result; move it elsewhere"
+                )
+    for path in sorted(target.iterdir(), key=lambda path: (path == begun, path.suffix != ".json")):
         with suppress(OSError):  # told where the file is made anew
             path.unlink()

@@ -280,6 +280,7 @@ class StreamingSeparator:
         return {
             "format": STATE_FORMAT,
             "networks": [*sizes, self.rate_hz, self.model.num_speakers, self.embedder.embedding_size],
+            "weights": [WeightsHash(network)() for network in (self.model, self.embedder)],
         }
 
     @classmethod
@@ -300,7 +301,7 @@ class StreamingSeparator:
             stream = cls(
                 model, embedder, settings, device, sample_rate_hz, channel, str(about["name"]), known
             )
-            if stream._description() != {name: about[name] for name in ("format", "networks")}:
+            if stream._description() != {name: about[name] for name in ("format", "networks", "weights")}:
                 raise PixitError("state of a stream: of other networks, or another version of pixit")
             check_state(arrays, stream._arrays())
             stream._intake.restore(below(arrays, "intake."))

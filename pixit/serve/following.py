@@ -14,7 +14,6 @@ import numpy as np
 
 from pixit.audio.blocks import Source
 from pixit.audio.sources import open_source
-from pixit.files import file_name
 from pixit.pipeline.live import Update
 from pixit.pipeline.live_run import Moment, stopping
 from pixit.pipeline.recorder import StreamRecorder
@@ -62,7 +61,6 @@ class Following:
     _talking: dict[str, None] = field(default_factory=dict)
     _talk_s: dict[str, float] = field(default_factory=dict)
     _is_begun: bool = False
-    _written: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Moment]:
         """Send the sound, and yield what becomes final of it.
@@ -106,7 +104,7 @@ class Following:
     def _record(self, output: Path, name: str, rate_hz: int) -> StreamRecorder:
         """Begin a result; what an attempt that was lost has begun is ours to replace, an older result is not."""
         overwrite = self.overwrite or self._is_begun
-        recorder = StreamRecorder(output, name, rate_hz, overwrite, self._written)
+        recorder = StreamRecorder(output, name, rate_hz, overwrite)
         self._is_begun = True
         return recorder
 
@@ -114,7 +112,6 @@ class Following:
         message, rate_hz = received.message, received.sample_rate_hz
         turns = tuple(TurnChange(t["kind"], t["speaker"], t["start_s"], t["end_s"]) for t in message["turns"])
         self.speakers = tuple(message["speakers"])
-        self._written.update(map(file_name, self.speakers))
         update = Update(message["start"], message["end"], received.tracks, turns, self.speakers)
         if recorder is not None:
             recorder.write(update)

@@ -7,7 +7,7 @@ import hmac
 import time
 from collections.abc import Mapping
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -117,11 +117,11 @@ class Guard:
 
     def _check_origin(self, headers: Headers) -> None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not is_loopback(_split(f"//{host}").hostname or ""):
             raise Refusal(
                 403, "wrong_host", "without a token the server is for its own machine, as 127.0.0.1"
             )
-        if origin is not None and origin not in self._settings.cors and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in self._settings.cors and _split(origin).netloc != host:
             raise Refusal(403, "wrong_origin", "pages of other sites may not use this server (see --cors)")
 
     def _check_token(self, scope: Scope, headers: Headers, path: str) -> None:
@@ -137,6 +137,14 @@ class Guard:
             *(401, "unauthorized", "the token is missing or wrong; send it as Authorization: Bearer TOKEN"),
             {"WWW-Authenticate": "Bearer"},
         )
+
+
+def _split(address: str) -> SplitResult:
+    """Return the parts of an address; empty ones of what is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 def error_response(refusal: Refusal) -> JSONResponse:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pixit.config import Settings
 from pixit.diarized import Diarization
@@ -48,8 +48,8 @@ class JobOptions(Settings):
     num_speakers: int | None = None
     min_speakers: int | None = None
     max_speakers: int | None = None
-    channel: Literal["best", "mean"] | int = "best"
-    stream: int | None = None
+    channel: Literal["best", "mean"] | Annotated[int, Field(ge=0)] = "best"
+    stream: int | None = Field(None, ge=0)
     channels_are_speakers: bool = False
     format: Literal["wav", "flac"] = "flac"
     tracks: bool = True

@@ -110,7 +110,7 @@ def _parse(adapter: TypeAdapter[Any], text: str | None, expected: str) -> Any:
     if text is None:
         raise StreamError("bad_message", f"found binary data, expected {expected} as JSON in a text message")
     try:
-        return adapter.validate_json(text)
+        return adapter.validate_json(text, strict=True)  # a number in quotes is none
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the message"

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from pixit.files import write_all
 from pixit.serve.guard import key_of
 from pixit.serve.jobs import JobOptions, Jobs
 from pixit.serve.limits import Refusal, ServeSettings
@@ -89,7 +90,7 @@ class Recordings:
                         413, "too_large", f"a recording has at most {most} bytes", {"Connection": "close"}
                     )
                 try:
-                    await asyncio.to_thread(file.write, chunk)
+                    await asyncio.to_thread(write_all, file, chunk)
                 except OSError:
                     raise Refusal(
                         507, "disk_full", "the server's disk is full", {"Connection": "close"}
@@ -170,8 +171,8 @@ def parse_options(given: dict[str, str]) -> JobOptions:
     """Read what is asked of a job from a query; a Refusal if it is not what it should be."""
     values: dict[str, Any] = {}
     for name, text in given.items():
-        values[name] = int(text) if re.fullmatch(r"\d{1,9}", text) else text
-        if text in ("true", "false"):
+        values[name] = int(text) if re.fullmatch(r"-?\d{1,9}", text) else text
+        if text in ("true", "false") and name in ("channels_are_speakers", "tracks"):
             values[name] = text == "true"
     try:
         return JobOptions.model_validate(values)

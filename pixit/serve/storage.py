@@ -7,6 +7,7 @@ never take the same job. Times are seconds since 1970.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import SQLAlchemyError
 
+from pixit.ownership import cannot_be_written
 from pixit.types import PixitError, one_line
 
 STATES = ("uploading", "queued", "running", "done", "failed", "deleted")
@@ -126,7 +128,11 @@ class Storage:
 
     @classmethod
     def in_folder(cls, folder: Path, owner: str) -> Storage:
-        """Open the database in a folder."""
+        """Open the database in a folder; it, and what SQLite puts beside it, is for its user alone."""
+        try:
+            os.close(os.open(folder / "jobs.sqlite", os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise cannot_be_written(folder, error) from None
         return cls(f"sqlite:///{folder / 'jobs.sqlite'}", owner)
 
     @contextmanager

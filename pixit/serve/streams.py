@@ -100,7 +100,7 @@ class Socket:
             "session": session.id,
             "received": session.received,
             "sample_rate": stream.rate_hz,
-            "step_s": stream.settings.step_s,
+            "step_s": round(stream.geometry.step_samples / stream.rate_hz, 4),
             "latency_s": round(stream.latency_samples / stream.rate_hz, 4),
             "resume_s": settings.resume_s if session.hello.resume else 0,
             "ahead_s": settings.ahead_s,

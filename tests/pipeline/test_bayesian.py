@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -140,6 +141,13 @@ def test_those_known_before_have_to_be_heard() -> None:
     assert clustering.heard.tolist() == [False, True, True]
 
 
+def test_of_those_known_before_no_more_are_heard_than_there_may_be() -> None:
+    known = KnownSpeakers(("Ann", "Bob"), np.stack([ANN, BOB]), np.float32([30, 30]), "")
+    clustering = make(known, max_speakers=1)
+    assert clustering.assign(talk(2, 1.9, 1.8), np.stack([ANN, BOB, CAT]), NOBODY).tolist() == [0, 0, 0]
+    assert clustering.num_speakers == 2
+
+
 def test_vectors_of_zeros_and_nan_do_no_harm() -> None:
     clustering = make()
     clustering.assign(talk(2, 2), np.stack([np.zeros(SIZE), np.full(SIZE, np.nan)]))
@@ -206,6 +214,19 @@ def test_blocks_of_any_size_and_restarts_give_the_same_bits() -> None:
         assert (found.turns, found.speakers) == (expected.turns, expected.speakers)
         for name, track in expected.tracks.items():
             np.testing.assert_array_equal(found.tracks[name], track)
+
+
+def test_a_state_is_of_one_embedder() -> None:
+    class Ears(torch.nn.Linear):
+        sample_rate_hz, embedding_size, clustering_threshold = 1000, 4, 0.6
+
+        def forward(self, waveforms: Any, weights: Any = None) -> Any:
+            return super().forward(waveforms[:, :1])
+
+    stream = stream_of(Ears(1, 4))
+    StreamingSeparator.from_state(stream.state(), stream.model, stream.embedder, "cpu")
+    with pytest.raises(PixitError, match="state of a stream: of other networks"):
+        StreamingSeparator.from_state(stream.state(), stream.model, Ears(1, 4), "cpu")
 
 
 def test_a_state_is_of_one_way_of_clustering() -> None:

@@ -358,7 +358,7 @@ def blocks_of(sound: NDArray[np.float32], seed: int) -> Iterator[NDArray[np.floa
 def test_streams_name_who_is_known_from_the_first_word_on(oracle: Any, voices: Path, tmp_path: Path) -> None:
     truth = oracle.conversation(3, 30)
     stream = stream_of(oracle, voices)
-    recorder = StreamRecorder(tmp_path, "talk", stream.rate_hz, known=stream.known.names)  # type: ignore[union-attr]
+    recorder = StreamRecorder(tmp_path, "talk", stream.rate_hz)
     for block in blocks_of(truth.mixture, 0):
         recorder.write(stream.push(block))
     recorder.write(stream.finish())
@@ -387,6 +387,17 @@ def test_strangers_have_no_name_of_those_who_are_not_there(
     assert found[0] == found[1] == (("SPEAKER_00",) if seconds > 1 else ())
 
 
+@pytest.mark.parametrize("pause_s", [0.25, None])
+def test_there_are_no_more_speakers_than_there_may_be_of_those_known_either(
+    oracle: Any, voices: Path, pause_s: float | None
+) -> None:
+    settings = {"clustering": {"max_speakers": 1}, "local_turns": {"pause_s": pause_s}}
+    stream = stream_of(oracle, voices, **settings)
+    stream.push(oracle.conversation(3, 30).mixture)  # Ann, Ben, and a stranger
+    stream.finish()
+    assert len(stream.speakers) == 1
+
+
 def test_a_stream_of_known_speakers_goes_on_after_a_restart(oracle: Any, voices: Path) -> None:
     sound = oracle.conversation(3, 20).mixture
     whole = stream_of(oracle, voices)
@@ -408,14 +419,15 @@ def test_what_a_killed_stream_of_known_speakers_left_is_replaced(
     oracle: Any, voices: Path, tmp_path: Path
 ) -> None:
     stream = stream_of(oracle, voices)
-    names = stream.known.names  # type: ignore[union-attr]
-    recorder = StreamRecorder(tmp_path, "talk", stream.rate_hz, known=names)
+    recorder = StreamRecorder(tmp_path, "talk", stream.rate_hz)
     recorder.write(stream.push(oracle.conversation(2, 20).mixture))  # and no more of it
     assert (tmp_path / "talk" / "Ann.wav").is_file()
-    with pytest.raises(PixitError, match=r"holds (Ann|Ben)\.wav, which is not part of the result"):
+    (tmp_path / "talk" / "Cleo.wav").touch()
+    with pytest.raises(PixitError, match=r"holds Cleo\.wav, which is not part of the result"):
         StreamRecorder(tmp_path, "talk", stream.rate_hz, overwrite=True)
-    StreamRecorder(tmp_path, "talk", stream.rate_hz, overwrite=True, known=names)
-    assert [path.name for path in (tmp_path / "talk").iterdir()] == ["talk.rttm"]
+    (tmp_path / "talk" / "Cleo.wav").unlink()
+    StreamRecorder(tmp_path, "talk", stream.rate_hz, overwrite=True)
+    assert {path.name for path in (tmp_path / "talk").iterdir()} == {"talk.rttm", ".tracks"}
 
 
 def test_names_that_somebody_else_gives_stay_in_the_folder(tmp_path: Path) -> None:

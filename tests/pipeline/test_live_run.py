@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import runpy
 import signal
 import subprocess
@@ -23,10 +24,12 @@ from pixit.audio.blocks import Source
 from pixit.audio.sources import open_source
 from pixit.formats.rttm import read_rttm
 from pixit.pipeline.backlog import Backlog
+from pixit.pipeline.live import Update
 from pixit.pipeline.live_run import LiveRun, Moment
 from pixit.pipeline.recorder import StreamRecorder
 from pixit.pipeline.settings import StreamingSettings
 from pixit.pipeline.streaming import StreamingSeparator
+from pixit.pipeline.turns import TurnChange
 from pixit.results import Separation
 from pixit.types import LocalOutput, PixitError
 
@@ -257,6 +260,17 @@ def test_where_the_source_fails_what_came_before_is_finished(tmp_path: Path) -> 
     assert Separation.load(tmp_path / "call").num_samples == 5000
 
 
+def test_where_a_block_is_none_what_came_before_is_finished(tmp_path: Path) -> None:
+    sound = make_sound(5)
+    sound[4321] = np.nan
+    run = LiveRun(make(), AtOnce(sound), StreamRecorder(tmp_path, "call", RATE_HZ))
+    with pytest.raises(PixitError, match="holds NaN"):
+        list(run)
+    result = Separation.load(tmp_path / "call")
+    assert 4000 <= result.num_samples <= 4321
+    assert result.turns[-1].end_s > 3.5
+
+
 def test_a_stopped_stream_is_finished(tmp_path: Path) -> None:
     source = Live(make_sound(600), 0.01)
     threading.Timer(0.5, source.stop).start()
@@ -288,6 +302,23 @@ def test_events_are_for_programs() -> None:
 # --- the disk -------------------------------------------------------------------------------------------
 
 
+def test_of_a_full_disk_whole_lines_are_left(tmp_path: Path) -> None:
+    recorder = StreamRecorder(tmp_path, "call", RATE_HZ)
+    turns = tuple(TurnChange("closed", "SPEAKER_00", float(n), n + 0.5) for n in range(7))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # no file gets longer
+    try:
+        recorder.write(Update(0, 1, {}, turns))
+        recorder.write(Update(1, 2, {}, turns))
+        with pytest.raises(PixitError, match="cannot be written"):
+            recorder.write(Update(2, 3, {}, turns))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    text = (tmp_path / "call" / "call.rttm").read_text()
+    assert text.endswith("\n")
+    assert len(text.splitlines()) == 14
+
+
 def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
     def record(overwrite: bool) -> None:
         list(LiveRun(make(), AtOnce(make_sound(5)), StreamRecorder(tmp_path, "call", RATE_HZ, overwrite)))
@@ -298,9 +329,14 @@ def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
     (tmp_path / "call" / "notes.txt").write_text("mine")
     with pytest.raises(PixitError, match=r"holds notes.txt, which is not part of the result"):
         record(True)
-    assert Separation.load(tmp_path / "call").speakers
     (tmp_path / "call" / "notes.txt").unlink()
     (tmp_path / "call" / "call.json").unlink()  # as a stream that was killed leaves it
+    (tmp_path / "call" / ".tracks").write_text("SPEAKER_00.wav\nSPEAKER_01.wav\n")
+    (tmp_path / "call" / ".pixit-half").write_text("half of the picture")
+    (tmp_path / "call" / ".mine").write_text("mine")
+    with pytest.raises(PixitError, match=r"holds \.mine, which is not part of the result"):
+        record(True)
+    (tmp_path / "call" / ".mine").unlink()
     record(True)
     assert Separation.load(tmp_path / "call").num_samples == 5000
     Separation.load(tmp_path / "call").rename({"SPEAKER_00": "Ann"})
@@ -309,10 +345,36 @@ def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert not (tmp_path / "call" / "Ann.wav").exists()
     (tmp_path / "call" / ".description").mkdir()  # as one leaves it that is killed at its very end
     record(True)
+    assert not (tmp_path / "call" / ".tracks").exists()
     (tmp_path / "call" / "call.json").unlink()
-    (tmp_path / "call" / "SPEAKER_00.wav").rename(tmp_path / "call" / "Ann.wav")
-    with pytest.raises(PixitError, match=r"holds Ann.wav, which is not part of the result"):
-        record(True)
+    (tmp_path / "call" / "SPEAKER_01.wav").unlink()
+    with pytest.raises(PixitError, match=r"holds SPEAKER_00.wav, which is not part of the result"):
+        record(True)  # who knows whose it is
+
+
+def test_a_result_that_was_being_replaced_when_it_was_killed_can_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    unlink, left = Path.unlink, 2
+
+    def mortal(path: Path, missing_ok: bool = False) -> None:
+        nonlocal left
+        left -= path.parent.name == "call" and path.exists()
+        if left < 0:
+            raise Killed
+        unlink(path, missing_ok)
+
+    list(LiveRun(make(), AtOnce(make_sound(5)), StreamRecorder(tmp_path, "call", RATE_HZ)))
+    monkeypatch.setattr(Path, "unlink", mortal)
+    with pytest.raises(Killed):
+        StreamRecorder(tmp_path, "call", RATE_HZ, True)
+    monkeypatch.undo()
+    assert len(list((tmp_path / "call").iterdir())) == 4
+    StreamRecorder(tmp_path, "call", RATE_HZ, True)
+    assert {path.name for path in (tmp_path / "call").iterdir()} == {"call.rttm", ".tracks"}
 
 
 CHILD = f"""

@@ -91,7 +91,7 @@ def test_everything_that_tells_something_asks_for_the_token(start: Start, noise:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "192.168.0.1", "127.0.0.1.evil.example", ""]
+    "host", ["evil.example", "evil.example:8000", "192.168.0.1", "127.0.0.1.evil.example", "", "["]
 )
 def test_a_name_that_leads_here_from_elsewhere_is_refused_without_a_token(start: Start, host: str) -> None:
     """DNS rebinding: a page of that name would be of the same origin."""
@@ -100,6 +100,11 @@ def test_a_name_that_leads_here_from_elsewhere_is_refused_without_a_token(start:
     assert (answer.status, answer.json["error"]["code"]) == (403, "wrong_host")
     assert running.ask("GET", "/", Host="localhost:1").status == 200
     assert running.ask("GET", "/", Host="[::1]:1").status == 200
+
+
+def test_an_origin_that_is_none_is_refused(start: Start) -> None:
+    answer = start().ask("GET", "/healthz", Origin="http://[")
+    assert (answer.status, answer.json["error"]["code"]) == (403, "wrong_origin")
 
 
 def test_pages_of_other_sites_are_refused_unless_they_are_allowed(start: Start, noise: Path) -> None:

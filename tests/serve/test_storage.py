@@ -188,3 +188,11 @@ def test_a_database_that_goes_away_is_told_as_such_and_comes_back(tmp_path: Path
     with storage._change() as connection:
         connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO pixit_jobs")
     assert storage.claim() is not None
+
+
+def test_the_database_is_for_its_user_alone(tmp_path: Path) -> None:
+    storage = Storage.in_folder(tmp_path, "test")
+    storage.add("a", {})
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert "jobs.sqlite-wal" in modes

@@ -298,6 +298,8 @@ BAD = [
     (json.dumps(HELLO | {"version": 2}), 4400, "bad_message"),
     (json.dumps(HELLO | {"sample_rate": 1}), 4400, "bad_message"),
     (json.dumps(HELLO | {"sample_rate": "16 kHz"}), 4400, "bad_message"),
+    (json.dumps(HELLO | {"sample_rate": "16000"}), 4400, "bad_message"),
+    (json.dumps(HELLO | {"resume": "yes"}), 4400, "bad_message"),
     (json.dumps(HELLO | {"channels": 10**9}), 4400, "bad_message"),
     (json.dumps(HELLO | {"channel": 1}), 4400, "bad_message"),
     (json.dumps(HELLO | {"latency_s": 50}), 4400, "bad_message"),
