@@ -46,11 +46,17 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_settings(kind: type[S], path: Path | str | None = None, overrides: Iterable[str] = ()) -> S:
-    """Read settings from a YAML file of differences from the defaults, and from dotted overrides.
+def load_settings(
+    kind: type[S],
+    path: Path | str | None = None,
+    overrides: Iterable[str] = (),
+    given: Mapping[str, Any] | None = None,
+) -> S:
+    """Read settings from a YAML file of differences from the defaults, from given values, and from dotted overrides.
 
-    An override is ``"optimizer.learning_rate=1e-3"`` or the like; its value is read as YAML. A PixitError if
-    the file is missing or not a YAML mapping, a key is unknown, or a value does not fit.
+    An override is ``"optimizer.learning_rate=1e-3"`` or the like; its value is read as YAML. What is `given` is a
+    value by such a key, taken as it is: a path may look like YAML. A PixitError if the file is missing or not a YAML
+    mapping, a key is unknown, or a value does not fit.
 
     Examples
     --------
@@ -60,6 +66,8 @@ def load_settings(kind: type[S], path: Path | str | None = None, overrides: Iter
     """
     tree = read_yaml(path) if path is not None else {}
     overrides = list(overrides)
+    for key, value in (given or {}).items():
+        _put(tree, key.split("."), value)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:

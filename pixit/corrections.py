@@ -31,6 +31,7 @@ from pixit.saved import (
     check_speaker,
     claim_result,
     files_beside,
+    noted_transcripts,
     read_description,
 )
 from pixit.types import PixitError
@@ -245,8 +246,9 @@ def _save(old: Diarization, new: Diarization, names: Mapping[str, str], attribut
         for path in files_beside(folder):
             if path.name.endswith(JOURNAL) and new.settings.get("corrected"):
                 # of its words nothing is made again, but it stays the transcript of this result alone
-                told = {"request": {"result_sha256": hashes[1], "corrected": True}}
-                write_text(change / BESIDE / path.name, json.dumps(told) + "\n")
+                told: list[dict[str, Any]] = [{"request": {"result_sha256": hashes[1], "corrected": True}}]
+                told += [{"transcript": name} for name in noted_transcripts(path)]
+                write_text(change / BESIDE / path.name, "".join(json.dumps(entry) + "\n" for entry in told))
             elif path.name.endswith(JOURNAL):
                 _rewrite_journal(path, change / BESIDE / path.name, names, hashes)
             else:

@@ -142,6 +142,12 @@ def write_all(file: RawIOBase, data: bytes) -> None:
         rest = rest[file.write(rest) or 0 :]
 
 
+def check_writable(path: Path) -> None:
+    """Raise a `PixitError`, before any work, if no file can be at `path`."""
+    if path.is_dir():
+        raise PixitError(f"{path}: is a folder; expected the name of a file")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all; its folder is made. A PixitError if it cannot be written."""
     with whole_file(path) as new:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,17 @@ CHANGE, UNFINISHED = ".pixit-change", ".pixit-change-new"
 TRANSCRIPTS = (".seglst.json", ".stm", ".srt", ".vtt")
 JOURNAL = ".transcription.jsonl"
 """Endings of what ``pixit transcribe`` writes beside the folder NAME, after NAME; the best transcript first."""
+
+
+def noted_transcripts(journal: Path) -> list[str]:
+    """Return the names of the transcripts that the journal of a transcription lists, as far as it can be read."""
+    names: list[object] = []
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        for line in journal.read_bytes().split(b"\n")[:-1]:
+            names.append(json.loads(line).get("transcript"))
+    return [
+        name for name in names if isinstance(name, str) and name.endswith(TRANSCRIPTS) and "/" not in name
+    ]
 
 
 class _Entry(BaseModel):
@@ -193,13 +205,15 @@ def _carry_out(folder: Path) -> None:
                 replaced = change / BESIDE / path.name
                 if replaced.is_file():
                     replaced.replace(path) if replaced.stat().st_size else path.unlink()
-            kept = {file.casefold() for file in new}  # "ann.wav" is "Ann.wav" to some file systems
+            kept = {file.casefold(): file for file in new}
             if all(
                 (folder / file).exists() for file in new
             ):  # or else an old one may be all there is of a track
-                for file in old:
-                    if file.casefold() not in kept:
-                        (folder / file).unlink(missing_ok=True)
+                listed = {path.name for path in folder.iterdir()}
+                for file in old - new:
+                    # "ann.wav" is "Ann.wav" to some file systems, which list one of them alone
+                    if file in listed and kept.get(file.casefold(), file) in listed:
+                        (folder / file).unlink()
             description.replace(folder / description.name)
         shutil.rmtree(change)
     except OSError as error:

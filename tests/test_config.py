@@ -223,3 +223,11 @@ def test_configs_hold_only_differences() -> None:
         for section, values in read_yaml(CONFIGS / name).items():
             for key, value in values.items() if isinstance(values, dict) and section != "model" else ():
                 assert defaults[section][key] != value, f"{name}: {section}.{key}"
+
+
+def test_what_is_given_is_taken_as_it_is(tmp_path: Path) -> None:
+    name = "run #2, [a]: cache"
+    found = load_settings(Outer, None, ["epochs=3"], {"folder": Path(name), "optimizer.frozen": True})
+    assert (found.folder, found.epochs, found.optimizer.frozen) == (Path(name), 3, True)
+    assert load_settings(Outer, None, ["name=b"], {"name": "2024"}).name == "b"
+    assert load_settings(Outer, None, given={"name": "2024"}).name == "2024"

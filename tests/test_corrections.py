@@ -533,3 +533,10 @@ def test_corrections_that_do_not_fit_change_nothing(
     before = contents(tmp_path)
     assert message in fails("correct", result, path)
     assert contents(tmp_path) == before
+
+
+def test_names_may_differ_by_capitals_alone(tmp_path: Path) -> None:
+    result = make_result(tmp_path)
+    Separation.load(result).rename({"SPEAKER_00": "ann"}).rename({"ann": "Ann"})
+    assert {path.name for path in result.glob("*.wav")} == {"Ann.wav", "SPEAKER_01.wav"}
+    check_named(result, "Ann", "SPEAKER_01")

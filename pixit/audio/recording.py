@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,7 @@ class Audio(ABC):
         self.sample_rate_hz = sample_rate_hz
         self.asked_channel = channel
 
-    def at(self, sample_rate_hz: int | None = None, channel: Channel | None = None) -> Audio:
+    def at(self, sample_rate_hz: int | None = None, channel: Channel | None = None) -> Self:
         """Return the same recording at another rate or of another channel; None keeps what it has."""
         twin = copy.copy(self)
         asked = self.asked_channel if channel is None else channel

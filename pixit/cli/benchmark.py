@@ -11,6 +11,7 @@ import click
 from pixit.cli.console import (
     PATH,
     REFERENCES,
+    check_file_option,
     examples,
     format_option,
     networks_options,
@@ -69,7 +70,9 @@ def benchmark() -> None:
 @click.option("--reference", type=PATH, help="RTTM of the recording: adds the DER")
 @format_option
 @outputs_option
-@click.option("--plot", type=PATH, help="draw time and memory against the length, as PNG")
+@click.option(
+    "--plot", type=PATH, callback=check_file_option, help="draw time and memory against the length, as PNG"
+)
 @quiet_option
 def speed(
     recording: Path,
@@ -122,7 +125,9 @@ def speed(
 @set_option
 @format_option
 @outputs_option
-@click.option("--plot", type=PATH, help="draw DER and JER against the latency, as PNG")
+@click.option(
+    "--plot", type=PATH, callback=check_file_option, help="draw DER and JER against the latency, as PNG"
+)
 @quiet_option
 def streaming(
     latencies_s: tuple[float, ...],

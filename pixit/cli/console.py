@@ -13,8 +13,10 @@ from types import NoneType
 from typing import Any, get_args, get_origin
 
 import click
+from click.core import ParameterSource
 
 from pixit.evaluation.tables import FORMATS, Table, check_path
+from pixit.files import check_writable
 from pixit.types import PixitError, printable
 
 # --- options --------------------------------------------------------------------------------------------
@@ -27,6 +29,18 @@ def check_outputs(ctx: click.Context, option: click.Parameter, outputs: tuple[Pa
     for output in outputs:
         check_path(output)
     return outputs
+
+
+def check_file_option(ctx: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Raise a `PixitError`, before any work, if what is to be a file is a folder."""
+    if path is not None:
+        check_writable(path)
+    return path
+
+
+def is_given(context: click.Context, name: str) -> bool:
+    """Return whether an option was given, be it as the default has it."""
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def examples(*lines: str) -> str:

@@ -19,7 +19,7 @@ from pixit.cli.console import (
     say,
     set_option,
 )
-from pixit.evaluation.tables import Column, Table
+from pixit.evaluation.tables import Column, Table, check_path
 
 if TYPE_CHECKING:
     from pixit.data.check import SubsetReport
@@ -81,6 +81,8 @@ def check(
     """
     from pixit.data.check import check_database
 
+    if output is not None:
+        check_path(output)
     with progress(str(database or "databases"), quiet) as hook:
         report = check_database(database, protocol, subset, sample_rate, full, hook)
     cells = [

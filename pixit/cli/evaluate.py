@@ -8,8 +8,10 @@ import click
 
 from pixit.cli.console import (
     PATH,
+    check_file_option,
     examples,
     format_option,
+    is_given,
     outputs_option,
     progress,
     quiet_option,
@@ -184,8 +186,9 @@ def separation(
     from pixit.evaluation.separation.score import METRICS, REGIONS, ScoringOptions
     from pixit.evaluation.separation.statistics import statistics_table
 
-    if no_reference and (mixture or regions):
-        raise click.UsageError("--mixture and --region go with references, not with --no-reference")
+    context = click.get_current_context()
+    if no_reference and (mixture or regions or is_given(context, "metrics")):
+        raise click.UsageError("--mixture, --region and --metric go with references, not with --no-reference")
     with progress(None, quiet) as hook:
         if no_reference:
             statistics, notes = measure_separation(reference, estimate, rttm, hook)
@@ -230,7 +233,9 @@ def separation(
 @click.option("--per-speaker/--no-per-speaker", default=True, show_default=True, help="of cpwer and tcpwer")
 @format_option
 @outputs_option
-@click.option("--html", "page", type=PATH, help="write the alignment as a page to look at")
+@click.option(
+    "--html", "page", type=PATH, callback=check_file_option, help="write the alignment as a page to look at"
+)
 def transcript(
     reference: Path,
     hypothesis: Path,

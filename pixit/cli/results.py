@@ -15,6 +15,12 @@ WITH_WORDS = EXPORT_FORMATS[:6]
 no_transcript_option = click.option("--no-transcript", is_flag=True, help="leave the words out")
 
 
+def check_transcript(transcript: Path | None, no_transcript: bool) -> None:
+    """Raise if a transcript is named, and is to be left out."""
+    if transcript is not None and no_transcript:
+        raise click.UsageError("give either --transcript or --no-transcript, not both")
+
+
 @click.command(
     epilog=examples("pixit export separated --to textgrid", "pixit export words.stm --to srt -o words.srt")
 )
@@ -74,8 +80,11 @@ def export(
     from pixit.formats.export import is_file
     from pixit.formats.labelled import attach_audio, attach_words, read_labelled
 
+    check_transcript(transcript, no_transcript)
     folder = output.parent if is_file(output, to) else output
     recordings = read_labelled(inputs, lambda note: warn([note]))
+    if transcript is not None and (to not in WITH_WORDS or not any(one.result for one in recordings)):
+        raise click.UsageError("--transcript goes with results, and with formats that have words")
     if to in WITH_WORDS and not no_transcript:
         recordings, notes = attach_words(recordings, transcript)
         warn(notes)
@@ -142,6 +151,7 @@ def report(
     """
     from pixit.report.page import write_reports
 
+    check_transcript(content["transcript"], no_transcript)
     content["with_words"] = not no_transcript
     with progress(None, quiet) as bars:
         for result, page in write_reports(results, output, warn=warn, hook=bars, **content):

@@ -54,10 +54,9 @@ def train_speaker(
     from pixit.training.train_speaker import SpeakerRun
     from pixit.training.train_speaker import train_speaker as run_training
 
-    given = {"speech": speech, "validation": validation, "noise": noise, "rooms": rooms}
-    paths = [f"{name}=[{', '.join(map(str, places))}]" for name, places in given.items() if places]
+    places = {"speech": speech, "validation": validation, "noise": noise, "rooms": rooms}
     named = {"separator": separator, "init": init, "cache": cache}
-    single = [f"{name}={value}" for name, value in named.items() if value]
-    run = load_settings(SpeakerRun, config, [*paths, *single, *overrides])
+    given = {name: value for name, value in (places | named).items() if value}
+    run = load_settings(SpeakerRun, config, overrides, given)
     exported = run_training(run, output, lambda line: say(line, quiet))
     say(f"{exported}: the trained embedder. Use it:\n\n    pixit separate --embedder {exported} meeting.wav")

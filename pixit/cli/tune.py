@@ -20,6 +20,7 @@ from pixit.cli.console import (
     show_table,
     warn,
 )
+from pixit.files import check_writable
 
 
 @click.command(
@@ -83,6 +84,7 @@ def tune(
     from pixit.experiments.tuning import Tuned, study_in
     from pixit.experiments.tuning import tune as search
 
+    check_writable(output)
     recordings, notes = find_references(**places)
     warn(notes)
     with progress(None, quiet) as bars:

@@ -14,6 +14,7 @@ from pixit.cli.console import (
     device_option,
     examples,
     format_option,
+    is_given,
     outputs_option,
     progress,
     quiet_option,
@@ -80,6 +81,15 @@ def verification(
     """
     from pixit.experiments.speakers import evaluate_verification, gather_trials, load_embedder
 
+    context = click.get_current_context()
+    given = [name for name in ("pairs", "seed", "save_trials", "root") if is_given(context, name)]
+    wrong = (
+        {"root"} if trials.is_dir() or trials.suffix.lower() == ".csv" else {"pairs", "seed", "save_trials"}
+    )
+    for name in given:
+        if name in wrong:
+            kind = "list of trials" if name == "root" else "folder or CSV file of speakers"
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with a {kind}, which {trials} is not")
     listed = gather_trials(trials, root, pairs, seed, save_trials)
     with progress(str(trials), quiet) as hook:
         scores = evaluate_verification(load_embedder(embedder, device), listed, crop_s, prior, hook)

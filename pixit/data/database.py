@@ -101,6 +101,11 @@ def audio_path(file: ProtocolFile, registry: Registry, where: str) -> Path:
         return Path(FileFinder(registry=registry)(file))
     except FileNotFoundError as error:
         raise PixitError(f"{where}: audio: {' '.join(str(error).split())}") from None
+    except (LookupError, ValueError) as error:  # of a template
+        raise PixitError(
+            f"{where}: the template of {file['database']!r} in the section Databases cannot be filled "
+            f"({type(error).__name__}: {error}); expected one as in audio/{{uri}}.wav"
+        ) from None
 
 
 def _turns(annotation: Annotation, duration_s: float, where: str, audio: Path) -> tuple[Turn, ...]:

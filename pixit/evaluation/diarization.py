@@ -245,6 +245,8 @@ def _find_areas(
         raise PixitError(f"the UEM holds none of the recordings: it has {held}, expected {some(recordings)}")
     if missing := [name for name in recordings if name not in found]:
         notes.append(f"not in the UEM, left out: {some(missing)}")
+    if surplus := sorted(set(regions) - set(found.values())):
+        notes.append(f"in the UEM alone, left out: {some(surplus)}")
     areas = {name: _timeline(regions[other]) for name, other in found.items()}
     if annotated is not None:
         areas = {name: area.crop(_timeline(annotated[name])) for name, area in areas.items()}

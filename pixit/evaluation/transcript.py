@@ -185,8 +185,10 @@ def _score_sessions(
 ) -> tuple[tuple[SessionScore, ...], list[str]]:
     """Return the scores under one metric, and notes on the sessions that have none."""
     scores, unscored = [], defaultdict(list)
+    found, _ = match_sides(references, hypotheses, "session", "all words are deletions")
     for session, utterances in references.items():
-        pair = utterances, hypotheses.get(session, [])
+        heard = hypotheses[found[session]] if session in found else []
+        pair = utterances, [replace(utterance, session=session) for utterance in heard]
         if reason := obstacle(metric, *pair):
             unscored[reason].append(session)
             scores.append(SessionScore(session, None))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
-from pixit.files import check_file, write_text
+from pixit.files import read_text, write_text
 from pixit.types import PixitError
 
 Signal = NDArray[np.float32]
@@ -195,11 +195,7 @@ def read_trials(path: Path, root: Path | None = None) -> list[Trial]:
         If the list cannot be read, has another form, or names a recording that is not there.
     """
     kinds = {"1": True, "0": False, "target": True, "nontarget": False}
-    check_file(path, "a list of trials")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PixitError(f"{path}: cannot be read as a list of trials ({error})") from None
+    lines = read_text(path, "a list of trials").splitlines()
     trials, folder, known = [], root or path.parent, set[Path]()
     for number, line in enumerate(lines, 1):
         words = line.split()
@@ -255,7 +251,12 @@ def draw_trials(
 
 
 def write_trials(path: Path, trials: Sequence[Trial]) -> None:
-    """Write trials as `read_trials` reads them, with absolute paths."""
+    """Write trials as `read_trials` reads them, with absolute paths; a PixitError if one has a space."""
+    for place in {place.absolute() for trial in trials for place in (trial.first, trial.second)}:
+        if len(str(place).split()) != 1:
+            raise PixitError(
+                f"{place}: has a space in its name, which a list of trials cannot hold; rename it"
+            )
     write_text(path, "".join(f"{t.same:d} {t.first.absolute()} {t.second.absolute()}\n" for t in trials))
 
 

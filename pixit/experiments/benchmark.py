@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import platform
 import statistics
@@ -124,7 +125,7 @@ def read_reference(rttm: Path, recording: Path) -> tuple[list[Turn], float]:
 def write_excerpt(recording: Path, length_s: float, path: Path) -> None:
     """Write a recording of a given length at 16 kHz: the beginning, again and again where it is too short."""
     samples = open_audio(recording, RATE_HZ, channel="mean").read()[: MOST_READ_S * RATE_HZ]
-    left = round(length_s * RATE_HZ)
+    left = round(length_s * RATE_HZ) if math.isfinite(length_s) else 0
     if len(samples) == 0 or left < 1:
         raise PixitError(f"{recording}: holds no sound for {length_s:g} s; expected a recording and a length")
     with TrackWriter(path, RATE_HZ, "flac") as writer:

@@ -24,7 +24,7 @@ from pixit.evaluation.separation.evaluate import find_sources
 from pixit.evaluation.separation.score import score_separation
 from pixit.evaluation.tables import Column, Table
 from pixit.experiments.separator import COLUMNS, OPTIONS, Trial, count_errors, make_row, read_reference
-from pixit.formats.names import match_items
+from pixit.formats.names import match_items, open_as_heard
 from pixit.pipeline.batch import find_recordings
 from pixit.pipeline.oracle import lay_turns
 from pixit.pipeline.separate import Separator
@@ -128,7 +128,7 @@ def _try(separator: Separator, case: Case, given: Sequence[str]) -> Trial:
     elapsed_s, separation = found.settings["elapsed_s"], None
     if case.sources:
         tracks = {speaker: track.path for speaker, track in found.tracks.items()}
-        signals = case.sources, tracks, case.path, case.turns
+        signals = case.sources, tracks, open_as_heard(case.path, found), case.turns
         separation = score_separation(*signals, OPTIONS, audio.uri)
     return Trial(audio.uri, found.duration_s, elapsed_s, count_errors(case.turns, found), separation)
 

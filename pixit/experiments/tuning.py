@@ -20,6 +20,7 @@ from pixit.evaluation.tables import Column, Table
 from pixit.experiments.kept import digest
 from pixit.experiments.subjects import Subject
 from pixit.files import write_text
+from pixit.ownership import cannot_be_written
 from pixit.types import PixitError, Recording, one_line
 
 if TYPE_CHECKING:
@@ -202,7 +203,10 @@ def _open_study(storage: str | None, name: str, measured: str, seed: int | None)
 
 def study_in(folder: Path) -> str:
     """Return the address of the database of studies in a folder, which is made."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_be_written(folder, error) from None
     return f"sqlite:///{folder / 'study.db'}"
 
 

@@ -22,6 +22,10 @@ UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 """Characters that no text file of people should have, nor XML may."""
 
 
+OVERRUN_S = 0.5
+"""By so much a recording may be longer or shorter than what is said of it."""
+
+
 @dataclass(frozen=True)
 class Labelled:
     """A recording and who spoke when in it."""
@@ -86,12 +90,23 @@ def attach_audio(recordings: list[Labelled], audio: Path) -> tuple[list[Labelled
     Raises
     ------
     PixitError
-        If a recording has no file, or the file is not audio.
+        If a recording has no file, or the file is not audio or of another length.
     """
     files, notes = find_files(audio, [recording.uri for recording in recordings])
-    return [
-        replace(r, audio=files[r.uri], duration_s=open_audio(files[r.uri]).duration_s) for r in recordings
-    ], notes
+    found = []
+    for recording in recordings:
+        path = files[recording.uri]
+        duration_s = open_audio(path).duration_s
+        own_s = recording.end_s if recording.result is None else recording.result.duration_s
+        if duration_s < own_s - OVERRUN_S or (
+            recording.result is not None and duration_s > own_s + OVERRUN_S
+        ):
+            raise PixitError(
+                f"{path}: lasts {duration_s:.3f} s, what is said of {recording.uri} {own_s:.3f} s; expected the "
+                "recording itself"
+            )
+        found.append(replace(recording, audio=path, duration_s=duration_s))
+    return found, notes
 
 
 def attach_words(

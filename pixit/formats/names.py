@@ -194,7 +194,7 @@ def find_recording(result: Diarization, audio: Path | str | None = None) -> Audi
     """
     if audio is not None:
         path = find_files(Path(audio), [result.uri])[0][result.uri]
-        found = _open(path, result)
+        found = open_as_heard(path, result)
         if not _is_as_long(found, result):
             raise PixitError(
                 f"{path}: lasts {found.duration_s:.3f} s, the result {result.uri} {result.duration_s:.3f} s; "
@@ -209,7 +209,7 @@ def find_recording(result: Diarization, audio: Path | str | None = None) -> Audi
     present = [path for path in places if path.is_file()]
     for path in present:
         if _is_source(path, result):
-            return _open(path, result)
+            return open_as_heard(path, result)
     if present:
         raise PixitError(
             f"{present[0]}: is not the recording that {result.uri} was separated from, its content is "
@@ -218,7 +218,8 @@ def find_recording(result: Diarization, audio: Path | str | None = None) -> Audi
     return None
 
 
-def _open(path: Path, result: Diarization) -> AudioFile:
+def open_as_heard(path: Path, result: Diarization) -> AudioFile:
+    """Open the recording of a result at its rate, and of the channel and the stream that were taken."""
     channel, stream = result.settings.get("channel"), result.settings.get("stream")
     audio = AudioFile(path, result.sample_rate_hz, partial=True)
     if (
@@ -233,7 +234,9 @@ def _open(path: Path, result: Diarization) -> AudioFile:
 def _is_source(path: Path, result: Diarization) -> bool:
     request = result.settings.get("request")
     expected = request.get("source_sha256") if isinstance(request, dict) else None
-    return _is_as_long(_open(path, result), result) if expected is None else file_hash(path) == expected
+    return (
+        _is_as_long(open_as_heard(path, result), result) if expected is None else file_hash(path) == expected
+    )
 
 
 def _is_as_long(audio: AudioFile, result: Diarization) -> bool:

@@ -137,8 +137,11 @@ def find_speakers(folder: Path | str) -> Recordings:
     """
     place = Path(folder)
     if place.is_dir():
-        found = {path.name: find_audio(path) for path in sorted(place.glob("*")) if path.is_dir()}
-        if not any(found.values()):
+        folders = [
+            path for path in sorted(place.glob("*")) if path.is_dir() and not path.name.startswith(".")
+        ]
+        found = {path.name: paths for path in folders if (paths := find_audio(path))}
+        if not found:
             raise PixitError(
                 f"{place}: found no utterances; expected <speaker>/*.flac or <speaker>/*.wav in it"
             )

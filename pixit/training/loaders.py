@@ -167,6 +167,10 @@ class PairData(pl.LightningDataModule):
                 "no training data: give --database with a database.yml, or data.simulation in the config"
             )
         num_samples = round(settings.duration_s * model.sample_rate_hz)
+        if model.num_frames(num_samples) < 1:
+            raise PixitError(
+                f"data.duration_s={settings.duration_s:g}: is too short for one frame of the model; expected more"
+            )
         self.shape = ChunkShape(
             sample_rate_hz=model.sample_rate_hz,
             num_samples=num_samples,

@@ -216,7 +216,7 @@ def build_trainer(settings: TrainerSettings, folder: Path, last: Path, progress:
             enable_progress_bar=progress,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise PixitError(f"config, section trainer: {one_line(error, 300)}") from None
     metrics.trainer = trainer
     return trainer

@@ -143,8 +143,8 @@ def validation_sets(
 ) -> dict[str, Crops]:
     """Cut crops of two lengths from unseen speakers: as they are, and mixed with others and separated."""
     speech = {
-        f"{place.name}-{name}": [open_audio(path, SAMPLE_RATE_HZ).read() for path in paths]
-        for place in places
+        f"{number}-{name}": [open_audio(path, SAMPLE_RATE_HZ).read() for path in paths]
+        for number, place in enumerate(places)  # two may have the same name
         for name, paths in find_speakers(place).items()
     }
     sets = {}

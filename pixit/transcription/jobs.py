@@ -18,6 +18,7 @@ from pixit.formats.rttm import read_rttm, rttm_line
 from pixit.formats.transcripts import write_transcript
 from pixit.formats.utterances import Utterance
 from pixit.results import Separation
+from pixit.saved import noted_transcripts
 from pixit.transcription import recognizers
 from pixit.transcription.recognizers import Recognizer
 from pixit.transcription.stretches import Journal
@@ -155,6 +156,10 @@ def find_jobs(
             raise PixitError(f"{given}: has no separated tracks; name the folder that pixit separate wrote")
         for path in find_results([given]) if is_folder else [given]:
             own = attribution or ("separation" if is_folder else "diarization" if rttm else None)
+            if own == "separation" and audio is not None:
+                raise PixitError(
+                    f"{path}: its tracks are transcribed; --audio goes with --attribution diarization"
+                )
             job = Job(path, output or real_path(path).parent, own, audio, rttm)
             target = job.output / job.name
             if target in jobs and real_path(jobs[target].path) != real_path(path):
@@ -181,22 +186,30 @@ def transcribe_one(
     existing = [file for file in files if file.exists()]
     try:
         with writable(job.output):
-            if overwrite:
-                journal_path.unlink(missing_ok=True)
-            elif existing and not journal_path.exists():
+            if not overwrite and existing and not journal_path.exists():
                 raise PixitError(
                     f"{existing[0]}: exists, and {journal_path.name} does not; pass --overwrite, or choose "
                     "another folder for the output"
                 )
             request, recognize, notes = prepare(transcriber, job)
+            if overwrite:  # transcripts in other formats, too: they would be read in place of the new one
+                remove_transcripts(journal_path)
             journal = Journal(journal_path, request)
             found = recognize(session=job.session or job.name, within=job.within, journal=journal, hook=hook)
             due = files if overwrite or journal.num_added else [f for f in files if f not in existing]
             for file in due:
                 write_transcript(file, found)
+                journal.note(file)
     except PixitError as error:
         return Outcome(job, files, error=error)
     return Outcome(job, files, tuple(found), bool(due), notes, elapsed_s=time.perf_counter() - started_s)
+
+
+def remove_transcripts(journal: Path) -> None:
+    """Remove a journal, and the transcripts that it lists."""
+    for name in noted_transcripts(journal):
+        (journal.parent / name).unlink(missing_ok=True)
+    journal.unlink(missing_ok=True)
 
 
 def prepare(

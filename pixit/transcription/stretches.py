@@ -90,9 +90,10 @@ def split(audio: Audio, start: int, stop: int, max_samples: int) -> list[tuple[i
 class Journal:
     """What was recognised so far, on disk: a killed run goes on where it was, a finished one is not repeated.
 
-    JSON lines: first the request, then a line for each recognised stretch, on disk before the next begins. A
-    last line that a killed run left unfinished is dropped. The request is everything that determines the
-    words, fit for JSON; the file is made, with it, when the first stretch is added or by `begin`.
+    JSON lines: first the request, then a line for each recognised stretch, on disk before the next begins, and one
+    for each transcript that was made of them. A last line that a killed run left unfinished is dropped. The request
+    is everything that determines the words, fit for JSON; the file is made, with it, when the first stretch is added
+    or by `begin`.
 
     Raises
     ------
@@ -104,6 +105,8 @@ class Journal:
         self.path = path
         self.request = json.loads(json.dumps(request))
         self._words: dict[Stretch, list[Word]] = {}
+        self.transcripts: set[str] = set()
+        """Names of the files that were made of it."""
         self._is_begun = False
         self.num_added = 0  # by this run
         if path.exists():
@@ -123,11 +126,23 @@ class Journal:
             os.fsync(file.fileno())
         self.num_added += 1
 
+    def note(self, transcript: Path) -> None:
+        """Write down that a transcript was made, in the folder of the journal."""
+        self.begin()
+        if transcript.name not in self.transcripts:
+            self.transcripts.add(transcript.name)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"transcript": transcript.name}, ensure_ascii=False) + "\n")
+
     def begin(self) -> None:
         """Write the file as far as it is known, whole or not at all."""
         if not self._is_begun:
             lines = [json.dumps({"request": self.request}, ensure_ascii=False) + "\n"]
             lines += [_line(stretch, words) for stretch, words in self._words.items()]
+            lines += [
+                json.dumps({"transcript": name}, ensure_ascii=False) + "\n"
+                for name in sorted(self.transcripts)
+            ]
             write_text(self.path, "".join(lines))
             self._is_begun = True
 
@@ -138,6 +153,9 @@ class Journal:
             request = dict(json.loads(first)["request"])
             for line in lines:
                 entry = json.loads(line)
+                if "transcript" in entry:
+                    self.transcripts.add(str(entry["transcript"]))
+                    continue
                 stretch = Stretch(str(entry["speaker"]), int(entry["start"]), int(entry["stop"]))
                 words = [Word(str(text), float(start), float(end)) for text, start, end in entry["words"]]
                 self._words[stretch] = words

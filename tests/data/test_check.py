@@ -377,3 +377,11 @@ def test_the_real_clips_are_sound(shared_data: Path) -> None:
     report = check_database(shared_data / "ami" / "database.yml", full=True, sample_rate_hz=16000)
     assert [finding for finding in report.findings if finding.severity == "error"] == []
     assert [found.num_files for found in report.subsets] == [10, 2]
+
+
+def test_a_template_that_cannot_be_filled_is_a_finding(small: Path) -> None:
+    (small / "database.yml").write_text(YML.replace("audio/{uri}.wav", "audio/{url}.wav"))
+    report = check_database(small / "database.yml")
+    errors = [finding.message for finding in report.findings if finding.severity == "error"]
+    assert len(errors) >= 4
+    assert all("the template of 'Small' in the section Databases cannot be filled" in one for one in errors)

@@ -529,3 +529,9 @@ def test_the_clips_of_ami_as_protocol(shared_data: Path, tmp_path: Path) -> None
     )
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1].startswith("TOTAL,0.0,0.0,0.0,0.0,0.0,")
+
+
+def test_what_the_uem_has_alone_is_told() -> None:
+    turns = {"a": [Turn(0, 1, "x")]}
+    scores = evaluate_diarization(turns, turns, {"a": [(0.0, 1.0)], "other": [(0.0, 1.0)]})
+    assert any("in the UEM alone, left out: other" in note for note in scores.notes)

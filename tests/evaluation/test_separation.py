@@ -15,13 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
+from pyannote.core import Annotation, Segment
 
+from pixit.audio import Track
 from pixit.cli import cli
-from pixit.evaluation.separation.evaluate import find_sources, pair_recordings, separation_table
+from pixit.evaluation.separation.evaluate import (
+    evaluate_separation,
+    find_sources,
+    measure_separation,
+    pair_recordings,
+    separation_table,
+)
 from pixit.evaluation.separation.metrics import LIMIT_DB, Products, bss_eval, pesq, ratio_db, si_sdr, stoi
 from pixit.evaluation.separation.score import RecordingScores, ScoringOptions, score_separation
 from pixit.evaluation.separation.signals import TalkMasks
 from pixit.evaluation.separation.statistics import measure_tracks
+from pixit.results import Separation
 from pixit.types import PixitError, Turn
 
 Array = NDArray[Any]
@@ -522,3 +531,32 @@ def test_wrong_input_is_told_in_one_line(corpus: Path, arguments: list[str], mes
     assert message in done.output
     assert "Traceback" not in done.output
     assert not list(corpus.glob("x.*"))
+
+
+def test_of_several_channels_that_is_compared_which_was_separated(tmp_path: Path) -> None:
+    a, b = noise(0, 2 * RATE_HZ), noise(1, 2 * RATE_HZ)
+    soundfile.write(
+        tmp_path / "m.wav", np.stack([5 * noise(2, 2 * RATE_HZ), a + b], axis=1), RATE_HZ, "FLOAT"
+    )
+    files = write_all(tmp_path / "made", {"a": a, "b": b})
+    diarization = Annotation(uri="m")
+    diarization[Segment(0, 1), 0], diarization[Segment(1, 2), 1] = "a", "b"
+    tracks = {name: Track.open(path) for name, path in files.items()}
+    Separation("m", diarization, tracks, RATE_HZ, 2 * RATE_HZ, {"channel": 1}).save(tmp_path / "est")
+    (measured,), notes = measure_separation(tmp_path / "m.wav", tmp_path / "est")
+    assert measured.residual_db < -60
+    assert not notes
+    write_all(tmp_path / "ref" / "m", {"a": a, "b": b})
+    whole, _ = evaluate_separation(tmp_path / "ref", tmp_path / "est", tmp_path / "m.wav", options=SI_SDR)
+    summed, _ = evaluate_separation(tmp_path / "ref", tmp_path / "est", options=SI_SDR)
+    key = "si_sdr_improvement_db"
+    assert value(whole[0], "a", key) == pytest.approx(value(summed[0], "a", key), abs=0.1)
+    (plain,), notes = measure_separation(tmp_path / "m.wav", tmp_path / "made")
+    assert plain.residual_db > -1
+    assert "has 2 channels, tracks are compared with their mean" in notes[0]
+
+
+def test_a_stray_rttm_beside_results_is_no_recording(tmp_path: Path) -> None:
+    write_all(tmp_path / "est" / "m", {"a": noise(0)})
+    (tmp_path / "est" / "m.rttm").touch()
+    assert find_sources(tmp_path / "est").recordings.keys() == {"m"}

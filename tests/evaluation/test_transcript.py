@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -373,3 +374,13 @@ def test_a_damaged_real_transcript_equals_meeteval(shared_data: Path, tmp_path: 
         theirs = meeteval_directly(metric, reference, tmp_path / "hyp.stm")["sample"]
         assert scores.total(metric) == counts_of(theirs)
         assert theirs.errors > 5
+
+
+def test_the_page_finds_sessions_as_the_table_does() -> None:
+    pytest.importorskip("meeteval.viz")
+    mixed = [replace(one, session="m.Mix-Headset") for one in MEETING]
+    page = alignment_page(MEETING, mixed, "none")
+    assert page.count('"error_rate":0.0') == alignment_page(MEETING, MEETING, "none").count(
+        '"error_rate":0.0'
+    )
+    assert '"error_rate":1.0' not in page

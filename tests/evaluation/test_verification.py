@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pixit.evaluation.verification import (
     Crops,
+    Trial,
     draw_crops,
     draw_trials,
     equal_error_rate,
@@ -183,7 +184,7 @@ def test_written_trials_are_read_back(tmp_path: Path) -> None:
         (b"1 a.wav\n", "line 1: found '1 a.wav', expected"),
         (b"\n2 a.wav a.wav\n", "line 2: found"),
         (b"1 a.wav nowhere.wav\n", "line 1: .*nowhere.wav is not a file; say with --root"),
-        (b"\xff\xfe", "cannot be read as a list of trials"),
+        (b"\xff\xfe", "is not UTF-8 text, expected a list of trials"),
     ],
 )
 def test_bad_lists_of_trials_are_told(tmp_path: Path, content: bytes, message: str) -> None:
@@ -191,3 +192,17 @@ def test_bad_lists_of_trials_are_told(tmp_path: Path, content: bytes, message: s
     (tmp_path / "trials.txt").write_bytes(content)
     with pytest.raises(PixitError, match=message):
         read_trials(tmp_path / "trials.txt")
+
+
+def test_trials_with_spaces_are_not_written(tmp_path: Path) -> None:
+    trials = [Trial(tmp_path / "my a.wav", tmp_path / "b.wav", True)]
+    with pytest.raises(PixitError, match=r"my a\.wav: has a space in its name"):
+        write_trials(tmp_path / "trials.txt", trials)
+    assert not (tmp_path / "trials.txt").exists()
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).touch()
+    (tmp_path / "trials.txt").write_text("1 a.wav b.wav\n", encoding="utf-8-sig")
+    assert len(read_trials(tmp_path / "trials.txt")) == 1

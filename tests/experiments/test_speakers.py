@@ -144,3 +144,10 @@ def test_commands_print_a_table(speech: Path, tmp_path: Path, command: str) -> N
     assert result.exit_code == 0, result.output
     assert {"verification": "EER %", "identification": "among five %"}[command] in result.output
     assert (tmp_path / "x.json").exists()
+
+
+def test_folders_without_recordings_are_no_speakers(speech: Path) -> None:
+    expected = find_speakers(speech)
+    (speech / "empty").mkdir()
+    (speech / ".ipynb_checkpoints").mkdir()
+    assert find_speakers(speech) == expected

@@ -109,3 +109,21 @@ def test_mistakes_are_said_at_once(tmp_path: Path) -> None:
     ):
         with pytest.raises(PixitError, match=message):
             transcribe_all(inputs, **{"recognizer": Parrot(), **options})
+
+
+def test_overwriting_leaves_no_transcript_of_before(tmp_path: Path) -> None:
+    result = make_result(tmp_path / "sep", "a")
+    list(transcribe_all([result], Parrot(), formats=["seglst", "srt"]))
+    (tmp_path / "sep" / "a.stm").write_text("a reference of my own")
+    list(transcribe_all([result], Parrot(), formats=["vtt"], overwrite=True))
+    left = {path.name for path in (tmp_path / "sep").iterdir() if path.name.startswith("a.")}
+    assert left == {"a.vtt", "a.stm", "a.transcription.jsonl"}
+    list(transcribe_all([result], Parrot(), formats=["srt"]))  # of the same words
+    assert (tmp_path / "sep" / "a.srt").exists()
+    assert (tmp_path / "sep" / "a.vtt").exists()
+
+
+def test_a_recording_is_of_no_use_where_tracks_are_transcribed(tmp_path: Path) -> None:
+    result = make_result(tmp_path / "sep", "a")
+    with pytest.raises(PixitError, match="--audio goes with --attribution diarization"):
+        transcribe_all([result], Parrot(), audio=tmp_path / "a.wav")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pixit.audio import AudioFile
+from pixit.diarized import Diarization
 from pixit.evaluation.separation.score import RecordingScores, ScoringOptions, score_separation
 from pixit.evaluation.separation.statistics import MixtureStatistics, measure_tracks
 from pixit.evaluation.tables import Column, Table
 from pixit.files import list_files, real_path
-from pixit.formats.names import find_files, is_result, match_items, match_names, some
+from pixit.formats.names import find_files, is_result, match_items, match_names, open_as_heard, some
 from pixit.formats.rttm import read_rttm
 from pixit.saved import has_tracks
 from pixit.types import Hook, PixitError, Turn
@@ -48,7 +50,7 @@ def evaluate_separation(
         Folders as `find_sources` reads them.
     mixture
         What was separated: a file, or a folder of files named as the recordings; by default the sums of the
-        references.
+        references. Of several channels that one is taken which a result names, else their mean.
     rttm
         Who spoke when, for regions: as `read_rttm`.
     options
@@ -75,7 +77,8 @@ def evaluate_separation(
     scores = []
     for name, references, tracks in pairs:
         step = None if hook is None else partial(hook, file=name)
-        signals = references, tracks, mixtures.get(name), turns.get(name)
+        whole = _open_mixture(mixtures[name], tracks, more) if name in mixtures else None
+        signals = references, tracks, whole, turns.get(name)
         scores.append(score_separation(*signals, options, name, step))
     return scores, [*notes, *more, *yet_more]
 
@@ -111,8 +114,20 @@ def measure_separation(
         if rttm is None and list_files(folder, [".rttm"]):
             turns |= _find_turns(folder, [name])[0]
         step = None if hook is None else partial(hook, file=name)
-        statistics.append(measure_tracks(mixtures[name], tracks, turns.get(name), name, step))
+        whole = _open_mixture(mixtures[name], tracks, notes)
+        statistics.append(measure_tracks(whole, tracks, turns.get(name), name, step))
     return statistics, notes + more
+
+
+def _open_mixture(path: Path, tracks: Mapping[str, Path], notes: list[str]) -> AudioFile:
+    """Open what was separated: of several channels that which the result of the tracks names, else their mean."""
+    folders = {track.parent for track in tracks.values()}
+    if len(folders) == 1 and is_result(folder := folders.pop()):
+        return open_as_heard(path, Diarization.load(folder))
+    audio = AudioFile(path)
+    if audio.num_channels > 1:
+        notes.append(f"{path}: has {audio.num_channels} channels, tracks are compared with their mean")
+    return audio
 
 
 @dataclass(frozen=True)
@@ -133,9 +148,10 @@ def find_sources(folder: Path) -> SourceFolder:
         If there are none, or a recording was diarized only.
     """
     files = _audio_files(folder)
-    if files or any(folder.glob("*.rttm")):  # a result without speakers is a result
-        return SourceFolder(folder, {real_path(folder).name: files}, is_single=True)
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    # a result without speakers is a result; a stray RTTM beside others is none
+    if files or is_result(folder) or (any(folder.glob("*.rttm")) and not inside):
+        return SourceFolder(folder, {real_path(folder).name: files}, is_single=True)
     recordings = {path.name: _audio_files(path) for path in inside}
     if not recordings:
         raise PixitError(

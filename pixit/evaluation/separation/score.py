@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pixit.audio import Samples
+from pixit.audio import AudioFile, Samples
 from pixit.evaluation.separation.metrics import Products, active_s, bss_eval, pesq, pesq_mode, stoi
 from pixit.evaluation.separation.signals import Scene, sounds
 from pixit.types import Hook, PixitError, Turn
@@ -100,7 +100,7 @@ class RecordingScores:
 def score_separation(
     references: Mapping[str, Path],
     tracks: Mapping[str, Path],
-    mixture: Path | None = None,
+    mixture: Path | AudioFile | None = None,
     turns: Sequence[Turn] | None = None,
     options: ScoringOptions | None = None,
     recording: str = "recording",
@@ -115,7 +115,7 @@ def score_separation(
     tracks
         Name -> file of an estimate.
     mixture
-        What was separated; the sum of the references by default.
+        What was separated, of a path the mean of its channels; the sum of the references by default.
     turns
         Who spoke when, with the names of `references`; for regions.
     options

@@ -103,7 +103,7 @@ class Scene:
         self,
         references: Mapping[str, Path],
         tracks: Mapping[str, Path],
-        mixture: Path | None = None,
+        mixture: Path | AudioFile | None = None,
         turns: Sequence[Turn] | None = None,
     ) -> None:
         self.names = [*references, *tracks]
@@ -122,9 +122,10 @@ class Scene:
         longest = max(sources, key=lambda file: file.num_samples)
         self._sums_references = mixture is None
         if mixture is not None:
-            files.append(AudioFile(mixture))
-            check_length(longest, files[-1].duration_s, "its mixture")
-            longest = AudioFile(mixture, self.sample_rate_hz)
+            mixture = AudioFile(mixture) if isinstance(mixture, Path) else mixture
+            files.append(mixture)
+            check_length(longest, mixture.duration_s, "its mixture")
+            longest = mixture.at(self.sample_rate_hz)
         for file in files[len(sources) : self.mixture_row]:
             check_length(file, longest.duration_s, str(longest.info.path))
         self._files = SignalFiles(files, self.sample_rate_hz, longest.num_samples)

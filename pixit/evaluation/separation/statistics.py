@@ -84,7 +84,7 @@ class MixtureStatistics:
 
 
 def measure_tracks(
-    mixture: Path,
+    mixture: Path | AudioFile,
     tracks: Mapping[str, Path],
     turns: Sequence[Turn] | None = None,
     recording: str = "recording",
@@ -95,7 +95,7 @@ def measure_tracks(
     Parameters
     ----------
     mixture
-        What was separated; tracks of another rate are resampled to its rate.
+        What was separated, of a path the mean of its channels; tracks of another rate are resampled to its rate.
     tracks
         Name -> file.
     turns
@@ -108,10 +108,10 @@ def measure_tracks(
     PixitError
         If a file cannot be read, a track's length differs by more than a second, or the turns name none of them.
     """
-    source = AudioFile(mixture)
+    source = AudioFile(mixture) if isinstance(mixture, Path) else mixture.at(mixture.source_rate_hz)
     files = [AudioFile(path) for path in tracks.values()]
     for file in files:
-        check_length(file, source.duration_s, str(mixture))
+        check_length(file, source.duration_s, str(source.info.path))
     signals = SignalFiles([source, *files], source.sample_rate_hz, source.num_samples)
     masks = None if turns is None else TalkMasks(turns, list(tracks), source.sample_rate_hz)
     if masks is not None and turns and tracks and not masks.is_matched:

@@ -230,8 +230,9 @@ def mel_filterbank(
     def mel(frequency_hz: Tensor) -> Tensor:
         return 2595 * torch.log10(1 + frequency_hz / 700)
 
-    low, high = mel(torch.tensor([low_hz, high_hz], dtype=torch.float64))
-    spacing = (high - low) / (num_mels + 1)
-    centres = low + spacing * torch.arange(1, num_mels + 1)
-    bins = mel(torch.linspace(0, sample_rate_hz / 2, fft_size // 2 + 1, dtype=torch.float64))
-    return (1 - (bins - centres[:, None]).abs() / spacing).clamp_min(0).float()
+    with torch.device("cpu"):  # where networks are built without memory, too
+        low, high = mel(torch.tensor([low_hz, high_hz], dtype=torch.float64))
+        spacing = (high - low) / (num_mels + 1)
+        centres = low + spacing * torch.arange(1, num_mels + 1)
+        bins = mel(torch.linspace(0, sample_rate_hz / 2, fft_size // 2 + 1, dtype=torch.float64))
+        return (1 - (bins - centres[:, None]).abs() / spacing).clamp_min(0).float()

@@ -198,10 +198,11 @@ def _kaldi_mels(num_mels: int, fft_size: int, sample_rate_hz: int) -> Tensor:
     def mel(frequency_hz: Tensor) -> Tensor:
         return 1127 * (1 + frequency_hz / 700).log()
 
-    low, high = mel(torch.tensor([20.0, sample_rate_hz / 2], dtype=torch.float64))
-    spacing = (high - low) / (num_mels + 1)
-    centres = low + spacing * torch.arange(1, num_mels + 1)
-    bins = mel(torch.arange(fft_size // 2 + 1, dtype=torch.float64) * sample_rate_hz / fft_size)
-    bank = (1 - (bins[:, None] - centres).abs() / spacing).clamp_min(0)
-    bank[-1] = 0  # Kaldi leaves the Nyquist frequency out
-    return bank.float()
+    with torch.device("cpu"):  # where networks are built without memory, too
+        low, high = mel(torch.tensor([20.0, sample_rate_hz / 2], dtype=torch.float64))
+        spacing = (high - low) / (num_mels + 1)
+        centres = low + spacing * torch.arange(1, num_mels + 1)
+        bins = mel(torch.arange(fft_size // 2 + 1, dtype=torch.float64) * sample_rate_hz / fft_size)
+        bank = (1 - (bins[:, None] - centres).abs() / spacing).clamp_min(0)
+        bank[-1] = 0  # Kaldi leaves the Nyquist frequency out
+        return bank.float()
