@@ -162,19 +162,27 @@ def evaluate_transcript(
     notes: list[str] = []
     references = _read_sessions(reference, normalize, timed, "reference", notes.append)
     hypotheses = _read_sessions(hypothesis, normalize, timed, "hypothesis", notes.append)
-    hint = " (of subtitles, the names of the files)"
-    found, more = match_sides(references, hypotheses, "session", "all words are deletions", hint)
+    hypotheses, more = _match(references, hypotheses)
     notes += more
-    hypotheses = {
-        name: [replace(utterance, session=name) for utterance in hypotheses[other]]
-        for name, other in found.items()
-    }
     sessions = {}
     for metric in dict.fromkeys(metrics):
         sessions[metric], unscored = _score_sessions(metric, references, hypotheses, collar_s)
         notes += unscored
     name = normalizer if isinstance(normalizer, str) else getattr(normalizer, "__name__", "custom")
     return TranscriptScores(sessions, name, collar_s, tuple(notes))
+
+
+def _match(
+    references: Mapping[str, list[Utterance]], hypotheses: Mapping[str, list[Utterance]]
+) -> tuple[dict[str, list[Utterance]], list[str]]:
+    """Return the hypotheses by the names of the references, and notes; errors are those of `match_sides`."""
+    hint = " (of subtitles, the names of the files)"
+    found, notes = match_sides(references, hypotheses, "session", "all words are deletions", hint)
+    named = {
+        name: [replace(utterance, session=name) for utterance in hypotheses[other]]
+        for name, other in found.items()
+    }
+    return named, notes
 
 
 def _score_sessions(
@@ -185,10 +193,8 @@ def _score_sessions(
 ) -> tuple[tuple[SessionScore, ...], list[str]]:
     """Return the scores under one metric, and notes on the sessions that have none."""
     scores, unscored = [], defaultdict(list)
-    found, _ = match_sides(references, hypotheses, "session", "all words are deletions")
     for session, utterances in references.items():
-        heard = hypotheses[found[session]] if session in found else []
-        pair = utterances, [replace(utterance, session=session) for utterance in heard]
+        pair = utterances, hypotheses.get(session, [])
         if reason := obstacle(metric, *pair):
             unscored[reason].append(session)
             scores.append(SessionScore(session, None))
@@ -257,7 +263,7 @@ def alignment_page(
     """
     normalize = load_normalizer(normalizer)
     references = _read_sessions(reference, normalize, True, "reference")
-    hypotheses = _read_sessions(hypothesis, normalize, True, "hypothesis")
+    hypotheses, _ = _match(references, _read_sessions(hypothesis, normalize, True, "hypothesis"))
     sessions = {}
     for session, utterances in references.items():
         pair = utterances, hypotheses.get(session, [])

@@ -379,8 +379,4 @@ def test_a_damaged_real_transcript_equals_meeteval(shared_data: Path, tmp_path: 
 def test_the_page_finds_sessions_as_the_table_does() -> None:
     pytest.importorskip("meeteval.viz")
     mixed = [replace(one, session="m.Mix-Headset") for one in MEETING]
-    page = alignment_page(MEETING, mixed, "none")
-    assert page.count('"error_rate":0.0') == alignment_page(MEETING, MEETING, "none").count(
-        '"error_rate":0.0'
-    )
-    assert '"error_rate":1.0' not in page
+    assert alignment_page(MEETING, mixed, "none") == alignment_page(MEETING, MEETING, "none")
