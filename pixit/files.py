@@ -240,6 +240,7 @@ def read_pickle(path: Path, expected: str, allow: Collection[Any] = (), **option
     import torch
 
     check_file(path, expected)
+    _check_stored(path, expected)
     earlier = torch.serialization.get_safe_globals()
     torch.serialization.add_safe_globals([*allow])
     try:
@@ -256,6 +257,17 @@ def read_pickle(path: Path, expected: str, allow: Collection[Any] = (), **option
     if not isinstance(content, dict):
         raise PixitError(f"{path}: holds a {type(content).__name__}; expected {expected}")
     return content
+
+
+def _check_stored(path: Path, expected: str) -> None:
+    """Raise a PixitError if a file's parts are compressed, as `torch.save` never writes them: they may be endless."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            is_stored = all(part.compress_type == zipfile.ZIP_STORED for part in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # is told by who opens it; older files are no archives
+    if not is_stored:
+        raise PixitError(f"{path}: is compressed, which torch.save never does; expected {expected}")
 
 
 # What reading a damaged pickle or archive ends in.

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,16 @@ def test_what_an_unbuffered_file_takes_in_parts_is_written_whole() -> None:
     assert file.taken == b"abcdefgh"
     with pytest.raises(OSError, match="No space left"):
         write_all(file, b"ijklmnop")
+
+
+def test_a_checkpoint_that_is_compressed_is_not_inflated(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "plain.bin")
+    assert read_pickle(tmp_path / "plain.bin", "a checkpoint")["a"].shape == (1000,)
+    with (
+        zipfile.ZipFile(tmp_path / "plain.bin") as old,
+        zipfile.ZipFile(tmp_path / "small.bin", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for part in old.infolist():
+            new.writestr(part.filename, old.read(part))
+    with pytest.raises(PixitError, match=r"small\.bin: is compressed, which torch\.save never does"):
+        read_pickle(tmp_path / "small.bin", "a checkpoint")

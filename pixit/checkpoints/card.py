@@ -122,8 +122,15 @@ def _use(name: str, is_separator: bool, task: str) -> list[str]:
         python = f'separator = pixit.Separator.from_pretrained(embedder="{name}")'
     parts = ", model and speaker embedder together" if is_separator else ""
     return [
-        *(f"For [pixit](https://pypi.org/project/pixit-audio){parts}: {what}.", "", "## How to use", ""),
-        *("```bash", "pip install pixit-audio", f"pixit {command} meeting.wav {option} {name}", "```", ""),
+        *(
+            f"For pixit{parts}: {what}.",
+            "",
+            "## How to use",
+            "",
+            "With pixit, installed from its repository:",
+            "",
+        ),
+        *("```bash", f"pixit {command} meeting.wav {option} {name}", "```", ""),
         *("```python", "import pixit", "", python, "```", ""),
     ]
 

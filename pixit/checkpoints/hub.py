@@ -16,12 +16,13 @@ from pixit.types import PixitError, one_line
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 SEPARATOR, STREAMING, PIPELINE = "separator.yaml", "streaming.yaml", "config.yaml"
+PLDA = "plda"
 PYANNOTE, ECAPA, HYPERPARAMS = "pytorch_model.bin", "embedding_model.ckpt", "hyperparams.yaml"
 LAYOUTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     ((CONFIG, WEIGHTS), ()),
     ((PYANNOTE,), ()),
     ((ECAPA,), (HYPERPARAMS,)),
-    ((SEPARATOR,), (STREAMING, "model/*", "embedder/*")),
+    ((SEPARATOR,), (STREAMING, "model/*", "embedder/*", f"{PLDA}/*.npz")),
     ((PIPELINE,), (f"*/{PYANNOTE}", "plda/*.npz")),
 )
 """Files of a repository that make it a model, a separator or a pipeline; and what else is fetched of it."""
@@ -60,8 +61,13 @@ def find_model(
     if path.exists():
         return path / subfolder
     named = HUB_NAME.fullmatch(name)
-    # beside what is here, it is a path with an error
-    if named is None or Path(named[1].partition("/")[0]).is_dir():
+    beside = Path(name.partition("/")[0])
+    if named is not None and beside.is_dir():  # it is a path with an error, more likely
+        raise PixitError(
+            f"{name}: no such model in the folder {beside}/ that is here; if it is a name on the hub, go to another "
+            "folder"
+        )
+    if named is None:
         raise PixitError(
             f"{name}: no such model; expected a folder with {CONFIG} and {WEIGHTS}, a {PYANNOTE} of "
             f"pyannote.audio, an {ECAPA} of SpeechBrain, or a name on the hub, as organisation/name"

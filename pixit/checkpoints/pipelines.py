@@ -239,6 +239,8 @@ def _locate(value: Any, home: Source, path: Path, unknown: list[str]) -> Source:
     fields = {key: _text(entry.pop(key, None)) for key in ("revision", "token", "cache_dir")}
     fields["token"] = fields["token"] or _text(entry.pop("use_auth_token", None))
     subfolder = "/".join(filter(None, (found.subfolder, _text(entry.pop("subfolder", None)))))
+    if subfolder and (Path(subfolder).is_absolute() or ".." in Path(subfolder).parts):
+        raise PixitError(f"{path}: {subfolder!r} leaves the folder of the config; expected one in it")
     unknown += [f"{checkpoint}: {key}" for key in entry]
     return replace(found, subfolder=subfolder, **{key: text for key, text in fields.items() if text})
 

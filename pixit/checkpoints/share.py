@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from torch import nn
 
 from pixit.checkpoints.card import SEPARATOR_ROLES, model_card
-from pixit.checkpoints.hub import CONFIG, SEPARATOR, STREAMING, WEIGHTS, hub_errors
+from pixit.checkpoints.hub import CONFIG, PLDA, SEPARATOR, STREAMING, WEIGHTS, hub_errors
 from pixit.checkpoints.native import CARD, check_target, provenance_of, read_description, write_model
 from pixit.files import check_file, temporary_folder, whole_folder
 from pixit.types import PixitError, one_line
@@ -56,17 +57,23 @@ def save_separator(
     repo_id: str | None = None,
     licence: str | None = None,
     dtype: torch.dtype | None = None,
+    plda: Sequence[Path] = (),
 ) -> Path:
     """Write a separator's ``model`` and ``embedder``, its settings and a model card; see `save_pretrained`.
 
     `settings` are its differences from the defaults, for ``separator.yaml``, and `streaming` what streams have
-    besides, for ``streaming.yaml``.
+    besides, for ``streaming.yaml``. The files of a `plda`, that of the clustering's settings, go with it.
     """
-    folder = check_target(folder, {*SEPARATOR_ROLES, SEPARATOR, STREAMING, CARD})
+    folder = check_target(folder, {*SEPARATOR_ROLES, SEPARATOR, STREAMING, PLDA, CARD})
+    if plda:
+        settings = {**settings, "clustering": {**settings["clustering"], "plda": PLDA}}
     with whole_folder(folder) as new:
         for role in SEPARATOR_ROLES:
             (new / role).mkdir()
             write_model(networks[role], new / role, provenance_of(networks[role]), dtype)
+        for file in plda:
+            (new / PLDA).mkdir(exist_ok=True)
+            shutil.copyfile(file, new / PLDA / file.name)
         for name, chosen in ((SEPARATOR, settings), (STREAMING, streaming)):
             if chosen or name == SEPARATOR:
                 (new / name).write_text(yaml.safe_dump(dict(chosen), sort_keys=False), encoding="utf-8")

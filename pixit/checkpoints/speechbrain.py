@@ -25,9 +25,14 @@ BUILT_IN = {
     ("embedding_model", "res2net_scale"): "8",
     ("embedding_model", "global_context"): "True",
     ("mean_var_norm", "norm_type"): "sentence",
+    ("mean_var_norm", "mean_norm"): "True",
     ("mean_var_norm", "std_norm"): "False",
     ("compute_features", "deltas"): "False",
     ("compute_features", "context"): "False",
+    ("compute_features", "f_min"): "0",
+    ("compute_features", "n_fft"): "400",
+    ("compute_features", "win_length"): "25",
+    ("compute_features", "hop_length"): "10",
 }
 """What does not show in the weights, and our network has built in; what a file leaves out is so."""
 
@@ -79,6 +84,9 @@ def _check_hyperparams(path: Path) -> int:
     rate = _value(tree, "sample_rate") or "16000"
     if not (isinstance(rate, str) and rate.isascii() and rate.isdigit() and 4000 <= int(rate[:9]) <= 192_000):
         raise PixitError(f"{path}: sample_rate is {one_line(rate)}, expected a number of Hz, as 16000")
+    highest = _value(tree, "compute_features", "f_max")
+    if highest is not None and highest not in (str(int(rate) // 2), str(int(rate) / 2)):
+        raise PixitError(f"{path}: compute_features.f_max is {highest}, expected half of the sample rate")
     return int(rate)
 
 

@@ -57,7 +57,7 @@ def benchmark() -> None:
 @click.argument("recording", type=PATH)
 @click.option("--length", "lengths_s", multiple=True, type=float, metavar="SECONDS",
               help="how much of the recording, which is repeated where it is shorter  [default: 60]")  # fmt: skip
-@click.option("--step", "steps_s", multiple=True, type=float, metavar="SECONDS",
+@click.option("--step", "steps_s", multiple=True, type=click.FloatRange(0, min_open=True), metavar="SECONDS",
               help="seconds from one window to the next  [default: the separator's]")  # fmt: skip
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(["auto", "float32", "bfloat16"]),
               help="of the networks  [default: auto]")  # fmt: skip

@@ -31,7 +31,8 @@ from pixit.types import PixitError, Turn, one_line
 RATE_HZ = 16000
 MOST_READ_S = 3600
 """What is taken of a recording at most; a longer excerpt repeats it."""
-OWN_PROGRAM = sys.executable, "-m", "pixit.experiments.benchmark"
+OWN_PROGRAM = sys.executable, "-P", "-m", "pixit.experiments.benchmark"
+"""Without what lies in the folder in which it runs (``-P``)."""
 
 COLUMNS = {
     column.key: column

@@ -16,7 +16,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.cluster.vq import ClusterError, kmeans2
 from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 
 from pixit.pipeline.cluster import (
     ClusteringSettings,
@@ -171,7 +171,8 @@ def label_by_linkage(vectors: Numbers, settings: ClusteringSettings, low: int, h
     """
     on_unit = settings.linkage in ON_UNIT_VECTORS
     vectors = unit(vectors) if on_unit else vectors
-    tree = linkage(vectors, settings.linkage, "euclidean" if on_unit else "cosine")
+    distances = pdist(vectors, "euclidean" if on_unit else "cosine")
+    tree = linkage(np.nan_to_num(distances, nan=1.0), settings.linkage)  # NaN: to a vector of zeros
     smallest = min(settings.min_cluster_size, max(1, round(SMALLEST_SHARE * len(vectors))))
     labels = fcluster(tree, settings.threshold, criterion="distance") - 1
     num_large = len(_large(labels, smallest))

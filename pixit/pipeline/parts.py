@@ -66,9 +66,13 @@ def find_parts(
     voice = check_role(spoken, "embedder", embedder or base)
     chosen = read_yaml(base / SEPARATOR) if whole or not embedder else {}
     live = read_yaml(base / STREAMING) if (whole or not embedder) and (base / STREAMING).exists() else {}
+    own = chosen.get("clustering")
+    if isinstance(own, dict) and isinstance(own.get("plda"), str):
+        own["plda"] = str(base / own["plda"])  # beside the settings
     for tree, distance in ((chosen, "threshold"), (live, "delta_new")):
         if embedder and isinstance(tree.get("clustering"), dict):
-            tree["clustering"].pop(distance, None)  # that was for the embedder that is not used
+            for name_of in (distance, "plda"):
+                tree["clustering"].pop(name_of, None)  # those were for the embedder that is not used
     return Parts(model, voice, merge(chosen, settings), "separation settings", device, live)
 
 
@@ -97,12 +101,12 @@ def _parts_of_pipeline(
         spoken = load_model(Path(str(files("pixit") / BUNDLED)) / "embedder")
     voice = check_role(spoken, "embedder", embedder or pipeline.embedder or BUNDLED)
     chosen = merge(pipeline.settings_for(model.window_samples / model.sample_rate_hz), settings)
-    is_open = "threshold" not in settings.get("clustering", {})
-    if embedder is not None and is_open and "threshold" in chosen["clustering"]:
-        raise PixitError(
-            f"{embedder}: takes the place of {pipeline.path}'s embedder, whose clustering threshold does not fit "
-            "it; give clustering.threshold too"
-        )
+    for key in ("threshold", "plda") if embedder is not None else ():
+        if key in chosen["clustering"] and key not in (settings.get("clustering") or {}):
+            raise PixitError(
+                f"{embedder}: takes the place of {pipeline.path}'s embedder, whose clustering {key} does not fit "
+                f"it; give clustering.{key} too"
+            )
     if device == "auto" and pipeline.device is not None and torch.cuda.is_available():
         device = pipeline.device
     return Parts(model, voice, chosen, str(pipeline.path), device)

@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 
 from pixit.audio import Audio, Channel, open_audio
 from pixit.config import settings_from_mapping
-from pixit.files import temporary_folder
+from pixit.files import file_hash, temporary_folder
 from pixit.pipeline.asked import Asked
 from pixit.pipeline.compute import Compute, pick_device
 from pixit.pipeline.enrolment import Known, KnownSpeakers, enrol, state_of
@@ -20,6 +21,7 @@ from pixit.pipeline.parts import BUNDLED, check_sample_rates, find_parts
 from pixit.pipeline.provenance import WeightsHash
 from pixit.pipeline.settings import SeparationSettings
 from pixit.pipeline.spool import Geometry, lay_windows
+from pixit.pipeline.vbx import PLDA, TRANSFORM, read_plda
 from pixit.types import Embedder, LocalDiarizer, PixitError, Plda, plda_of, separates
 
 
@@ -42,6 +44,9 @@ class Pretrained:
         if not separates(model):
             embedding = settings.embedding.model_copy(update={"signal": "mixture"})
             settings = settings.model_copy(update={"embedding": embedding})
+        if settings.clustering.method == "vbx" and settings.clustering.plda is not None:
+            # an error now rather than when a recording has been heard
+            read_plda(Path(settings.clustering.plda), np.eye(1, embedder.embedding_size))
         self.model, self.embedder, self.settings, self.name = model, embedder, settings, name
         self.device = pick_device(device)
         for network in (model, embedder):
@@ -119,8 +124,10 @@ class Pretrained:
         if self.settings.clustering.threshold == self.embedder.clustering_threshold:
             chosen["clustering"].pop("threshold")  # the embedder brings it
         networks = {"model": self.model, "embedder": self.embedder}
+        own = self.settings.clustering.plda
+        plda = () if own is None else (Path(own) / TRANSFORM, Path(own) / PLDA)
         chosen = {section: values for section, values in chosen.items() if values != {}}
-        return save_separator(networks, chosen, self.streaming, folder, repo_id, licence)
+        return save_separator(networks, chosen, self.streaming, folder, repo_id, licence, plda=plda)
 
     def push_to_hub(self, repo_id: str, licence: str | None = None, **options: Any) -> str:
         """Put this separator on the Hugging Face hub as ``organisation/name``, with a model card; return its address.
@@ -137,8 +144,11 @@ class Pretrained:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What determines the results of this separator: settings and SHA-256 of the weights as they are now."""
+        told = self.settings.model_dump(mode="json", exclude={"batch_size", "channels"})
+        if (place := self.settings.clustering.plda) is not None:  # what it says, not where it lies
+            told["clustering"]["plda"] = [file_hash(Path(place) / name) for name in (TRANSFORM, PLDA)]
         return {
-            "separation": self.settings.model_dump(mode="json", exclude={"batch_size", "channels"}),
+            "separation": told,
             **{name: weights_hash() for name, weights_hash in self._hashes.items()},
         }
 

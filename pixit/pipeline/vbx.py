@@ -7,7 +7,6 @@ HMM, as windows overlap and each holds several speakers. Numbers in brackets are
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.linalg import LinAlgError, eigh
 from scipy.special import logsumexp, softmax
 
+from pixit.files import ARRAY_ERRORS
 from pixit.pipeline.cluster import ClusteringSettings, Ints, Numbers, unit
 from pixit.types import PixitError, Plda, one_line
 
@@ -103,6 +103,8 @@ def read_plda(folder: Path, vectors: Numbers) -> tuple[Numbers, Numbers]:
     centre, lda_centre, lda = _read(folder / TRANSFORM, ("mean1", "mean2", "lda"))
     mean, transform, between = _read(folder / PLDA, ("mu", "tr", "psi"))
     try:
+        if (between <= 0).any():
+            raise ValueError("a variance is not above 0")
         reduced = np.sqrt(lda.shape[0]) * unit(vectors - centre) @ lda - lda_centre
         reduced = np.sqrt(lda.shape[1]) * unit(reduced)
         # the two covariances made diagonal together, that within speakers to one
@@ -121,8 +123,11 @@ def read_plda(folder: Path, vectors: Numbers) -> tuple[Numbers, Numbers]:
 def _read(path: Path, names: tuple[str, ...]) -> list[Numbers]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return [np.asarray(arrays[name], np.float64) for name in names]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            found: list[Numbers] = [np.asarray(arrays[name], np.float64) for name in names]
+        if not all(np.isfinite(array).all() for array in found):
+            raise ValueError("it holds NaN or infinite values")
+        return found
+    except ARRAY_ERRORS as error:
         raise PixitError(
             f"{path}: cannot be read ({one_line(error)}); expected a PLDA as of pyannote.audio 4, {', '.join(names)}"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from pixit.checkpoints import save_model
 from pixit.checkpoints.pipelines import Pipeline, find_pipeline, read_pipeline
 from pixit.cli import cli
+from pixit.files import file_hash
 from pixit.models.embedders import WeSpeakerResNet34
 from pixit.models.totatonet import ToTaToNet
 from pixit.pipeline.separate import Separator
@@ -320,7 +322,54 @@ def test_vbx_takes_its_plda_from_the_pipeline(whole: Path, tmp_path: Path) -> No
     networks = {name: str(whole / name) for name in ("segmentation", "embedding")}
     tree = with_params(clustering="VBxClustering", plda="$model/plda", **networks)
     tree["params"]["clustering"] = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}
-    (tmp_path / "plda").mkdir()
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
-    settings = Separator.from_pretrained(tmp_path, device="cpu").settings.clustering
+    with pytest.raises(PixitError, match=r"xvec_transform\.npz: cannot be read"):
+        Separator.from_pretrained(tmp_path, device="cpu")  # before anything is heard
+    write_plda(tmp_path / "plda")
+    separator = Separator.from_pretrained(tmp_path, device="cpu")
+    settings = separator.settings.clustering
     assert (settings.method, settings.plda) == ("vbx", str(tmp_path / "plda"))
+    # it is saved with the separator, of which another place changes nothing
+    saved = separator.save_pretrained(tmp_path / "saved")
+    shutil.rmtree(tmp_path / "plda")
+    again = Separator.from_pretrained(saved, device="cpu")
+    assert again.settings.clustering.plda == str(saved / "plda")
+    assert again.fingerprint["separation"]["clustering"]["plda"] == hashes_of(saved / "plda")
+    write_plda(saved / "plda", np.nan)
+    with pytest.raises(PixitError, match="it holds NaN or infinite values"):
+        Separator.from_pretrained(saved, device="cpu")
+    (saved / "plda" / "plda.npz").write_bytes(b"PK nothing")
+    with pytest.raises(PixitError, match=r"plda\.npz: cannot be read"):
+        Separator.from_pretrained(saved, device="cpu")
+
+
+def write_plda(folder: Path, variance: float = 2.0, size: int = 4) -> None:
+    folder.mkdir(exist_ok=True)
+    np.savez(folder / "xvec_transform.npz", mean1=np.zeros(size), mean2=np.zeros(3), lda=np.eye(size, 3))
+    np.savez(folder / "plda.npz", mu=np.zeros(3), tr=np.eye(3), psi=np.full(3, variance))
+
+
+def hashes_of(folder: Path) -> list[str]:
+    return [file_hash(folder / name) for name in ("xvec_transform.npz", "plda.npz")]
+
+
+def test_another_embedder_needs_another_plda(whole: Path, tmp_path: Path) -> None:
+    networks = {name: str(whole / name) for name in ("segmentation", "embedding")}
+    tree = with_params(clustering="VBxClustering", plda="$model/plda", **networks)
+    tree["params"]["clustering"] = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    write_plda(tmp_path / "plda")
+    asked = {"clustering": {"threshold": 0.5}}
+    with pytest.raises(PixitError, match=r"whose clustering plda does not fit it; give clustering\.plda too"):
+        Separator.from_pretrained(tmp_path, networks["embedding"], "cpu", asked)
+
+
+@pytest.mark.parametrize("subfolder", ["../elsewhere", "/etc"])
+def test_a_config_names_nothing_outside_its_folder(whole: Path, tmp_path: Path, subfolder: str) -> None:
+    networks = {
+        "segmentation": {"checkpoint": "$model", "subfolder": subfolder},
+        "embedding": str(whole / "embedding"),
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(with_params(**networks)))
+    with pytest.raises(PixitError, match="leaves the folder of the config"):
+        Separator.from_pretrained(tmp_path, device="cpu")

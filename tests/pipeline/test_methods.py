@@ -171,3 +171,15 @@ def test_what_a_method_lacks_is_said(tmp_path: Path) -> None:
     np.savez(tmp_path / "plda.npz", mu=np.zeros(3), tr=np.eye(3), psi=np.ones(3))
     with pytest.raises(PixitError, match="no PLDA for embeddings of 16"):
         cluster_by_centroids(vectors, solo, vbx)
+
+
+@pytest.mark.parametrize("linkage", ["centroid", "average", "complete", "single", "weighted"])
+def test_an_embedding_of_zeros_is_far_from_all(linkage: str) -> None:
+    vectors = np.zeros((5, 1, 3), np.float32)
+    vectors[:4, 0, 0] = 1
+    settings = ClusteringSettings.model_validate(
+        {"method": "agglomerative", "threshold": 0.5, "linkage": linkage, "min_cluster_size": 1}
+    )
+    found = cluster_by_centroids(vectors, np.ones((5, 1), np.float32), settings)
+    assert len(set(found[:4, 0].tolist())) == 1
+    assert (found >= 0).all()
