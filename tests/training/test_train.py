@@ -420,16 +420,20 @@ def test_a_signal_to_all_processes_is_left_to_the_trainer(
     """As of a cluster that ends a job: its workers are not to die before the trainer has saved."""
     chosen = settings(data={"num_workers": 2}, trainer={"max_steps": 50, "checkpoint_every_steps": 100})
 
+    before, workers = set(psutil.Process().children()), set[psutil.Process]()
+
     def end(now: int) -> None:
         if now == 2:
-            for process in (*psutil.Process().children(), psutil.Process()):
+            workers.update(set(psutil.Process().children()) - before)
+            for process in (*workers, psutil.Process()):
                 process.terminate()
 
     watch(at=end)
     with pytest.raises(KeyboardInterrupt):
         train(chosen, tmp_path, database, progress=False)
     assert torch.load(last_of(tmp_path), weights_only=True)["global_step"] == 3
-    assert not psutil.Process().children()
+    assert len(workers) >= 2
+    assert not any(worker.is_running() for worker in workers)
 
 
 def test_training_runs_outside_the_main_thread(settings: Settings, database: Path, tmp_path: Path) -> None:
