@@ -23,7 +23,7 @@ LAYOUTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     ((PYANNOTE,), ()),
     ((ECAPA,), (HYPERPARAMS,)),
     ((SEPARATOR,), (STREAMING, "model/*", "embedder/*", f"{PLDA}/*.npz")),
-    ((PIPELINE,), (f"*/{PYANNOTE}", "plda/*.npz")),
+    ((PIPELINE,), (f"*/{PYANNOTE}", f"{PLDA}/*.npz")),
 )
 """Files of a repository that make it a model, a separator or a pipeline; and what else is fetched of it."""
 HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")

@@ -10,6 +10,7 @@ import click
 from pixit.cli.console import (
     PATH,
     REFERENCES,
+    check_file_option,
     examples,
     format_option,
     networks_options,
@@ -20,7 +21,6 @@ from pixit.cli.console import (
     show_table,
     warn,
 )
-from pixit.files import check_writable
 
 
 @click.command(
@@ -51,7 +51,15 @@ from pixit.files import check_writable
 @click.option(
     "--work", default="tuning", show_default=True, type=PATH, help="folder of what the networks said"
 )
-@click.option("-o", "--output", default="best.yaml", show_default=True, type=PATH, help="the best settings")
+@click.option(
+    "-o",
+    "--output",
+    default="best.yaml",
+    show_default=True,
+    type=PATH,
+    callback=check_file_option,
+    help="the best settings",
+)
 @format_option
 @quiet_option
 def tune(
@@ -84,7 +92,6 @@ def tune(
     from pixit.experiments.tuning import Tuned, study_in
     from pixit.experiments.tuning import tune as search
 
-    check_writable(output)
     recordings, notes = find_references(**places)
     warn(notes)
     with progress(None, quiet) as bars:

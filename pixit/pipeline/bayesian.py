@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pixit.audio.intake import State
 from pixit.pipeline.diarize import ActivitySettings, find_speech
 from pixit.pipeline.enrolment import KnownSpeakers
-from pixit.pipeline.incremental import Bools, Floats, IncrementalSettings, Ints
+from pixit.pipeline.incremental import Bools, Floats, IncrementalSettings, Ints, find_active
 from pixit.pipeline.spool import Geometry
 from pixit.pipeline.vbx import project
 from pixit.types import Plda
@@ -133,7 +133,7 @@ class BayesianClustering:
             apart = ~np.eye(len(vectors), dtype=bool)
         speakers = np.full(len(vectors), -1, np.int64)
         seconds = find_speech(activities, self._activity).sum(axis=1) * self._frame_s
-        active = (activities.max(axis=1, initial=0) >= settings.tau_active) & ~np.isnan(vectors).any(axis=1)
+        active = find_active(activities, vectors, settings)
         learnt = []
         for local in np.flatnonzero(active)[np.argsort(-seconds[active], kind="stable")].tolist():
             vector = project(vectors[[local]], self._plda)[0]

@@ -78,6 +78,12 @@ class IncrementalSettings(Settings):
     max_speakers: int = Field(20, ge=1, le=1000, description="most speakers of a stream")
 
 
+def find_active(activities: Floats, vectors: Floats, settings: IncrementalSettings) -> Bools:
+    """Return which local speakers of a window are to be assigned, (K,), by (K, F) and (K, D)."""
+    is_active: Bools = activities.max(axis=1, initial=0) >= settings.tau_active
+    return is_active & ~np.isnan(vectors).any(axis=1)
+
+
 class Clustering(Protocol):
     """What decides who the local speakers are, one window after the other."""
 
@@ -143,9 +149,7 @@ class IncrementalClustering:
         """
         settings = self.settings
         speakers = np.full(len(vectors), -1, np.int64)
-        is_active = (activities.max(axis=1, initial=0) >= settings.tau_active) & ~np.isnan(vectors).any(
-            axis=1
-        )
+        is_active = find_active(activities, vectors, settings)
         is_long = activities.mean(axis=1) >= settings.rho_update
         active = np.flatnonzero(is_active)
         if not self.has_begun:

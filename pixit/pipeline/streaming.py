@@ -92,6 +92,7 @@ class StreamingSeparator:
             raise PixitError(f"{name or type(model).__name__}: diarizes only, a stream is separated")
         self.model, self.embedder, self.name = model, embedder, name
         self.settings = settings = settle(settings, embedder)
+        self._hashes = WeightsHash(model), WeightsHash(embedder)
         self.rate_hz: int = model.sample_rate_hz
         """Sample rate of the tracks."""
         self.sample_rate_hz = self.rate_hz if sample_rate_hz is None else sample_rate_hz
@@ -115,7 +116,7 @@ class StreamingSeparator:
         distance = self.settings.clustering.delta_new
         assert distance is not None, "it was put in its place"
         how = self.model, self.embedder, self.settings, distance, self._compute
-        return enrol(*how, speakers, WeightsHash(self.embedder)())
+        return enrol(*how, speakers, self._hashes[1]())
 
     @classmethod
     def from_pretrained(
@@ -280,7 +281,7 @@ class StreamingSeparator:
         return {
             "format": STATE_FORMAT,
             "networks": [*sizes, self.rate_hz, self.model.num_speakers, self.embedder.embedding_size],
-            "weights": [WeightsHash(network)() for network in (self.model, self.embedder)],
+            "weights": [weights_hash() for weights_hash in self._hashes],
         }
 
     @classmethod

@@ -132,17 +132,14 @@ class Journal:
         if transcript.name not in self.transcripts:
             self.transcripts.add(transcript.name)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"transcript": transcript.name}, ensure_ascii=False) + "\n")
+                file.write(_transcript_line(transcript.name))
 
     def begin(self) -> None:
         """Write the file as far as it is known, whole or not at all."""
         if not self._is_begun:
             lines = [json.dumps({"request": self.request}, ensure_ascii=False) + "\n"]
             lines += [_line(stretch, words) for stretch, words in self._words.items()]
-            lines += [
-                json.dumps({"transcript": name}, ensure_ascii=False) + "\n"
-                for name in sorted(self.transcripts)
-            ]
+            lines += map(_transcript_line, sorted(self.transcripts))
             write_text(self.path, "".join(lines))
             self._is_begun = True
 
@@ -177,3 +174,7 @@ class Journal:
 def _line(stretch: Stretch, words: Sequence[Word]) -> str:
     rounded = [[word.text, round(word.start_s, 4), round(word.end_s, 4)] for word in words]
     return json.dumps(asdict(stretch) | {"words": rounded}, ensure_ascii=False) + "\n"
+
+
+def _transcript_line(name: str) -> str:
+    return json.dumps({"transcript": name}, ensure_ascii=False) + "\n"
